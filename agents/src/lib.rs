@@ -1,0 +1,2 @@
+//! How one agent does one piece of work.
+pub mod tools;

@@ -1,0 +1,4 @@
+//! Configuration.
+pub mod secret;
+mod types;
+pub use types::*;

@@ -1,0 +1,410 @@
+//! The shape of `majordomo.toml` and of an agent's file. Defaults stand here and nowhere else; the
+//! JSON Schemas for editors are generated from these types.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::secret::SecretRef;
+use crate::id::{AgentName, ModelName, TenantId, ToolName};
+use crate::money::Price;
+use crate::retry::RetryPolicy;
+
+/// `majordomo.toml`: everything but the agents.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Models by the name that agents use for them. `default` is the one used where none is named.
+    pub models: BTreeMap<ModelName, ModelSettings>,
+    /// Prices by the provider's model name, in dollars per million tokens.
+    pub prices: BTreeMap<String, Price>,
+    /// Routing and closing of tasks.
+    pub supervisor: SupervisorSettings,
+    /// Rules that route without asking a model; the first that matches decides.
+    pub routes: Vec<RouteRule>,
+    /// What one task may use.
+    pub limits: Limits,
+    /// How failed model and tool calls are repeated.
+    pub retry: RetryPolicy,
+    /// The HTTP door.
+    pub server: ServerSettings,
+    /// Folders for file tools.
+    pub files: FileSettings,
+    /// Where outbound traffic may go.
+    pub egress: EgressSettings,
+    /// The provider behind `web_search`.
+    pub search: Option<SearchSettings>,
+    /// The engine's sizes.
+    pub engine: EngineSettings,
+    /// The tenant that this installation's data belongs to.
+    pub tenant: Tenant,
+}
+
+/// The tenant's name.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Tenant(pub TenantId);
+
+impl Default for Tenant {
+    fn default() -> Self {
+        Self("default".into())
+    }
+}
+
+/// `[models.NAME]`: where a model is and what it can take.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(tag = "provider", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ModelSettings {
+    /// An OpenAI-compatible endpoint where the environment holds `OPENAI_API_KEY` (with
+    /// `OPENAI_BASE_URL` and `OPENAI_MODEL`), else the built-in offline model.
+    Auto {},
+    /// The rule-based model inside the binary. Needs no key and costs nothing.
+    Offline {},
+    /// Any OpenAI-compatible endpoint.
+    Openai(OpenaiSettings),
+    /// Answers from a file, for tests and demonstrations.
+    Scripted {
+        /// The script.
+        file: PathBuf,
+    },
+}
+
+/// An OpenAI-compatible endpoint.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OpenaiSettings {
+    /// The model's name at the provider.
+    pub model: String,
+    /// The endpoint up to and including the version, for example `https://api.openai.com/v1`.
+    #[serde(default = "openai_base_url")]
+    pub base_url: url::Url,
+    /// The key: `"${OPENAI_API_KEY}"` or `"${file:/run/secrets/openai}"`. None for servers without.
+    #[serde(default)]
+    pub api_key: Option<SecretRef>,
+    /// Further headers, for proxies and organisations. Values may hold secrets as `api_key` does.
+    #[serde(default)]
+    pub headers: BTreeMap<String, SecretRef>,
+    /// Whether to ask for the answer in pieces while somebody watches.
+    #[serde(default = "yes")]
+    pub stream: bool,
+    /// A server of the team's own: it costs nothing and may stand at a private address.
+    #[serde(default)]
+    pub local: bool,
+    /// Tokens that a request and its reply may have together.
+    #[serde(default = "context_tokens")]
+    pub context_tokens: u32,
+    /// Seconds before a call counts as failed.
+    #[serde(default = "model_timeout_s")]
+    pub timeout_s: u32,
+}
+
+/// `[supervisor]`: who routes and who closes.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SupervisorSettings {
+    /// The model that routes and closes.
+    pub model: ModelName,
+    /// Its system prompt.
+    pub prompt: String,
+    /// When a last model call turns the agents' results into the answer.
+    pub close: Close,
+    /// The most tokens of one reply.
+    pub max_tokens: u32,
+}
+
+/// When the supervisor closes a task by a model call of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Close {
+    /// After every task that agents worked on.
+    Always,
+    /// Only where more than one agent's result has to become one answer.
+    WhenNeeded,
+}
+
+/// `[[routes]]`: a rule that needs no model.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteRule {
+    /// A regular expression that the task's text must match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matches: Option<String>,
+    /// The channel that the task must have come in by: `cli`, `http`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// The agents that do it, one after the other; each is given the results before it.
+    pub agents: Vec<AgentName>,
+}
+
+/// `[limits]`: what one task may use, its agents together.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Steps: each model call and each tool call is one.
+    #[schemars(range(min = 1))]
+    pub steps: u32,
+    /// Seconds from the start, waiting for people not counted.
+    #[schemars(range(min = 1))]
+    pub wall_s: u32,
+    /// Tokens sent and received.
+    pub tokens: u64,
+    /// Dollars.
+    pub usd: f64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            steps: 20,
+            wall_s: 900,
+            tokens: 200_000,
+            usd: 1.0,
+        }
+    }
+}
+
+/// `[server]`: the HTTP door.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerSettings {
+    /// Address and port. An address other than loopback needs at least one token.
+    pub listen: std::net::SocketAddr,
+    /// The largest request body in KiB.
+    pub body_limit_kib: u32,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            listen: ([127, 0, 0, 1], 7717).into(),
+            body_limit_kib: 256,
+        }
+    }
+}
+
+/// `[files]`: what file tools may touch.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FileSettings {
+    /// The folder that agents may read. `ask` reads the current folder where this is absent;
+    /// `serve` reads none.
+    pub read: Option<PathBuf>,
+    /// The folder below which each task gets one of its own to write to; `files` in the data
+    /// folder where this is absent.
+    pub write: Option<PathBuf>,
+}
+
+/// `[egress]`: where outbound traffic may go beyond public addresses.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EgressSettings {
+    /// Hosts, with a port where only that port is meant, that tools may reach although their
+    /// address is private or loopback: `"wiki.internal"`, `"127.0.0.1:8080"`.
+    pub allow_private: Vec<String>,
+}
+
+/// `[search]`: the provider behind `web_search`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(tag = "provider", rename_all = "snake_case", deny_unknown_fields)]
+pub enum SearchSettings {
+    /// Tavily's API, or a server that speaks it.
+    Tavily {
+        /// The key, as `"${TAVILY_API_KEY}"`.
+        api_key: SecretRef,
+        /// The endpoint.
+        #[serde(default = "tavily_base_url")]
+        base_url: url::Url,
+        /// The most results of one search.
+        #[serde(default = "tavily_max_results")]
+        #[schemars(range(min = 1, max = 20))]
+        max_results: u8,
+        /// How thoroughly it searches.
+        #[serde(default)]
+        depth: SearchDepth,
+        /// Whether it also writes a short answer.
+        #[serde(default)]
+        answer: bool,
+        /// What one search costs, in dollars.
+        #[serde(default)]
+        usd_per_search: f64,
+    },
+}
+
+/// How thoroughly a search looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SearchDepth {
+    /// One credit.
+    #[default]
+    Basic,
+    /// Two credits, better snippets.
+    Advanced,
+}
+
+/// `[engine]`: sizes that a large installation may want to change.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineSettings {
+    /// Runs that are worked on in memory at once; waiting ones do not count.
+    pub live_runs: u32,
+    /// Seconds that a waiting run stays in memory.
+    pub park_after_s: f64,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            live_runs: 1024,
+            park_after_s: 3.0,
+        }
+    }
+}
+
+/// An agent's file, `config/agents/NAME.toml`, as written.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentFile {
+    /// The agent's name: lower-case letters, digits, `-` and `_`; the same as the file's.
+    pub name: AgentName,
+    /// What it is for and when to choose it: the router reads this.
+    pub description: String,
+    /// The model it thinks with.
+    #[serde(default = "default_model")]
+    pub model: ModelName,
+    /// The tools it has. What is not listed here it cannot call.
+    #[serde(default)]
+    pub tools: Vec<ToolName>,
+    /// Changes to single tools, by their name.
+    #[serde(default)]
+    pub tool: BTreeMap<ToolName, ToolSettings>,
+    /// The agent that goes on with this one's result when the router chose only this one.
+    #[serde(default)]
+    pub then: Option<AgentName>,
+    /// Limits narrower than the task's.
+    #[serde(default)]
+    pub limits: AgentLimits,
+    /// What the model is told first.
+    pub prompt: String,
+}
+
+/// `[tool.NAME]` in an agent's file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ToolSettings {
+    /// The name under which this agent's model sees the tool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<ToolName>,
+    /// The description that this agent's model reads instead of the tool's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Seconds before a call counts as failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_s: Option<u32>,
+    /// How failed calls are repeated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryPolicy>,
+}
+
+/// `[limits]` in an agent's file.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgentLimits {
+    /// Steps of one piece of work; the task's own limit holds besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub steps: Option<u32>,
+    /// The most tokens of one reply.
+    #[schemars(range(min = 16))]
+    pub max_tokens: u32,
+    /// Calls of this agent's model and tools that go on at once, over all tasks.
+    #[schemars(range(min = 1))]
+    pub concurrency: u32,
+}
+
+impl Default for AgentLimits {
+    fn default() -> Self {
+        Self {
+            steps: None,
+            max_tokens: 2048,
+            concurrency: 1024,
+        }
+    }
+}
+
+/// An agent as a run works by it: content-addressed, so that a run in flight goes on by the spec it
+/// was started with whatever becomes of the file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentSpec {
+    /// The agent's name.
+    pub name: AgentName,
+    /// What it is for.
+    pub description: String,
+    /// The model it thinks with.
+    pub model: ModelName,
+    /// Its tools, in the file's order.
+    pub tools: Vec<ToolName>,
+    /// Changes to single tools.
+    pub tool: BTreeMap<ToolName, ToolSettings>,
+    /// Who goes on with its result.
+    pub then: Option<AgentName>,
+    /// Its limits.
+    pub limits: AgentLimits,
+    /// What the model is told first.
+    pub prompt: String,
+}
+
+impl From<AgentFile> for AgentSpec {
+    fn from(file: AgentFile) -> Self {
+        Self {
+            name: file.name,
+            description: file.description,
+            model: file.model,
+            tools: file.tools,
+            tool: file.tool,
+            then: file.then,
+            limits: file.limits,
+            prompt: file.prompt,
+        }
+    }
+}
+
+impl Default for SupervisorSettings {
+    fn default() -> Self {
+        Self {
+            model: default_model(),
+            prompt: String::new(),
+            close: Close::WhenNeeded,
+            max_tokens: 2048,
+        }
+    }
+}
+
+fn default_model() -> ModelName {
+    "default".into()
+}
+
+fn openai_base_url() -> url::Url {
+    url::Url::parse("https://api.openai.com/v1").expect("a literal URL parses")
+}
+
+fn tavily_base_url() -> url::Url {
+    url::Url::parse("https://api.tavily.com").expect("a literal URL parses")
+}
+
+fn tavily_max_results() -> u8 {
+    5
+}
+
+fn context_tokens() -> u32 {
+    128_000
+}
+
+fn model_timeout_s() -> u32 {
+    120
+}
+
+fn yes() -> bool {
+    true
+}

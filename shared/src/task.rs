@@ -1,0 +1,166 @@
+//! A task: what a person asked for, and what has become of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AgentName, PrincipalId, TaskId, TenantId};
+use crate::money::{Usage, Usd};
+use crate::run::Timestamp;
+
+/// Where a task stands. `done`, `failed` and `cancelled` are final.
+///
+/// ```text
+/// queued → running ⇄ awaiting_human | paused → done | failed | cancelled
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Accepted and durable; nobody works on it yet.
+    Queued,
+    /// Being worked on.
+    Running,
+    /// Cannot go on without a person's word.
+    AwaitingHuman,
+    /// Stopped by a limit or a person; can go on.
+    Paused,
+    /// Answered.
+    Done,
+    /// Ended without an answer; `error` says why and `partial` what was reached.
+    Failed,
+    /// Ended by a person.
+    Cancelled,
+}
+
+impl TaskState {
+    /// All states, in the order of a task's life.
+    pub const ALL: [TaskState; 7] = [
+        TaskState::Queued,
+        TaskState::Running,
+        TaskState::AwaitingHuman,
+        TaskState::Paused,
+        TaskState::Done,
+        TaskState::Failed,
+        TaskState::Cancelled,
+    ];
+
+    /// Whether nothing can follow.
+    pub fn is_final(self) -> bool {
+        matches!(self, TaskState::Done | TaskState::Failed | TaskState::Cancelled)
+    }
+
+    /// The state's name in the store and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TaskState::Queued => "queued",
+            TaskState::Running => "running",
+            TaskState::AwaitingHuman => "awaiting_human",
+            TaskState::Paused => "paused",
+            TaskState::Done => "done",
+            TaskState::Failed => "failed",
+            TaskState::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of this name.
+    pub fn parse(name: &str) -> Option<TaskState> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+/// What a running task is busy with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Finding out who should do it.
+    Routing,
+    /// Laying out the steps.
+    Planning,
+    /// Agents at work.
+    Executing,
+    /// Holding the result against what was asked.
+    Validating,
+}
+
+impl Phase {
+    /// The phase's name in the store and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Routing => "routing",
+            Phase::Planning => "planning",
+            Phase::Executing => "executing",
+            Phase::Validating => "validating",
+        }
+    }
+
+    /// The phase of this name.
+    pub fn parse(name: &str) -> Option<Phase> {
+        [Phase::Routing, Phase::Planning, Phase::Executing, Phase::Validating]
+            .into_iter()
+            .find(|phase| phase.as_str() == name)
+    }
+}
+
+/// What is asked: the root run's input, fixed at intake.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// The words.
+    pub text: String,
+    /// The agent that must do it, where the asker chose one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+    /// The channel that it came in by: `cli`, `http`.
+    pub channel: String,
+    /// The conversation that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
+    /// The asker's own labels, kept and filtered by, never read by a model.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// The asker's own limits; never above the configured ones.
+    #[serde(default)]
+    pub budget: Budget,
+}
+
+/// Limits that an asker sets for one task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Budget {
+    /// Dollars.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usd: Option<Usd>,
+    /// Tokens sent and received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+}
+
+/// A task as the store holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// Whose data it is.
+    pub tenant: TenantId,
+    /// The person or token that the work is for.
+    pub principal: PrincipalId,
+    /// Who handed it in; differs from `principal` where a service acts for a user.
+    pub submitted_by: PrincipalId,
+    /// What was asked.
+    pub request: Request,
+    /// Where it stands.
+    pub state: TaskState,
+    /// What it is busy with, while it runs.
+    pub phase: Option<Phase>,
+    /// The answer, once done.
+    pub answer: Option<String>,
+    /// What was reached, where it failed, paused or was cancelled.
+    pub partial: Option<String>,
+    /// Why it failed, in words for the asker.
+    pub error: Option<String>,
+    /// What the steps that have ended used, and what begun ones reserve.
+    pub usage: Usage,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
