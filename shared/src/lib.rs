@@ -5,7 +5,9 @@
 //! [`run`] (what a durable run may do), [`store`] (the journal's tables), [`model`], [`egress`],
 //! and the words they share.
 
+pub mod clock;
 pub mod config;
+pub mod crash;
 pub mod event;
 pub mod hash;
 pub mod id;
@@ -14,4 +16,5 @@ pub mod model;
 pub mod money;
 pub mod retry;
 pub mod run;
+pub mod store;
 pub mod task;

@@ -1,0 +1,35 @@
+//! The only place that reads the machine's clock. Code that decides never does: it is handed times
+//! that a store or a driver read here.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::run::Timestamp;
+
+/// The wall clock. Before 1970 counts as 1970.
+#[expect(clippy::disallowed_methods, reason = "this is the clock module")]
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(since.as_millis().min(i64::MAX as u128) as i64)
+}
+
+/// Starts measuring how long something takes.
+#[expect(clippy::disallowed_methods, reason = "this is the clock module")]
+pub fn stopwatch() -> Stopwatch {
+    Stopwatch(Instant::now())
+}
+
+/// Time that passed, by a clock that never goes back.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Whole milliseconds since the start.
+    pub fn ms(&self) -> u64 {
+        self.0.elapsed().as_millis().min(u128::from(u64::MAX)) as u64
+    }
+
+    /// Seconds since the start.
+    pub fn seconds(&self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
+}

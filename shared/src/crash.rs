@@ -1,0 +1,64 @@
+//! Named places at which a test build can be made to die, as a power cut or `kill -9` would have it.
+//!
+//! `crash_point!("append.after")` is nothing at all unless the feature `crash-points` is on. Then the
+//! environment decides: with `MAJORDOMO_CRASH=name:n` the process kills itself with SIGKILL when it
+//! comes to the place of this name for the n-th time; with `MAJORDOMO_CRASH=*:n`, at the n-th place of
+//! any name. `MAJORDOMO_CRASH_LOG` names a file that gets a line for each place passed.
+
+/// Marks a place at which a test build may die.
+#[macro_export]
+macro_rules! crash_point {
+    ($name:literal) => {
+        #[cfg(feature = "crash-points")]
+        $crate::crash::passed($name);
+    };
+}
+
+/// Counts the place and dies where the environment says so.
+#[cfg(feature = "crash-points")]
+#[expect(clippy::expect_used, reason = "test builds only: a crash test must not go on unarmed")]
+pub fn passed(name: &'static str) {
+    use std::io::Write;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{LazyLock, Mutex};
+
+    struct Plan {
+        name: String,
+        at: u64,
+        seen: AtomicU64,
+    }
+    static PLAN: LazyLock<Option<Plan>> = LazyLock::new(|| {
+        let plan = std::env::var("MAJORDOMO_CRASH").ok()?;
+        let (name, at) = plan.split_once(':').expect("MAJORDOMO_CRASH is name:n");
+        Some(Plan {
+            name: name.into(),
+            at: at.parse().expect("MAJORDOMO_CRASH is name:n"),
+            seen: AtomicU64::new(0),
+        })
+    });
+    static LOG: LazyLock<Option<Mutex<std::fs::File>>> = LazyLock::new(|| {
+        let path = std::env::var_os("MAJORDOMO_CRASH_LOG")?;
+        let file = std::fs::File::options().create(true).append(true).open(path);
+        Some(Mutex::new(file.expect("the crash log can be opened")))
+    });
+    if let Some(log) = &*LOG {
+        let mut log = log.lock().expect("nobody panics with the log");
+        writeln!(log, "{name}").expect("the crash log can be written");
+    }
+    let Some(plan) = &*PLAN else { return };
+    if plan.name != "*" && plan.name != name {
+        return;
+    }
+    if plan.seen.fetch_add(1, Ordering::SeqCst) + 1 == plan.at {
+        let me = std::process::id().to_string();
+        // SIGKILL: no destructor runs and no buffer is flushed.
+        let _ = std::process::Command::new("kill").args(["-9", &me]).status();
+        std::thread::sleep(std::time::Duration::from_secs(60));
+    }
+}
+
+/// A mutant for negative controls: whether the effect class is ignored at recovery.
+pub fn ignores_effects() -> bool {
+    cfg!(feature = "crash-points")
+        && std::env::var_os("MAJORDOMO_MUTANT").is_some_and(|mutant| mutant == "ignore-effects")
+}

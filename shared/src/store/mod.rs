@@ -1,0 +1,141 @@
+//! The store port: few methods, each one transaction, named for what is durable on return. No
+//! transaction is ever open across a model or tool call. SQL stands only below this module, one
+//! file per table and dialect.
+//!
+//! **The fence.** Everything that a run writes goes through [`Store::append`] with a [`Fence`]; the
+//! statement itself checks that the run is still this worker's, in this epoch, and running. A write
+//! that is refused changed nothing, and the run must stop.
+
+mod bell;
+mod rows;
+pub mod sqlite;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+pub use bell::Bell;
+pub use rows::*;
+
+use crate::event;
+use crate::hash::Hash;
+use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use crate::run::Timestamp;
+use crate::task::Task;
+
+/// What went wrong in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process has the data folder.
+    #[error("the data folder {folder} is in use by another majordomo process")]
+    Locked {
+        /// The folder.
+        folder: String,
+    },
+    /// The database was written by a newer version, or by something else.
+    #[error("the database cannot be brought up to date: {0}")]
+    Migration(String),
+    /// A row does not read as what it must be.
+    #[error("broken row in {table}: {what}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// What does not read.
+        what: String,
+    },
+    /// The database answered with an error; the same call may work later.
+    #[error("database: {0}")]
+    Database(String),
+    /// A file or folder could not be used.
+    #[error("{path}: {error}")]
+    Io {
+        /// What.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// The store of one process.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The store's clock: the only one that deadlines and timers go by.
+    fn now(&self) -> Timestamp;
+
+    /// Who is told of changes. Rung after each commit.
+    fn bell(&self) -> &Bell;
+
+    /// Registers a fresh worker. On return the runs of every worker that is gone are queued again;
+    /// the answer is how many there were.
+    async fn register(&self, worker: WorkerId) -> Result<u64, Error>;
+
+    /// Takes a task in: inbox row, task and root run, all durable on return. The same key with the
+    /// same body answers the task that it made the first time.
+    async fn accept(&self, task: NewTask) -> Result<Accepted, Error>;
+
+    /// Claims up to `limit` runs for `worker`: queued ones, and waiting ones whose time has come.
+    /// Their epoch is raised; whoever held them before can write no more.
+    async fn claim(&self, worker: WorkerId, limit: u32) -> Result<Claimed, Error>;
+
+    /// Writes one entry of a run's journal, under its fence. Concurrent calls share a commit.
+    async fn append(&self, fence: Fence, entry: Entry) -> Result<Appended, Error>;
+
+    /// The journal of a run, in the order in which its steps were first asked for.
+    async fn steps(&self, run: RunId) -> Result<Vec<Step>, Error>;
+
+    /// One step.
+    async fn step(&self, run: RunId, key: &StepKey) -> Result<Option<Step>, Error>;
+
+    /// One run.
+    async fn run(&self, run: RunId) -> Result<Option<Run>, Error>;
+
+    /// All runs of a task, parents before their children.
+    async fn runs(&self, task: TaskId) -> Result<Vec<Run>, Error>;
+
+    /// Delivers an answer to a waiting run and wakes it. The first one wins; one that comes after
+    /// its deadline, or for a run that has ended, changes nothing.
+    async fn deliver(&self, signal: NewSignal) -> Result<Delivered, Error>;
+
+    /// The answer that a run was given under this name.
+    async fn signal(&self, run: RunId, name: &SignalName) -> Result<Option<Value>, Error>;
+
+    /// Ends a task and all its runs. Returns false where it had ended before.
+    async fn cancel(&self, task: TaskId, reason: &str) -> Result<bool, Error>;
+
+    /// One task of this tenant.
+    async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error>;
+
+    /// Tasks of this tenant, newest first.
+    async fn tasks(&self, tenant: &TenantId, filter: &TaskFilter) -> Result<Vec<Task>, Error>;
+
+    /// Events of a task with a number above `after`, in order, at most `limit`.
+    async fn events(
+        &self,
+        task: TaskId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<event::Recorded>, Error>;
+
+    /// Keeps a body under its hash. Safe to repeat.
+    async fn keep(&self, tenant: &TenantId, hash: Hash, body: &str) -> Result<(), Error>;
+
+    /// The body of this hash.
+    async fn content(&self, tenant: &TenantId, hash: Hash) -> Result<Option<String>, Error>;
+
+    /// Adds a token. `false` where a live one has its name.
+    async fn add_token(&self, token: Token, hash: Hash) -> Result<bool, Error>;
+
+    /// The live token of this hash.
+    async fn token(&self, hash: Hash) -> Result<Option<Token>, Error>;
+
+    /// All tokens of a tenant, revoked ones too.
+    async fn tokens(&self, tenant: &TenantId) -> Result<Vec<Token>, Error>;
+
+    /// Revokes the live token of this name: from the next request on it opens nothing.
+    async fn revoke_token(&self, tenant: &TenantId, name: &str) -> Result<bool, Error>;
+
+    /// Tasks and runs by state, for metrics.
+    async fn census(&self) -> Result<Census, Error>;
+
+    /// Brings everything to disk and ends the store's work.
+    async fn close(&self);
+}

@@ -1,0 +1,374 @@
+//! What goes into the store and comes out of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::event::Event;
+use crate::hash::Hash;
+use crate::id::{AgentName, PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use crate::label::{Authority, Taint};
+use crate::money::Usage;
+use crate::run::{Attempt, Effect, Recorded, Timestamp};
+use crate::task::{Request, TaskState};
+
+/// A task to be taken in.
+#[derive(Clone, Debug)]
+pub struct NewTask {
+    /// Its id, which its root run shares.
+    pub id: TaskId,
+    /// Who handed it in.
+    pub submitted_by: PrincipalId,
+    /// What is asked.
+    pub request: Request,
+    /// For whom and on what the work is done.
+    pub authority: Authority,
+    /// The hash of the catalog that it will work by; kept before.
+    pub catalog: Hash,
+    /// The sender's own key and the hash of what came with it.
+    pub dedupe: Option<(String, Hash)>,
+}
+
+/// What became of a task handed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is new.
+    New(TaskId),
+    /// The same message had made this task before.
+    Known(TaskId),
+    /// The key had been used with another body, for this task.
+    Conflict(TaskId),
+}
+
+/// What a run is made of when it is started.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// The task that it belongs to.
+    pub task: TaskId,
+    /// The run that started it, and the step there that waits for it.
+    pub parent: Option<(RunId, StepKey)>,
+    /// The program and its version: `task@1`, `agent@1`.
+    pub kind: String,
+    /// The agent, where it is an agent's run.
+    pub agent: Option<AgentName>,
+    /// What it was given.
+    pub input: Value,
+    /// The catalog of agents that it works by.
+    pub catalog: Hash,
+    /// For whom and on what.
+    pub authority: Authority,
+    /// Where it stands.
+    pub state: RunState,
+    /// How often it was claimed. Part of the fence.
+    pub epoch: i64,
+    /// How often something that it may wait for has come.
+    pub wakes: i64,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// To be claimed.
+    Queued,
+    /// In some worker's memory.
+    Running,
+    /// Out of memory until an answer, a child's end or a time.
+    Waiting,
+    /// Ended with a result.
+    Done,
+    /// Ended without one.
+    Failed,
+    /// Ended from outside.
+    Cancelled,
+    /// Could not be run any more.
+    Dead,
+}
+
+impl RunState {
+    /// All states.
+    pub const ALL: [RunState; 7] = [
+        RunState::Queued,
+        RunState::Running,
+        RunState::Waiting,
+        RunState::Done,
+        RunState::Failed,
+        RunState::Cancelled,
+        RunState::Dead,
+    ];
+
+    /// The state's name in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RunState::Queued => "queued",
+            RunState::Running => "running",
+            RunState::Waiting => "waiting",
+            RunState::Done => "done",
+            RunState::Failed => "failed",
+            RunState::Cancelled => "cancelled",
+            RunState::Dead => "dead",
+        }
+    }
+
+    /// The state of this name.
+    pub fn parse(name: &str) -> Option<RunState> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+/// A run to be started by another: made in the same commit as the step that waits for it, and
+/// running in the same worker's hands at once.
+#[derive(Clone, Debug)]
+pub struct NewRun {
+    /// Its id.
+    pub id: RunId,
+    /// The program and its version.
+    pub kind: &'static str,
+    /// The agent.
+    pub agent: AgentName,
+    /// What it is given.
+    pub input: Value,
+}
+
+/// What a claim brought.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// The runs, now this worker's.
+    pub runs: Vec<Run>,
+    /// When the next waiting run wakes by itself.
+    pub next_wake: Option<Timestamp>,
+}
+
+/// What a run must still be for its writes to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The worker that holds it.
+    pub worker: WorkerId,
+    /// The run.
+    pub run: RunId,
+    /// The claim that it is held by.
+    pub epoch: i64,
+}
+
+/// One entry of a run's journal.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The task, whose events and sums change with it.
+    pub task: TaskId,
+    /// Whose data it is.
+    pub tenant: TenantId,
+    /// What changes.
+    pub change: Change,
+    /// What watchers are told.
+    pub events: Vec<Event>,
+}
+
+/// What an entry changes.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A step is begun, begun again, or has its outcome.
+    Step {
+        /// The step as it will stand.
+        step: Box<Step>,
+        /// The run that it starts and waits for.
+        spawn: Option<Box<NewRun>>,
+        /// Refuse where an answer of this name has come: a time-out and an answer race here.
+        unless_signal: Option<SignalName>,
+    },
+    /// The run leaves memory until something comes. Where more rings had come than the run had
+    /// heard, it is queued instead.
+    Park {
+        /// How many it had heard.
+        wakes: i64,
+        /// When it wakes by itself.
+        wake_at: Option<Timestamp>,
+    },
+    /// The run is handed back to the queue.
+    Release,
+    /// The run ends.
+    Finish(Box<Finish>),
+}
+
+/// How a run ends.
+#[derive(Clone, Debug)]
+pub struct Finish {
+    /// Done, failed or dead.
+    pub state: RunState,
+    /// The parent's step and what is recorded there, where there is a parent.
+    pub parent: Option<(RunId, StepKey, Recorded)>,
+    /// How the task ends, where it is the root run.
+    pub task: Option<TaskEnd>,
+}
+
+/// How a task ends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskEnd {
+    /// Done or failed.
+    pub state: TaskState,
+    /// The answer, where it is done.
+    pub answer: Option<String>,
+    /// What was reached, where it failed.
+    pub partial: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// Whether an entry was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is durable.
+    Written,
+    /// The fence, or the entry's own condition, refused it; nothing changed.
+    Refused,
+}
+
+/// A step as the journal holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Its key, unique in the run.
+    pub key: StepKey,
+    /// Its place in the order of asking, from 1.
+    pub seq: i64,
+    /// What kind of step.
+    pub kind: StepKind,
+    /// Who does it.
+    pub agent: Option<AgentName>,
+    /// What is done: `think`, a tool's name, a signal's name.
+    pub what: String,
+    /// What repeating it would do.
+    pub effect: Effect,
+    /// By what a replay recognises it.
+    pub op_hash: Hash,
+    /// The attempt that was begun last, from 1.
+    pub attempt: u32,
+    /// The attempts before it, each failed or lost.
+    pub attempts: Vec<Attempt>,
+    /// What the attempt in flight is charged if it is lost.
+    pub reserved: Option<Usage>,
+    /// When the attempt, or the wait, is over at the latest.
+    pub deadline: Option<Timestamp>,
+    /// The outcome, once it has one.
+    pub recorded: Option<Recorded>,
+    /// Where untrusted text in it came from.
+    pub taint: Taint,
+    /// When it was begun.
+    pub begun_at: Timestamp,
+}
+
+/// Kinds of steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// A model call.
+    Think,
+    /// A tool call.
+    Tool,
+    /// Another run, waited for.
+    Child,
+    /// An answer from outside, waited for.
+    Signal,
+    /// A time, waited for.
+    Sleep,
+    /// A reading of the clock.
+    Now,
+}
+
+impl StepKind {
+    /// The kind's name in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StepKind::Think => "think",
+            StepKind::Tool => "tool",
+            StepKind::Child => "child",
+            StepKind::Signal => "signal",
+            StepKind::Sleep => "sleep",
+            StepKind::Now => "now",
+        }
+    }
+
+    /// The kind of this name.
+    pub fn parse(name: &str) -> Option<StepKind> {
+        use StepKind::{Child, Now, Signal, Sleep, Think, Tool};
+        [Think, Tool, Child, Signal, Sleep, Now]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
+}
+
+/// An answer from outside.
+#[derive(Clone, Debug)]
+pub struct NewSignal {
+    /// The run that waits for it.
+    pub run: RunId,
+    /// Its name.
+    pub name: SignalName,
+    /// The answer.
+    pub payload: Value,
+    /// Who gave it.
+    pub by: PrincipalId,
+}
+
+/// What became of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// It is the answer.
+    First,
+    /// Another had come before.
+    Answered,
+    /// Nobody waits for it (any more).
+    Unwanted,
+}
+
+/// Which tasks are listed.
+#[derive(Clone, Debug, Default)]
+pub struct TaskFilter {
+    /// Only tasks of these principals; all where absent.
+    pub principals: Option<Vec<PrincipalId>>,
+    /// Tasks handed in by this principal are listed besides.
+    pub submitted_by: Option<PrincipalId>,
+    /// Only of this thread.
+    pub thread: Option<String>,
+    /// Only of this agent.
+    pub agent: Option<AgentName>,
+    /// Only in this state.
+    pub state: Option<TaskState>,
+    /// Only with these labels.
+    pub metadata: BTreeMap<String, String>,
+    /// Only older than this one: the last of the page before.
+    pub before: Option<TaskId>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// An API token; its secret is not in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// A name for people.
+    pub name: String,
+    /// Whose data it opens.
+    pub tenant: TenantId,
+    /// Who acts when it is used.
+    pub principal: PrincipalId,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// How many there are of each.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Census {
+    /// Tasks by state.
+    pub tasks: BTreeMap<String, i64>,
+    /// Runs that have not ended, by state.
+    pub runs: BTreeMap<String, i64>,
+    /// The oldest queued run's age in milliseconds.
+    pub queue_age_ms: i64,
+}

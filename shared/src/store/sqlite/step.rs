@@ -1,0 +1,216 @@
+//! Table `step`: the journal.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{Row, SqliteConnection};
+
+use super::journal::Pending;
+use super::{content, corrupt, from_json, parse, to_json};
+use crate::hash::Hash;
+use crate::id::{RunId, StepKey, TenantId};
+use crate::label::Taint;
+use crate::run::{Effect, Recorded, Timestamp};
+use crate::store::{Change, Error, Step, StepKind};
+
+/// Outcomes longer than this stand under their hash in `content`, so that a row stays small.
+const INLINE_BYTES: usize = 8 * 1024;
+
+/// The fence is the join: a row is taken only from the run's owner in its epoch while it runs and
+/// the worker lives. A step that has its outcome is never touched again.
+const WRITE: &str = "
+insert into step (run, key, tenant, seq, state, kind, agent, what, effect, op_hash, attempt, attempts,
+                  reserved, deadline, recorded, artefact, taint, begun_at, done_at)
+select r.id, j.value->>'key', r.tenant, j.value->>'seq', j.value->>'state', j.value->>'kind',
+       j.value->>'agent', j.value->>'what', j.value->>'effect', j.value->>'op_hash',
+       j.value->>'attempt', j.value->>'attempts', j.value->>'reserved', j.value->>'deadline',
+       j.value->>'recorded', j.value->>'artefact', j.value->>'taint', j.value->>'begun_at',
+       j.value->>'done_at'
+from json_each(?1) j
+join run r on r.id = j.value->>'run' and r.owner = ?2 and r.epoch = j.value->>'epoch'
+          and r.state = 'running'
+where exists (select 1 from worker w where w.id = ?2 and w.state = 'live')
+  and (j.value->>'unless' is null
+       or not exists (select 1 from signal s where s.run = r.id and s.name = j.value->>'unless'))
+on conflict (run, key) do update set
+  state = excluded.state, attempt = excluded.attempt, attempts = excluded.attempts,
+  reserved = excluded.reserved, deadline = excluded.deadline, recorded = excluded.recorded,
+  artefact = excluded.artefact, taint = excluded.taint, done_at = excluded.done_at
+where step.state = 'begun'
+returning run, key";
+
+/// Writes the step rows of a batch; the answer names those that were taken. All entries of a batch
+/// come from this process, so they share their worker.
+pub(super) async fn write(
+    tx: &mut SqliteConnection,
+    batch: &[Pending],
+    now: Timestamp,
+) -> Result<HashSet<(RunId, StepKey)>, Error> {
+    let mut rows = Vec::new();
+    let mut worker = None;
+    for pending in batch {
+        let Change::Step {
+            step,
+            unless_signal,
+            ..
+        } = &pending.entry.change
+        else {
+            continue;
+        };
+        let mut row = row_of(tx, step, &pending.entry.tenant, now).await?;
+        row["run"] = json!(pending.fence.run);
+        row["epoch"] = json!(pending.fence.epoch);
+        row["unless"] = json!(unless_signal);
+        rows.push(row);
+        worker = Some(pending.fence.worker);
+    }
+    let Some(worker) = worker else {
+        return Ok(HashSet::new());
+    };
+    let written = sqlx::query(WRITE)
+        .bind(Value::Array(rows).to_string())
+        .bind(worker.to_string())
+        .fetch_all(tx)
+        .await?;
+    written
+        .iter()
+        .map(|row| {
+            let run: &str = row.try_get(0)?;
+            let key: &str = row.try_get(1)?;
+            Ok((parse("step", run)?, key.into()))
+        })
+        .collect()
+}
+
+async fn row_of(
+    tx: &mut SqliteConnection,
+    step: &Step,
+    tenant: &TenantId,
+    now: Timestamp,
+) -> Result<Value, Error> {
+    let (recorded, artefact) = match &step.recorded {
+        Some(recorded) => place(tx, recorded, tenant).await?,
+        None => (None, None),
+    };
+    let done = step.recorded.is_some();
+    Ok(json!({
+        "key": step.key,
+        "seq": step.seq,
+        "state": if done { "done" } else { "begun" },
+        "kind": step.kind,
+        "agent": step.agent,
+        "what": step.what,
+        "effect": step.effect,
+        "op_hash": step.op_hash,
+        "attempt": step.attempt,
+        "attempts": to_json(&step.attempts),
+        "reserved": step.reserved.as_ref().map(to_json),
+        "deadline": step.deadline,
+        "recorded": recorded,
+        "artefact": artefact,
+        "taint": step.taint,
+        "begun_at": step.begun_at,
+        "done_at": done.then_some(now),
+    }))
+}
+
+/// Puts a long outcome under its hash, and leaves a short one in its row.
+async fn place(
+    tx: &mut SqliteConnection,
+    recorded: &Recorded,
+    tenant: &TenantId,
+) -> Result<(Option<String>, Option<Hash>), Error> {
+    let text = to_json(recorded);
+    if text.len() <= INLINE_BYTES {
+        return Ok((Some(text), None));
+    }
+    let hash = Hash::of_bytes(text.as_bytes());
+    content::keep(tx, tenant, hash, &text).await?;
+    Ok((None, Some(hash)))
+}
+
+/// Records a child's end in its parent's step. Not fenced by the parent's owner: the child's own
+/// end, in the same commit, is.
+pub(super) async fn end_child(
+    tx: &mut SqliteConnection,
+    (parent, key): (RunId, &StepKey),
+    recorded: &Recorded,
+    tenant: &TenantId,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let (inline, artefact) = place(tx, recorded, tenant).await?;
+    sqlx::query(
+        "update step set state = 'done', recorded = ?3, artefact = ?4, taint = ?5, done_at = ?6
+         where run = ?1 and key = ?2 and state = 'begun'",
+    )
+    .bind(parent.to_string())
+    .bind(key.as_str())
+    .bind(inline)
+    .bind(artefact.map(|hash| hash.to_string()))
+    .bind(i64::from(recorded.taint.bits()))
+    .bind(now.0)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+const READ: &str = "
+select s.key, s.seq, s.kind, s.agent, s.what, s.effect, s.op_hash, s.attempt, s.attempts, s.reserved,
+       s.deadline, coalesce(s.recorded, c.body), s.taint, s.begun_at
+from step s left join content c on c.tenant = s.tenant and c.hash = s.artefact
+where s.run = ?1 and (?2 is null or s.key = ?2)
+order by s.seq";
+
+/// The journal of a run.
+pub(super) async fn all(pool: &SqlitePool, run: RunId) -> Result<Vec<Step>, Error> {
+    let rows = sqlx::query(READ)
+        .bind(run.to_string())
+        .bind(None::<&str>)
+        .fetch_all(pool)
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// One step of a run.
+pub(super) async fn one(
+    pool: &SqlitePool,
+    run: RunId,
+    key: &StepKey,
+) -> Result<Option<Step>, Error> {
+    let row = sqlx::query(READ)
+        .bind(run.to_string())
+        .bind(key.as_str())
+        .fetch_optional(pool)
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
+fn read(row: &SqliteRow) -> Result<Step, Error> {
+    let kind: &str = row.try_get(2)?;
+    let effect: &str = row.try_get(5)?;
+    let reserved: Option<&str> = row.try_get(9)?;
+    let recorded: Option<&str> = row.try_get(11)?;
+    Ok(Step {
+        key: row.try_get::<&str, _>(0)?.into(),
+        seq: row.try_get(1)?,
+        kind: StepKind::parse(kind).ok_or_else(|| corrupt("step", kind))?,
+        agent: row.try_get::<Option<&str>, _>(3)?.map(Into::into),
+        what: row.try_get(4)?,
+        effect: effect_named(effect).ok_or_else(|| corrupt("step", effect))?,
+        op_hash: parse("step", row.try_get(6)?)?,
+        attempt: row.try_get(7)?,
+        attempts: from_json("step", row.try_get(8)?)?,
+        reserved: reserved.map(|text| from_json("step", text)).transpose()?,
+        deadline: row.try_get::<Option<i64>, _>(10)?.map(Timestamp),
+        recorded: recorded.map(|text| from_json("step", text)).transpose()?,
+        taint: Taint::from_bits(row.try_get::<i64, _>(12)? as u8),
+        begun_at: Timestamp(row.try_get(13)?),
+    })
+}
+
+fn effect_named(name: &str) -> Option<Effect> {
+    [Effect::Pure, Effect::Idempotent, Effect::Verifiable, Effect::Once]
+        .into_iter()
+        .find(|effect| effect.as_str() == name)
+}
