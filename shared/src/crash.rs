@@ -9,10 +9,14 @@
 #[macro_export]
 macro_rules! crash_point {
     ($name:literal) => {
-        #[cfg(feature = "crash-points")]
-        $crate::crash::passed($name);
+        $crate::crash::passed($name)
     };
 }
+
+/// Nothing, in a build that people use.
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub fn passed(_name: &'static str) {}
 
 /// Counts the place and dies where the environment says so.
 #[cfg(feature = "crash-points")]

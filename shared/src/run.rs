@@ -291,6 +291,8 @@ pub enum FailureKind {
     Malformed,
     /// A limit of the task forbids it.
     Limit,
+    /// The worker died over it; what came of it nobody recorded.
+    Lost,
     /// It was cancelled.
     Cancelled,
 }

@@ -1,1 +1,3 @@
-//! placeholder
+//! supervisor
+pub mod engine;
+pub mod telemetry;

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +15,7 @@ use shared::money::Usd;
 use shared::run::{Effect, EffectKey, Probe, Report};
 
 /// What a tool is. The effect class is part of it: there is no tool without one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToolInfo {
     /// Its name, as agents' files list it.
     pub name: ToolName,

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
 
 use crate::event::Live;
 use crate::id::RunId;
@@ -18,7 +19,16 @@ const FEED: usize = 4096;
 pub struct Bell {
     feed: broadcast::Sender<Live>,
     queue: Arc<Notify>,
-    runs: Arc<Mutex<HashMap<RunId, Arc<Notify>>>>,
+    runs: Arc<Mutex<HashMap<RunId, Seat>>>,
+}
+
+/// What a run in memory listens to.
+#[derive(Clone, Default)]
+pub struct Seat {
+    /// Rung when something came that it may wait for.
+    pub wake: Arc<Notify>,
+    /// Cancelled when the run was ended from outside.
+    pub ended: CancellationToken,
 }
 
 impl Default for Bell {
@@ -49,15 +59,23 @@ impl Bell {
 
     /// What this run waits for may have come.
     pub fn ring_run(&self, run: RunId) {
-        if let Some(notify) = self.lock().get(&run) {
-            notify.notify_waiters();
-            notify.notify_one();
+        if let Some(seat) = self.lock().get(&run) {
+            seat.wake.notify_waiters();
+        }
+    }
+
+    /// This run was ended from outside: whatever it does is no longer wanted.
+    pub fn end_run(&self, run: RunId) {
+        if let Some(seat) = self.lock().get(&run) {
+            seat.ended.cancel();
         }
     }
 
     /// Registers a run that is in memory here. Rings for it are heard until [`Bell::leave`].
-    pub fn join(&self, run: RunId) -> Arc<Notify> {
-        self.lock().entry(run).or_default().clone()
+    pub fn join(&self, run: RunId) -> Seat {
+        let seat = Seat::default();
+        self.lock().insert(run, seat.clone());
+        seat
     }
 
     /// The run left memory.
@@ -65,7 +83,7 @@ impl Bell {
         self.lock().remove(&run);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Arc<Notify>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Seat>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

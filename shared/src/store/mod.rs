@@ -13,7 +13,7 @@ pub mod sqlite;
 use async_trait::async_trait;
 use serde_json::Value;
 
-pub use bell::Bell;
+pub use bell::{Bell, Seat};
 pub use rows::*;
 
 use crate::event;

@@ -256,9 +256,7 @@ impl Store for SqliteStore {
         crate::crash_point!("cancel.after");
         drop(conn);
         event::publish(&self.bell, events);
-        for run in ended {
-            self.bell.ring_run(run);
-        }
+        ended.into_iter().for_each(|run| self.bell.end_run(run));
         Ok(true)
     }
 

@@ -1,0 +1,176 @@
+//! Claims runs and drives each one: out of the queue, into memory, through its program, and out.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument;
+
+use shared::run::{Failure, FailureKind, Interrupted, Interruption};
+use shared::store::{Run, TaskEnd};
+use shared::task::TaskState;
+
+use super::journal::Journal;
+use super::{Ended, Engine};
+
+/// The most runs of one claim.
+const CLAIM: u32 = 64;
+
+/// How long a run waits before it tries again to reach a store that failed.
+const STORE_AWAY: Duration = Duration::from_secs(1);
+
+/// Looks for due runs at least so often: a backstop, not the way runs are found.
+const SWEEP: Duration = Duration::from_secs(30);
+
+impl Engine {
+    /// Claims runs and drives them until the engine is frozen. One loop for one engine.
+    pub async fn dispatch(self: Arc<Self>) {
+        while !self.frozen.is_cancelled() {
+            let idle_for = match self.claim_some().await {
+                Ok(idle_for) => idle_for,
+                Err(error) => {
+                    tracing::error!(%error, "cannot claim runs, trying again");
+                    STORE_AWAY
+                }
+            };
+            tokio::select! {
+                () = self.store.bell().queue() => {}
+                () = tokio::time::sleep(idle_for) => {}
+                () = self.frozen.cancelled() => {}
+            }
+        }
+    }
+
+    /// Claims until nothing is due or no slot is free. Answers how long to sleep if nobody rings.
+    async fn claim_some(self: &Arc<Self>) -> Result<Duration, shared::store::Error> {
+        loop {
+            let free = self.slots.available_permits().min(CLAIM as usize) as u32;
+            if free == 0 {
+                let slot = self.slots.acquire().await;
+                drop(slot);
+                continue;
+            }
+            let claimed = self.store.claim(self.worker, free).await?;
+            let full = claimed.runs.len() == free as usize;
+            for run in claimed.runs {
+                self.adopt(run);
+            }
+            if !full {
+                let next = claimed.next_wake;
+                let wait = next.map(|at| at.since(self.store.now()));
+                return Ok(wait.unwrap_or(SWEEP).min(SWEEP));
+            }
+        }
+    }
+
+    /// Drives a run that is this worker's.
+    pub(super) fn adopt(self: &Arc<Self>, run: Run) {
+        let engine = self.clone();
+        let span = tracing::info_span!(
+            parent: None,
+            "invoke_agent",
+            otel.kind = "internal",
+            gen_ai.operation.name = "invoke_agent",
+            gen_ai.agent.name = run.agent.as_ref().map_or("supervisor", |agent| agent.as_str()),
+            task.id = %run.task,
+            run.id = %run.id,
+            run.epoch = run.epoch,
+        );
+        crate::telemetry::join_trace(&span, &run);
+        self.drivers.spawn(async move { engine.drive(run).await }.instrument(span));
+    }
+
+    async fn drive(self: Arc<Self>, run: Run) {
+        let mut fresh = run.epoch == 1;
+        loop {
+            let Ok(slot) = self.slots.clone().acquire_owned().await else {
+                return;
+            };
+            let interruption = match self.enter(&run, slot, fresh).await {
+                Ok(()) => return,
+                Err(Interrupted(interruption)) => interruption,
+            };
+            match interruption {
+                Interruption::Store(error) => {
+                    tracing::error!(task.id = %run.task, %error, "store failed, run pends");
+                    tokio::time::sleep(STORE_AWAY).await;
+                    fresh = false;
+                }
+                Interruption::Lost => {
+                    return tracing::info!(task.id = %run.task, "run ended elsewhere");
+                }
+                _ => return,
+            }
+            if self.frozen.is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    /// Takes a run through memory once.
+    async fn enter(
+        self: &Arc<Self>,
+        run: &Run,
+        slot: OwnedSemaphorePermit,
+        fresh: bool,
+    ) -> Result<(), Interrupted> {
+        let steps = match fresh {
+            true => Vec::new(),
+            false => self.store.steps(run.id).await.map_err(store_failed)?,
+        };
+        let journal = Journal::new(self.clone(), run.clone(), steps, slot);
+        let program = AssertUnwindSafe(self.program.run(&journal, run));
+        match program.catch_unwind().await {
+            Ok(Ok(ended)) => journal.finish(ended).await,
+            Ok(Err(Interrupted(interruption))) => leave(&journal, run, interruption).await,
+            Err(panic) => {
+                let what = panic_text(&*panic);
+                tracing::error!(task.id = %run.task, what, "run panicked");
+                journal.bury(dead(run, format!("internal error: {what}"))).await
+            }
+        }
+    }
+}
+
+/// Does what an interruption asks for.
+async fn leave(
+    journal: &Journal,
+    run: &Run,
+    interruption: Interruption,
+) -> Result<(), Interrupted> {
+    match interruption {
+        Interruption::Parked { until } => journal.park(until).await.map(drop),
+        Interruption::Frozen => journal.release().await.map(drop),
+        Interruption::Lost => Ok(()),
+        Interruption::Store(_) => Err(Interrupted(interruption)),
+        Interruption::Mismatch { .. } => {
+            tracing::error!(task.id = %run.task, error = %interruption, "run cannot go on");
+            journal.bury(dead(run, interruption.to_string())).await
+        }
+    }
+}
+
+fn dead(run: &Run, why: String) -> Ended {
+    let task = run.parent.is_none().then(|| TaskEnd {
+        state: TaskState::Failed,
+        answer: None,
+        partial: None,
+        error: Some(why.clone()),
+    });
+    Ended {
+        result: Err(Failure::new(FailureKind::Permanent, why)),
+        task,
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("panic")
+}
+
+fn store_failed(error: shared::store::Error) -> Interrupted {
+    Interrupted(Interruption::Store(error.to_string()))
+}

@@ -1,0 +1,103 @@
+//! The durable engine: runs from the queue, into memory, through their journal, and out again.
+//!
+//! ```text
+//!   queue ──claim──► dispatch ──drive──► program(&dyn RunCtx) ──► Journal ──append──► store
+//!     ▲                                        │                     │
+//!     └──── release / park / wake ◄────────────┘                     └──ask──► Executor (actors)
+//! ```
+//! [`journal`] is `RunCtx` over the store; [`recover`] decides, purely, what becomes of a step that
+//! was begun; [`dispatch`] claims runs and drives them; [`replay`] walks a journal without doing
+//! anything. Nothing here knows what a task or an agent is.
+
+mod dispatch;
+mod journal;
+mod recover;
+pub mod replay;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use shared::id::WorkerId;
+use shared::run::{Executor, Failure, Interrupted, RunCtx};
+use shared::store::{Run, Store, TaskEnd};
+
+/// What an engine is made of.
+pub struct Parts {
+    /// The journal.
+    pub store: Arc<dyn Store>,
+    /// Those who do the work.
+    pub executor: Arc<dyn Executor>,
+    /// What runs do, by their kind.
+    pub program: Arc<dyn Program>,
+    /// Runs worked on in memory at once.
+    pub live_runs: u32,
+    /// How long a waiting run stays in memory.
+    pub park_after: Duration,
+}
+
+/// What runs do: ordinary async code over a [`RunCtx`].
+#[async_trait]
+pub trait Program: Send + Sync {
+    /// Runs `run` from its beginning; the context serves what was recorded before.
+    async fn run(&self, ctx: &dyn RunCtx, run: &Run) -> Result<Ended, Interrupted>;
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// What its parent's step records.
+    pub result: Result<Value, Failure>,
+    /// How the task ended, where it was the root run.
+    pub task: Option<TaskEnd>,
+}
+
+/// The engine of one process.
+pub struct Engine {
+    store: Arc<dyn Store>,
+    executor: Arc<dyn Executor>,
+    program: Arc<dyn Program>,
+    worker: WorkerId,
+    park_after: Duration,
+    slots: Arc<Semaphore>,
+    frozen: CancellationToken,
+    dropped: CancellationToken,
+    drivers: TaskTracker,
+}
+
+impl Engine {
+    /// Registers a fresh worker with the store; the runs of workers that are gone are queued again.
+    /// Nothing runs until [`Engine::dispatch`] does. Answers how many were taken over.
+    pub async fn start(parts: Parts) -> Result<(Arc<Self>, u64), shared::store::Error> {
+        let worker = WorkerId::fresh();
+        let recovered = parts.store.register(worker).await?;
+        let engine = Self {
+            store: parts.store,
+            executor: parts.executor,
+            program: parts.program,
+            worker,
+            park_after: parts.park_after,
+            slots: Arc::new(Semaphore::new(parts.live_runs.max(1) as usize)),
+            frozen: CancellationToken::new(),
+            dropped: CancellationToken::new(),
+            drivers: TaskTracker::new(),
+        };
+        Ok((Arc::new(engine), recovered))
+    }
+
+    /// Takes all runs out of memory: no step begins any more, those that go on get `grace` to end.
+    /// On return every run is parked, ended or queued again, and nothing is being worked on.
+    pub async fn freeze(&self, grace: Duration) {
+        self.frozen.cancel();
+        self.drivers.close();
+        if tokio::time::timeout(grace, self.drivers.wait()).await.is_err() {
+            self.dropped.cancel();
+            self.drivers.wait().await;
+        }
+    }
+}

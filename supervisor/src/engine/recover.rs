@@ -1,0 +1,74 @@
+//! What becomes of an attempt that has no outcome: the recovery rule, as pure code. The live run and
+//! recovery after a crash go by the same rule.
+
+use shared::run::{Attempt, Effect, Failure, FailureKind, Timestamp};
+use shared::store::Step;
+
+/// What to do about an operation that may have happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// Do it again, with the same effect key.
+    Again,
+    /// Ask the far side whether it happened.
+    Probe,
+    /// Ask a person.
+    Doubt,
+}
+
+/// The rule: by effect class, and by nothing else.
+pub fn rule(effect: Effect) -> Recovery {
+    if shared::crash::ignores_effects() {
+        return Recovery::Again;
+    }
+    match effect {
+        Effect::Pure | Effect::Idempotent => Recovery::Again,
+        Effect::Verifiable => Recovery::Probe,
+        Effect::Once => Recovery::Doubt,
+    }
+}
+
+/// The attempt that was in flight when its worker was lost: charged in full, because nobody knows
+/// what it used.
+pub fn orphan(step: &Step, why: &str, now: Timestamp) -> Attempt {
+    let lost = Failure::new(FailureKind::Lost, why);
+    Attempt {
+        at: step.begun_at,
+        ms: now.since(step.begun_at).as_millis() as u64,
+        usage: step.reserved.unwrap_or_default(),
+        failure: Some(lost.may_have_happened()),
+    }
+}
+
+/// How many of these attempts count against the retry policy: those that failed by themselves, not
+/// those that a crash took away.
+pub fn failures(attempts: &[Attempt]) -> u32 {
+    let own = |attempt: &&Attempt| {
+        let failure = attempt.failure.as_ref();
+        failure.is_some_and(|failure| failure.kind != FailureKind::Lost)
+    };
+    attempts.iter().filter(own).count() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_effect_class_decides() {
+        let rules = [Effect::Pure, Effect::Idempotent, Effect::Verifiable, Effect::Once].map(rule);
+        use Recovery::{Again, Doubt, Probe};
+        assert_eq!(rules, [Again, Again, Probe, Doubt]);
+    }
+
+    #[test]
+    fn a_crash_is_not_a_failed_attempt() {
+        let attempt = |kind| Attempt {
+            at: Timestamp(0),
+            ms: 0,
+            usage: shared::money::Usage::default(),
+            failure: Some(Failure::new(kind, "x")),
+        };
+        let attempts = [FailureKind::Lost, FailureKind::Transient, FailureKind::Lost].map(attempt);
+        assert_eq!(failures(&attempts), 1);
+    }
+}
