@@ -2,6 +2,8 @@
 //! declared effect class. One file per tool. A tool makes exactly one attempt per call and keeps
 //! nothing between calls; retries, journal and budgets belong to the engine.
 
+pub mod gate;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

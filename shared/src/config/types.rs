@@ -101,7 +101,7 @@ pub struct OpenaiSettings {
 }
 
 /// `[supervisor]`: who routes and who closes.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SupervisorSettings {
     /// The model that routes and closes.
@@ -125,7 +125,7 @@ pub enum Close {
 }
 
 /// `[[routes]]`: a rule that needs no model.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteRule {
     /// A regular expression that the task's text must match.

@@ -1,0 +1,205 @@
+//! One actor for each agent: the owner of its model, its tools and its share of concurrency. It does
+//! one attempt at one operation when asked, and nothing else; a tool that the agent's file does not
+//! name is not here at all.
+//!
+//! ```text
+//!   engine ──ask Execute──► AgentActor ──spawn──► model or tool
+//!      ▲                                             │
+//!      └────────────── delegated reply ──────────────┘
+//! ```
+//! The mailbox never blocks: the handler ends at once and the work replies by itself. A panic in a
+//! tool ends that one operation, not the actor; a restart of the actor ends none.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use kameo::Reply;
+use kameo::actor::{Actor, ActorRef};
+use kameo::error::Infallible;
+use kameo::message::{Context, Message};
+use kameo::reply::DelegatedReply;
+use tokio::sync::Semaphore;
+use tracing::Instrument;
+
+use shared::id::{AgentName, ToolName};
+use shared::model::{Call, Model};
+use shared::run::{Exec, Failure, FailureKind, OpKind, Probe, Report, Think};
+
+use crate::tools::{Tool, ToolCall};
+
+/// What an agent has.
+#[derive(Clone)]
+pub struct Equipment {
+    /// Its name.
+    pub name: AgentName,
+    /// The model that it thinks with.
+    pub model: Arc<dyn Model>,
+    /// The model's name at its provider, for traces.
+    pub model_name: Arc<str>,
+    /// Its tools, by their own names.
+    pub tools: HashMap<ToolName, Arc<dyn Tool>>,
+    /// Calls of its model and tools that may go on at once, over all tasks.
+    pub concurrency: usize,
+}
+
+/// The agent's actor.
+pub struct AgentActor {
+    equipment: Arc<Equipment>,
+    permits: Arc<Semaphore>,
+}
+
+/// Make one attempt at an operation.
+pub struct Execute(pub Exec);
+
+/// Find out whether an earlier attempt at an operation happened.
+pub struct Ask(pub Exec);
+
+/// The reply to [`Execute`].
+#[derive(Reply)]
+pub struct Executed(pub Report);
+
+/// The reply to [`Ask`].
+#[derive(Reply)]
+pub struct Asked(pub Probe);
+
+impl Actor for AgentActor {
+    type Args = Arc<Equipment>;
+    type Error = Infallible;
+
+    async fn on_start(equipment: Self::Args, _: ActorRef<Self>) -> Result<Self, Infallible> {
+        Ok(Self {
+            permits: Arc::new(Semaphore::new(equipment.concurrency.max(1))),
+            equipment,
+        })
+    }
+}
+
+impl Message<Execute> for AgentActor {
+    type Reply = DelegatedReply<Executed>;
+
+    async fn handle(
+        &mut self,
+        Execute(exec): Execute,
+        ctx: &mut Context<Self, Self::Reply>,
+    ) -> Self::Reply {
+        let (equipment, permits) = (self.equipment.clone(), self.permits.clone());
+        let span = span_of(&exec, &equipment);
+        let work = async move {
+            let _permit = permits.acquire().await;
+            Executed(equipment.execute(&exec).await)
+        };
+        ctx.spawn(work.instrument(span))
+    }
+}
+
+impl Message<Ask> for AgentActor {
+    type Reply = DelegatedReply<Asked>;
+
+    async fn handle(
+        &mut self,
+        Ask(exec): Ask,
+        ctx: &mut Context<Self, Self::Reply>,
+    ) -> Self::Reply {
+        let equipment = self.equipment.clone();
+        ctx.spawn(async move { Asked(equipment.probe(&exec).await) })
+    }
+}
+
+impl Equipment {
+    /// Makes one attempt. A panic becomes a failure that may have happened.
+    async fn execute(&self, exec: &Exec) -> Report {
+        let attempt = async {
+            match &exec.op.kind {
+                OpKind::Think(think) => self.think(exec, think).await,
+                OpKind::Tool { tool, args, .. } => match self.tools.get(tool) {
+                    Some(found) => found.call(call_of(exec, args)).await,
+                    None => Report::failed(self.lacks(tool)),
+                },
+            }
+        };
+        let outcome = AssertUnwindSafe(attempt).catch_unwind().await;
+        outcome.unwrap_or_else(|_| {
+            let text = format!("{} panicked", exec.op.kind.name());
+            tracing::error!(agent.name = %self.name, step = %exec.key, text);
+            Report {
+                usage: None,
+                ..Report::failed(Failure::new(FailureKind::Permanent, text).may_have_happened())
+            }
+        })
+    }
+
+    async fn think(&self, exec: &Exec, think: &Think) -> Report {
+        let call = Call {
+            request: &think.request,
+            effect_key: exec.effect_key,
+            cancel: &exec.cancel,
+            sink: &exec.sink,
+        };
+        let (reply, usage) = self.model.ask(call).await;
+        let result = reply.and_then(|reply| {
+            serde_json::to_value(&reply)
+                .map_err(|error| Failure::new(FailureKind::Malformed, error.to_string()))
+        });
+        Report {
+            result,
+            usage,
+            taint: shared::label::Taint::NONE,
+            evidence: Vec::new(),
+        }
+    }
+
+    async fn probe(&self, exec: &Exec) -> Probe {
+        let OpKind::Tool { tool, args, .. } = &exec.op.kind else {
+            return Probe::Unknown("a model cannot be asked what it did".into());
+        };
+        let Some(found) = self.tools.get(tool) else {
+            return Probe::Unknown(self.lacks(tool).message);
+        };
+        let asked = AssertUnwindSafe(found.probe(call_of(exec, args))).catch_unwind();
+        let panicked = |_| Probe::Unknown(format!("{tool} panicked when asked"));
+        asked.await.unwrap_or_else(panicked)
+    }
+
+    fn lacks(&self, tool: &ToolName) -> Failure {
+        let text = format!("agent {} has no tool {tool}", self.name);
+        Failure::new(FailureKind::Permanent, text)
+    }
+}
+
+fn call_of<'a>(exec: &'a Exec, args: &'a serde_json::Value) -> ToolCall<'a> {
+    ToolCall {
+        args,
+        authority: &exec.authority,
+        effect_key: exec.effect_key,
+        attempt: exec.attempt,
+        cancel: &exec.cancel,
+    }
+}
+
+/// The span of one attempt, by OpenTelemetry's names for generative AI.
+fn span_of(exec: &Exec, equipment: &Equipment) -> tracing::Span {
+    match &exec.op.kind {
+        OpKind::Think(_) => tracing::info_span!(
+            parent: &exec.span,
+            "chat",
+            otel.kind = "client",
+            gen_ai.operation.name = "chat",
+            gen_ai.agent.name = %equipment.name,
+            gen_ai.request.model = %equipment.model_name,
+            step = %exec.key,
+            attempt = exec.attempt,
+        ),
+        OpKind::Tool { tool, .. } => tracing::info_span!(
+            parent: &exec.span,
+            "execute_tool",
+            otel.kind = "internal",
+            gen_ai.operation.name = "execute_tool",
+            gen_ai.agent.name = %equipment.name,
+            gen_ai.tool.name = %tool,
+            step = %exec.key,
+            attempt = exec.attempt,
+        ),
+    }
+}
