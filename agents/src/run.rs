@@ -205,6 +205,7 @@ pub struct AgentRun<'a> {
     malformed: u32,
     said: String,
     closing: Option<Ending>,
+    told_to_close: bool,
     ended: Option<Ending>,
     notes: Vec<Note>,
 }
@@ -260,6 +261,7 @@ impl<'a> AgentRun<'a> {
             malformed: 0,
             said: String::new(),
             closing: None,
+            told_to_close: false,
             ended: None,
             notes: Vec::new(),
         }
@@ -322,7 +324,7 @@ impl<'a> AgentRun<'a> {
         let mut worst = worst_case(&request, &price);
         if self.closing.is_none() {
             if let Some(limit) = self.limit_reached(&worst) {
-                self.begin_closing(Ending::Limit { limit });
+                self.closing = Some(Ending::Limit { limit });
                 request = self.request();
                 worst = worst_case(&request, &price);
             }
@@ -360,7 +362,8 @@ impl<'a> AgentRun<'a> {
         Next::Think(key, op)
     }
 
-    fn request(&self) -> ModelRequest {
+    fn request(&mut self) -> ModelRequest {
+        self.tell_to_close();
         let tools: Vec<ToolDef> = match self.closing {
             Some(_) => Vec::new(),
             None => self.tools().map(|tool| tool.def()).collect(),
@@ -427,13 +430,16 @@ impl<'a> AgentRun<'a> {
         None
     }
 
-    /// From here on there are no tools, only one last reply.
-    fn begin_closing(&mut self, ending: Ending) {
-        let why = match &ending {
-            Ending::Limit { limit } => format!("the limit of {limit} is reached"),
-            Ending::Circles { what } => format!("you went round in circles: {what}"),
-            _ => "the work ends here".to_owned(),
+    /// Once the work is closing there are no tools any more, only one last reply.
+    fn tell_to_close(&mut self) {
+        let why = match &self.closing {
+            Some(Ending::Limit { limit }) => format!("the limit of {limit} is reached"),
+            Some(Ending::Circles { what }) => format!("you went round in circles: {what}"),
+            _ => return,
         };
+        if std::mem::replace(&mut self.told_to_close, true) {
+            return;
+        }
         self.notes.push(Note::Decided {
             what: format!("{} sums up and stops", self.spec.name),
             reason: why.clone(),
@@ -444,7 +450,6 @@ impl<'a> AgentRun<'a> {
                  done so far, with its sources, and what is still missing."
             ),
         });
-        self.closing = Some(ending);
     }
 
     /// Takes note of what the model answered.
@@ -595,7 +600,7 @@ impl<'a> AgentRun<'a> {
             Verdict::Stop(what) if self.closing.is_none() => {
                 self.drop_pending();
                 self.push_result(call, text);
-                return self.begin_closing(Ending::Circles { what });
+                return self.closing = Some(Ending::Circles { what });
             }
             Verdict::Stop(_) => {}
         }
