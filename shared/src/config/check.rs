@@ -9,13 +9,16 @@ use toml::de::DeValue;
 use super::builtin;
 use super::document::{Document, Found};
 use super::problem::{Problem, is_secret_name};
-use super::shape::literal_secret_problem;
 use super::suggest;
+use super::text::literal_secret_problem;
 use super::tools::KnownTools;
 use super::types::Settings;
 
 /// Shorter descriptions give a router nothing to choose by.
 const SHORTEST_DESCRIPTION: usize = 40;
+
+/// The name under which the supervisor's own steps are journaled and shown.
+const RESERVED_NAME: &str = "supervisor";
 
 /// The channels that tasks come in by.
 const CHANNELS: [&str; 2] = ["cli", "http"];
@@ -59,13 +62,7 @@ pub(super) fn problems(documents: &Documents<'_>, tools: &KnownTools) -> Vec<Pro
         problems.extend(agent_name(agent));
         problems.extend(description(agent));
         problems.extend(agent_model(agent, documents.settings.as_ref()));
-        problems.extend(unknown(
-            &agent.document,
-            &["then"],
-            "agent",
-            "agents",
-            &names,
-        ));
+        problems.extend(unknown(&agent.document, &["then"], "agent", &names));
         problems.extend(agent_tools(agent, documents.settings.as_ref(), tools));
     }
     problems.extend(duplicates(&documents.agents));
@@ -85,30 +82,35 @@ fn unknown(
     document: &Document<'_>,
     path: &[&str],
     what: &str,
-    plural: &str,
     known: &BTreeSet<&str>,
 ) -> Vec<Problem> {
-    let is_unknown = |found: &Found<'_, '_>| {
-        let name = found.value.as_ref().as_str()?;
-        (!known.contains(name)).then(|| {
+    let complaint = |found: &Found<'_, '_>| {
+        let name = found
+            .value
+            .as_ref()
+            .as_str()
+            .filter(|name| !known.contains(name))?;
+        let (label, message) = (
+            format!("no such {what}"),
+            format!("unknown {what} `{name}`"),
+        );
+        let help = suggest::help(name, &format!("{what}s"), known.iter().copied());
+        Some(
             document
-                .problem(
-                    found.value.span(),
-                    &format!("no such {what}"),
-                    format!("unknown {what} `{name}`"),
-                )
-                .help(suggest::help(name, plural, known.iter().copied()))
-        })
+                .problem(found.value.span(), &label, message)
+                .help(help),
+        )
     };
-    document.find(path).iter().filter_map(is_unknown).collect()
+    document.find(path).iter().filter_map(complaint).collect()
 }
 
 fn models<'d>(settings: &'d Document<'_>) -> BTreeSet<&'d str> {
-    let named = settings
-        .find(&["models", "*"])
+    let named = settings.find(&["models", "*"]);
+    named
         .into_iter()
-        .map(|found| found.key);
-    named.chain(["default"]).collect()
+        .map(|found| found.key)
+        .chain(["default"])
+        .collect()
 }
 
 fn supervisor_model(settings: &Document<'_>) -> Vec<Problem> {
@@ -116,122 +118,104 @@ fn supervisor_model(settings: &Document<'_>) -> Vec<Problem> {
         settings,
         &["supervisor", "model"],
         "model",
-        "models",
         &models(settings),
     )
 }
 
 fn agent_model(agent: &AgentDocument<'_>, settings: Option<&Document<'_>>) -> Vec<Problem> {
     match settings {
-        Some(settings) => unknown(
-            &agent.document,
-            &["model"],
-            "model",
-            "models",
-            &models(settings),
-        ),
+        Some(settings) => unknown(&agent.document, &["model"], "model", &models(settings)),
         None => Vec::new(),
     }
 }
 
 fn routes(settings: &Document<'_>, agents: &BTreeSet<&str>) -> Vec<Problem> {
-    let mut problems = unknown(
-        settings,
-        &["routes", "*", "agents", "*"],
-        "agent",
-        "agents",
-        agents,
-    );
-    for rule in settings.find(&["routes", "*"]) {
-        let DeValue::Table(table) = rule.value.as_ref() else {
-            continue;
-        };
-        if table.get("matches").is_none() && table.get("channel").is_none() {
-            let message = "this route matches every task, so no other way of routing is ever taken";
-            let problem = settings.problem(rule.value.span(), "no condition", message);
-            problems.push(problem.help(
-                "add `matches = 'regular expression'` or `channel = \"http\"`; for one agent that \
-                 does everything, write `matches = ''`",
-            ));
-        }
-    }
-    for list in settings.find(&["routes", "*", "agents"]) {
-        if list
-            .value
-            .as_ref()
-            .as_array()
-            .is_some_and(|list| list.iter().next().is_none())
-        {
-            let problem = settings.problem(list.value.span(), "empty", "this route names no agent");
-            problems.push(problem.help("name at least one: `agents = [\"researcher\"]`"));
-        }
-    }
     let channels = BTreeSet::from(CHANNELS);
-    let odd = unknown(
-        settings,
-        &["routes", "*", "channel"],
-        "channel",
-        "channels",
-        &channels,
-    );
+    let odd = unknown(settings, &["routes", "*", "channel"], "channel", &channels);
+    let mut problems = unknown(settings, &["routes", "*", "agents", "*"], "agent", agents);
     problems.extend(odd.into_iter().map(Problem::warning));
+    let rules = settings.find(&["routes", "*"]);
+    problems.extend(
+        rules
+            .iter()
+            .filter_map(|rule| boundless_route(settings, rule)),
+    );
+    let lists = settings.find(&["routes", "*", "agents"]);
+    problems.extend(lists.iter().filter_map(|list| empty_route(settings, list)));
     problems
+}
+
+/// Says nothing where another key stands in the rule: it is a condition, only misspelt.
+fn boundless_route(settings: &Document<'_>, rule: &Found<'_, '_>) -> Option<Problem> {
+    let table = rule.value.as_ref().as_table()?;
+    let only_agents = table.iter().all(|(key, _)| key.as_ref() == "agents");
+    only_agents.then(|| {
+        let message = "this route matches every task, so no other way of routing is ever taken";
+        settings
+            .problem(rule.value.span(), "no condition", message)
+            .help(
+                "add `matches = 'regular expression'` or `channel = \"http\"`; for one agent that \
+             does everything, write `matches = ''`",
+            )
+    })
+}
+
+fn empty_route(settings: &Document<'_>, list: &Found<'_, '_>) -> Option<Problem> {
+    let agents = list.value.as_ref().as_array()?;
+    (agents.iter().count() == 0).then(|| {
+        settings
+            .problem(list.value.span(), "empty", "this route names no agent")
+            .help("name at least one: `agents = [\"researcher\"]`")
+    })
 }
 
 fn headers(settings: &Document<'_>) -> Vec<Problem> {
-    let is_literal = |found: &Found<'_, '_>| {
-        let value = found.value.as_ref().as_str()?;
-        let literal = is_secret_name(found.key) && !value.contains("${");
-        literal.then(|| literal_secret_problem(settings, found.value.span(), found.key))
-    };
-    settings
-        .find(&["models", "*", "headers", "*"])
+    let headers = settings.find(&["models", "*", "headers", "*"]);
+    headers
         .iter()
-        .filter_map(is_literal)
+        .filter_map(|header| bad_header(settings, header))
         .collect()
 }
 
-fn prices(settings: &Document<'_>) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let listed: BTreeSet<&str> = settings
-        .find(&["prices", "*"])
-        .into_iter()
-        .map(|f| f.key)
-        .collect();
-    for model in settings.find(&["models", "*"]) {
-        let DeValue::Table(table) = model.value.as_ref() else {
-            continue;
-        };
-        let text = |key: &str| table.get(key).and_then(|value| value.as_ref().as_str());
-        let local = table
-            .get("local")
-            .is_some_and(|value| value.as_ref().as_bool() == Some(true));
-        let (Some("openai"), Some(name)) = (text("provider"), text("model")) else {
-            continue;
-        };
-        let span = table
-            .get("model")
-            .map_or(model.value.span(), |value| value.span());
-        if listed.contains(name) {
-            continue;
-        }
-        if let Err(missing) = Settings::default().price_of(name, local) {
-            let message =
-                format!("there is no price for model `{name}`, so its cost could not be limited");
-            problems.push(
-                settings
-                    .problem(span, "no price", message)
-                    .help(missing.help()),
-            );
-        }
+fn bad_header(settings: &Document<'_>, header: &Found<'_, '_>) -> Option<Problem> {
+    let value = header.value.as_ref().as_str()?;
+    if reqwest::header::HeaderName::from_bytes(header.key.as_bytes()).is_err() {
+        let message = format!("`{}` cannot be the name of a header", header.key);
+        let problem = settings.problem(header.key_span.clone(), "not a header", message);
+        return Some(problem.help("letters, digits and `-`, such as \"OpenAI-Organization\""));
     }
-    problems.extend(
-        settings
-            .find(&["prices", "*"])
-            .iter()
-            .filter_map(|price| free(settings, price)),
-    );
-    problems
+    let is_literal = is_secret_name(header.key) && !value.contains("${");
+    is_literal.then(|| literal_secret_problem(settings, header.value.span(), value, header.key))
+}
+
+fn prices(settings: &Document<'_>) -> Vec<Problem> {
+    let prices = settings.find(&["prices", "*"]);
+    let listed: BTreeSet<&str> = prices.iter().map(|price| price.key).collect();
+    let models = settings.find(&["models", "*"]);
+    let missing = models
+        .iter()
+        .filter_map(|model| missing_price(settings, model, &listed));
+    let free = prices.iter().filter_map(|price| free(settings, price));
+    missing.chain(free).collect()
+}
+
+fn missing_price(
+    settings: &Document<'_>,
+    model: &Found<'_, '_>,
+    listed: &BTreeSet<&str>,
+) -> Option<Problem> {
+    let table = model.value.as_ref().as_table()?;
+    let value = |key: &str| table.get(key).map(|value| value.as_ref());
+    let name = table.get("model")?;
+    let is_openai = value("provider").and_then(DeValue::as_str) == Some("openai");
+    let is_local = value("local").and_then(DeValue::as_bool) == Some(true);
+    let text = name
+        .as_ref()
+        .as_str()
+        .filter(|text| is_openai && !listed.contains(text))?;
+    let missing = Settings::default().price_of(text, is_local).err()?;
+    let problem = settings.problem(name.span(), "no price", missing.what());
+    Some(problem.help(missing.help()))
 }
 
 /// Zeros are what the lines to paste hold; they would switch the limit in dollars off unseen.
@@ -278,18 +262,19 @@ fn private_hosts(settings: &Document<'_>) -> Vec<Problem> {
 
 fn agent_name(agent: &AgentDocument<'_>) -> Option<Problem> {
     let name = agent.document.string(&["name"])?;
+    let span = agent.document.span(&["name"]);
+    if name == RESERVED_NAME {
+        let message = format!("no agent can be named `{name}`");
+        let problem = agent.document.problem(span, "taken", message);
+        return Some(problem.help("the one who routes goes by this name; choose another"));
+    }
     (name != agent.stem).then(|| {
-        let message = format!(
-            "the agent's name `{name}` differs from its file's, `{}`",
-            agent.stem
-        );
-        agent
-            .document
-            .problem(agent.document.span(&["name"]), "another name", message)
-            .help(format!(
-                "write `name = \"{}\"`, or rename the file to {name}.toml",
-                agent.stem
-            ))
+        let stem = agent.stem;
+        let message = format!("the agent's name `{name}` differs from its file's, `{stem}`");
+        let problem = agent.document.problem(span, "another name", message);
+        problem.help(format!(
+            "write `name = \"{stem}\"`, or rename the file to {name}.toml"
+        ))
     })
 }
 
@@ -367,7 +352,7 @@ fn agent_tools(
 ) -> Vec<Problem> {
     let document = &agent.document;
     let known: BTreeSet<&str> = tools.names().collect();
-    let mut problems = unknown(document, &["tools", "*"], "tool", "tools", &known);
+    let mut problems = unknown(document, &["tools", "*"], "tool", &known);
     let mut listed = BTreeSet::new();
     for tool in document.find(&["tools", "*"]) {
         let Some(name) = tool.value.as_ref().as_str() else {

@@ -96,11 +96,15 @@ impl<'a> Document<'a> {
 
     /// The first line that says something, for what is missing from the file as a whole.
     pub fn beginning(&self) -> Range<usize> {
-        let start = self.text.len() - self.text.trim_start().len();
-        let end = self.text[start..]
-            .find('\n')
-            .map_or(self.text.len(), |at| start + at);
-        start..end
+        let mut start = 0;
+        for line in self.text.split_inclusive('\n') {
+            let said = line.trim();
+            if !said.is_empty() && !said.starts_with('#') {
+                return start..start + line.trim_end().len();
+            }
+            start += line.len();
+        }
+        0..self.text.lines().next().map_or(0, str::len)
     }
 
     /// The nearest span within the text that cuts no character; at the end, its last character.

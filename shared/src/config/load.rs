@@ -7,11 +7,14 @@
 //! The types come last and only where nothing was wrong, so nobody ever sees half a configuration.
 //! Called by the binary's composition root, by `majordomo check`, and by tests.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use miette::Severity;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::builtin::{AGENTS, FILES, SETTINGS};
 use super::check::{self, AgentDocument, Documents};
@@ -72,12 +75,14 @@ impl std::fmt::Display for Source {
 /// A configuration's files as bytes, before anything is known about them.
 #[derive(Default)]
 pub(super) struct Files {
-    /// `majordomo.toml`, where there is one.
+    /// `majordomo.toml`, empty where there is none; absent only where it cannot be read.
     pub settings: Option<File>,
     /// The agents' files.
     pub agents: Vec<File>,
     /// What could not be read.
     pub problems: Vec<Problem>,
+    /// The names of agents whose files could not be read: they exist all the same.
+    pub unread: BTreeSet<String>,
     /// Where agents' files are looked for, in words for people.
     pub agents_at: String,
 }
@@ -109,13 +114,12 @@ impl Files {
             ));
             return files;
         }
-        let settings = folder.join(SETTINGS);
-        if settings.try_exists().unwrap_or(true) {
-            files.settings = files.read(&settings);
-        }
+        files.settings = files.read_settings(folder.join(SETTINGS));
         for path in files.list(&agents) {
-            let agent = files.read(&path);
-            files.agents.extend(agent);
+            match files.read(&path) {
+                Some(agent) => files.agents.push(agent),
+                None => files.unread.extend(stem(&path).map(str::to_owned)),
+            }
         }
         files
     }
@@ -134,6 +138,20 @@ impl Files {
                 self.problems.push(unreadable(agents, &error));
                 Vec::new()
             }
+        }
+    }
+
+    fn read_settings(&mut self, path: PathBuf) -> Option<File> {
+        // A link that points nowhere is not the same as no file.
+        let absent = path
+            .symlink_metadata()
+            .is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+        match absent {
+            true => Some(File {
+                name: SETTINGS.to_owned(),
+                bytes: Vec::new(),
+            }),
+            false => self.read(&path),
         }
     }
 
@@ -156,21 +174,54 @@ impl Files {
         if self.agents.is_empty() && problems.is_empty() {
             problems.push(check::nobody(&self.agents_at));
         }
-        let absent = File {
-            name: SETTINGS.to_owned(),
-            bytes: Vec::new(),
-        };
-        let settings = self.settings.as_ref().unwrap_or(&absent);
-        let documents = parse(settings, &self.agents, &mut problems);
+        let documents = self.parse(&mut problems);
         problems.extend(shapes(&documents));
         problems.extend(check::problems(&documents, known));
-        let (warnings, errors) = sorted(problems, settings, &self.agents);
+        let (warnings, errors) = self.sorted(problems);
         if errors.is_empty() {
             typed(&documents, known, warnings)
         } else {
             Err(errors)
         }
         .map_err(|problems| Report { problems })
+    }
+
+    fn parse(&self, problems: &mut Vec<Problem>) -> Documents<'_> {
+        let mut documents = Documents {
+            settings: None,
+            agents: Vec::new(),
+            unreadable: self.unread.clone(),
+        };
+        match self.settings.as_ref().map(Document::parse) {
+            Some(Ok(document)) => documents.settings = Some(document),
+            Some(Err(found)) => problems.extend(found),
+            None => {}
+        }
+        for file in &self.agents {
+            let stem = stem(Path::new(&file.name)).unwrap_or(&file.name);
+            match Document::parse(file) {
+                Ok(document) => documents.agents.push(AgentDocument { stem, document }),
+                Err(found) => {
+                    problems.extend(found);
+                    documents.unreadable.insert(stem.to_owned());
+                }
+            }
+        }
+        documents
+    }
+
+    /// Warnings and errors, each in the order of the files and of the lines in them.
+    fn sorted(&self, mut problems: Vec<Problem>) -> (Vec<Problem>, Vec<Problem>) {
+        let files = self.settings.iter().chain(&self.agents);
+        let order: Vec<&str> = files.map(|file| file.name.as_str()).collect();
+        problems.sort_by_key(|problem| {
+            problem.place().map(|(file, line, column)| {
+                (order.iter().position(|name| *name == file), line, column)
+            })
+        });
+        problems
+            .into_iter()
+            .partition(|problem| problem.severity() != Severity::Error)
     }
 }
 
@@ -190,63 +241,18 @@ fn unreadable(path: &Path, error: &io::Error) -> Problem {
         .help("check that it is there and that this user may read it")
 }
 
-fn stem(file: &File) -> &str {
-    let name = Path::new(&file.name).file_stem();
-    name.and_then(std::ffi::OsStr::to_str).unwrap_or(&file.name)
-}
-
-fn parse<'a>(settings: &'a File, agents: &'a [File], problems: &mut Vec<Problem>) -> Documents<'a> {
-    let mut documents = Documents {
-        settings: Document::parse(settings)
-            .map_err(|found| problems.extend(found))
-            .ok(),
-        agents: Vec::new(),
-        unreadable: Default::default(),
-    };
-    for file in agents {
-        let stem = stem(file);
-        match Document::parse(file) {
-            Ok(document) => documents.agents.push(AgentDocument { stem, document }),
-            Err(found) => {
-                problems.extend(found);
-                documents.unreadable.insert(stem.to_owned());
-            }
-        }
-    }
-    documents
+fn stem(path: &Path) -> Option<&str> {
+    path.file_stem()?.to_str()
 }
 
 fn shapes(documents: &Documents<'_>) -> Vec<Problem> {
-    let (settings, agent) = (schema::settings(), schema::agent());
-    let of_settings = documents
-        .settings
-        .iter()
-        .flat_map(|document| shape::problems(document, &settings));
-    let of_agents = documents
-        .agents
-        .iter()
-        .flat_map(|file| shape::problems(&file.document, &agent));
+    static SETTINGS: LazyLock<Value> = LazyLock::new(schema::settings);
+    static AGENT: LazyLock<Value> = LazyLock::new(schema::agent);
+    let settings = documents.settings.iter();
+    let of_settings = settings.flat_map(|document| shape::problems(document, &SETTINGS));
+    let agents = documents.agents.iter();
+    let of_agents = agents.flat_map(|file| shape::problems(&file.document, &AGENT));
     of_settings.chain(of_agents).collect()
-}
-
-/// Warnings and errors, each in the order of the files and of the lines in them.
-fn sorted(
-    mut problems: Vec<Problem>,
-    settings: &File,
-    agents: &[File],
-) -> (Vec<Problem>, Vec<Problem>) {
-    let order: Vec<&str> = std::iter::once(settings)
-        .chain(agents)
-        .map(|file| file.name.as_str())
-        .collect();
-    problems.sort_by_key(|problem| {
-        problem
-            .place()
-            .map(|(file, line, column)| (order.iter().position(|name| *name == file), line, column))
-    });
-    problems
-        .into_iter()
-        .partition(|problem| problem.severity() != Severity::Error)
 }
 
 /// The types, of documents in which nothing was found wrong.

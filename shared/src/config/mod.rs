@@ -17,6 +17,7 @@ pub mod starter;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tools;
 mod types;
 

@@ -7,13 +7,19 @@ use crate::money::Price;
 
 /// No price is known for a model. Its `Display` is the whole message, with the lines to paste.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no price for model `{model}`, so its cost could not be limited\n{}", self.help())]
+#[error("{}\n{}", self.what(), self.help())]
 pub struct MissingPrice {
     /// The model's name at the provider.
     pub model: String,
 }
 
 impl MissingPrice {
+    /// What is wrong, in one line.
+    pub fn what(&self) -> String {
+        let model = &self.model;
+        format!("there is no price for model `{model}`, so its cost could not be limited")
+    }
+
     /// What to write into `majordomo.toml`.
     pub fn help(&self) -> String {
         // A TOML string in quotes escapes as this does.

@@ -16,7 +16,7 @@ pub struct Problem {
     message: String,
     help: Option<String>,
     severity: Severity,
-    place: Option<Place>,
+    place: Option<Box<Place>>,
 }
 
 /// Text in a file. The copy of the file that is shown has its secrets masked.
@@ -55,12 +55,12 @@ impl Problem {
     ) -> Self {
         let text = source.inner();
         let before = &text[..span.start];
-        self.place = Some(Place {
+        self.place = Some(Box::new(Place {
             line: before.matches('\n').count() + 1,
             column: before.chars().rev().take_while(|c| *c != '\n').count() + 1,
             label: LabeledSpan::new(Some(label.into()), span.start, span.len()),
             source: source.clone(),
-        });
+        }));
         self
     }
 
@@ -201,10 +201,13 @@ pub(super) fn mask(text: &str) -> String {
         let value = r#"(?s:"""(?P<a>.*?)(?:"""|\z)|'''(?P<b>.*?)(?:'''|\z))|"(?P<c>(?:\\.|[^"\\\n])*)|'(?P<d>[^'\n]*)|(?P<e>[^\s"'\[{#][^\n#,}]*)"#;
         Regex::new(&format!("{key}(?:{value})")).ok()
     });
-    static USER_INFO: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r#"://(?P<a>[^/\s"'@]+)@"#).ok());
+    static ELSEWHERE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        let user_info = r#"://(?P<a>[^/\s"'@]+)@"#;
+        let well_known = r"\b(?P<b>(?:sk|gsk|xai|tvly)[-_][\w-]{12,})";
+        Regex::new(&format!("{user_info}|{well_known}")).ok()
+    });
     let assigned = replace(&ASSIGNMENT, text, |found| is_secret_name(&found["key"]));
-    replace(&USER_INFO, &assigned, |_| true)
+    replace(&ELSEWHERE, &assigned, |_| true)
 }
 
 fn replace(
@@ -220,11 +223,29 @@ fn replace(
         let value = ["a", "b", "c", "d", "e"]
             .iter()
             .find_map(|name| found.name(name));
-        if let Some(value) = value.filter(|value| !value.as_str().contains("${")) {
-            masked.replace_range(value.range(), &blot(value.as_str()));
+        if let Some(value) = value {
+            masked.replace_range(value.range(), &blot_around_references(value.as_str()));
         }
     }
     masked
+}
+
+/// References are what should stand there; everything around and between them is blotted out.
+fn blot_around_references(value: &str) -> String {
+    static REFERENCE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(r"(?:Bearer |Basic )?\$\{(?:[A-Za-z_][A-Za-z0-9_]*|file:[^}]*)\}").ok()
+    });
+    let references = REFERENCE
+        .as_ref()
+        .into_iter()
+        .flat_map(|reference| reference.find_iter(value));
+    let (mut masked, mut end) = (String::new(), 0);
+    for reference in references {
+        masked.push_str(&blot(&value[end..reference.start()]));
+        masked.push_str(reference.as_str());
+        end = reference.end();
+    }
+    masked + &blot(&value[end..])
 }
 
 fn blot(value: &str) -> String {
@@ -258,6 +279,12 @@ mod tests {
                 "u = \"https://*****@host/v1\"",
             ),
             ("api_key = \"${KEY}\"", "api_key = \"${KEY}\""),
+            ("api_key = \"${sk-1}\"", "api_key = \"*******\""),
+            (
+                "Authorization = \"Bearer ${A} x\"",
+                "Authorization = \"Bearer ${A}**\"",
+            ),
+            ("a = \"tvly-0123456789abc\"", "a = \"******************\""),
             ("max_tokens = \"many\"", "max_tokens = \"many\""),
         ];
         for (text, masked) in cases {

@@ -1,6 +1,6 @@
-//! The JSON Schemas of the configuration's files, generated from [`types`](super::types), doc
+//! The JSON Schemas of the configuration's files, generated from `types.rs`, doc
 //! comments included. Editors use them through `#:schema`, `majordomo schema` prints them, and
-//! [`shape`](super::shape) holds every file against them, so the three cannot drift apart.
+//! `shape.rs` holds every file against them, so the three cannot drift apart.
 
 use serde_json::Value;
 

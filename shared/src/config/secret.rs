@@ -3,7 +3,7 @@
 //! A configuration holds a [`SecretRef`]; the model clients and the egress gateway turn it into a
 //! [`Secret`] at the moment of use, so that a rotated key is picked up and a check of the files
 //! needs no key. Which places must hold a reference and may not hold plain text is decided by
-//! [`check`](super::check) and [`shape`](super::shape).
+//! `check.rs` and `shape.rs`.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -43,8 +43,10 @@ pub enum BadReference {
     #[error("a reference is opened by `${{` and never closed by `}}`")]
     Unclosed,
     /// What stands between the braces is no variable's name.
-    #[error("`${{{0}}}` names no environment variable")]
-    BadName(String),
+    ///
+    /// It is not repeated: it may be the secret itself.
+    #[error("what stands between `${{` and `}}` is no environment variable's name")]
+    BadName,
     /// A file by a relative path, which would mean another file in another folder.
     #[error("`${{file:{0}}}` must name the file by its absolute path")]
     RelativePath(String),
@@ -176,7 +178,7 @@ fn reference(inner: &str) -> Result<Part, BadReference> {
     let starts_well = inner.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     match starts_well && inner.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
         true => Ok(Part::Env(inner.to_owned())),
-        false => Err(BadReference::BadName(inner.to_owned())),
+        false => Err(BadReference::BadName),
     }
 }
 

@@ -6,7 +6,6 @@
 //! when a keyword turns up that is not read here. What one value has to do with another is the
 //! business of [`check`](super::check).
 
-use std::net::SocketAddr;
 use std::ops::Range;
 
 use serde_json::Value;
@@ -14,10 +13,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::document::Document;
-use super::problem::Problem;
-use super::secret::SecretRef;
+use super::problem::{Problem, is_secret_name};
 use super::suggest;
-use super::types::{NAME_PATTERN, NOT_BLANK};
+use super::text::{fault_of, last, literal_secret};
 
 /// Everything in `document` that `schema` does not allow.
 pub(super) fn problems(document: &Document<'_>, schema: &Value) -> Vec<Problem> {
@@ -27,7 +25,7 @@ pub(super) fn problems(document: &Document<'_>, schema: &Value) -> Vec<Problem> 
         problems: Vec::new(),
     };
     let whole = Place {
-        key: "this file",
+        path: "",
         span: document.beginning(),
         about: None,
     };
@@ -44,7 +42,8 @@ struct Walk<'w, 'a> {
 /// The value under examination, for messages.
 #[derive(Clone)]
 struct Place<'p> {
-    key: &'p str,
+    /// Its keys from the top of the file, dots between; empty for the file itself.
+    path: &'p str,
     span: Range<usize>,
     about: Option<&'p str>,
 }
@@ -93,9 +92,12 @@ impl<'w> Walk<'w, '_> {
         };
         if !fits {
             let (wanted_words, found) = (in_words(wanted), value_in_words(value));
-            let message = format!("`{}` must be {wanted_words}, not {found}", place.key);
-            let written = &self.document.text[place.span.clone()];
-            let help = mend_type(wanted, place.key, value, written);
+            let message = format!("`{}` must be {wanted_words}, not {found}", place.path);
+            let written = match is_secret_name(last(place.path)) {
+                true => "...",
+                false => &self.document.text[place.span.clone()],
+            };
+            let help = mend_type(wanted, place.path, value, written);
             self.say(place.span.clone(), found, message, help);
         }
         fits
@@ -123,9 +125,9 @@ impl<'w> Walk<'w, '_> {
         for (key, value) in table {
             let name: &str = key.as_ref();
             if let Some(known) = schema["properties"].get(name) {
-                self.member(known, name, value);
+                self.member(known, place, name, value);
             } else if schema["additionalProperties"].is_object() {
-                self.member(&schema["additionalProperties"], name, value);
+                self.member(&schema["additionalProperties"], place, name, value);
             } else {
                 self.unknown_key(schema, name, key.span(), place);
             }
@@ -137,22 +139,24 @@ impl<'w> Walk<'w, '_> {
         }
     }
 
-    fn member(&mut self, schema: &'w Value, key: &str, value: &Spanned<DeValue<'_>>) {
-        let span = value.span();
-        self.value(
-            schema,
-            value.as_ref(),
-            &Place {
-                key,
-                span,
-                about: None,
-            },
-        );
+    fn member(
+        &mut self,
+        schema: &'w Value,
+        parent: &Place<'_>,
+        key: &str,
+        value: &Spanned<DeValue<'_>>,
+    ) {
+        let path = join(parent.path, key);
+        let place = Place {
+            path: &path,
+            span: value.span(),
+            about: None,
+        };
+        self.value(schema, value.as_ref(), &place);
     }
 
     fn unknown_key(&mut self, schema: &Value, key: &str, span: Range<usize>, place: &Place<'_>) {
-        let belongs_to_file =
-            place.key != "this file" && self.root["properties"].get(key).is_some();
+        let belongs_to_file = !place.path.is_empty() && self.root["properties"].get(key).is_some();
         let help = match belongs_to_file {
             true => format!(
                 "`{key}` is a key of the file itself; a key belongs to the `[table]` above it, so \
@@ -160,7 +164,7 @@ impl<'w> Walk<'w, '_> {
             ),
             false => suggest::help(key, "keys here", keys(&schema["properties"])),
         };
-        let message = format!("unknown key `{key}` in {}", quoted(place.key));
+        let message = format!("unknown key `{key}` in {}", quoted(place.path));
         self.say(span, "not a key of this table", message, help);
     }
 
@@ -172,7 +176,7 @@ impl<'w> Walk<'w, '_> {
             _ => "\"...\"",
         };
         let about = member["description"].as_str().unwrap_or_default();
-        let message = format!("`{key}` is missing in {}", quoted(place.key));
+        let message = format!("`{key}` is missing in {}", quoted(place.path));
         let help = format!("add `{key} = {example}`. {}", in_one_line(about));
         self.say(place.span.clone(), "it belongs in here", message, help);
     }
@@ -203,7 +207,7 @@ impl<'w> Walk<'w, '_> {
             .filter_map(|c| c["properties"][tag]["const"].as_str())
             .collect();
         let Some(written) = table.get(tag) else {
-            let message = format!("`{tag}` is missing in {}", quoted(place.key));
+            let message = format!("`{tag}` is missing in {}", quoted(place.path));
             let help = format!("add `{tag} = \"...\"`; it can be {}", tags.join(", "));
             return self.say(place.span.clone(), "it belongs in here", message, help);
         };
@@ -213,8 +217,9 @@ impl<'w> Walk<'w, '_> {
         match chosen {
             Some(schema) => self.object(schema, table, place),
             None => {
+                let path = join(place.path, tag);
                 let at = Place {
-                    key: tag,
+                    path: &path,
                     span: written.span(),
                     about: None,
                 };
@@ -230,22 +235,16 @@ impl<'w> Walk<'w, '_> {
             return;
         };
         if !allowed.contains(&word) {
-            let message = format!("`{}` cannot be `{word}`", place.key);
+            let message = format!("`{}` cannot be `{word}`", place.path);
             let help = suggest::help(word, "it can be", allowed.iter().copied());
             self.say(place.span.clone(), "not one of the choices", message, help);
         }
     }
 
     fn text(&mut self, schema: &Value, text: &str, place: &Place<'_>) {
-        let fault = pattern_fault(&schema["pattern"], text, place)
-            .or_else(|| format_fault(&schema["format"], text, place.key));
-        if let Some(Fault {
-            label,
-            message,
-            help,
-        }) = fault
-        {
-            self.say(place.span.clone(), label, message, help);
+        let about = in_one_line(place.about.unwrap_or_default());
+        if let Some(fault) = fault_of(schema, text, place.path, &about) {
+            self.say(place.span.clone(), fault.label, fault.message, fault.help);
         }
     }
 
@@ -253,7 +252,7 @@ impl<'w> Walk<'w, '_> {
         let Some(number) = as_number(value) else {
             return;
         };
-        let key = place.key;
+        let key = place.path;
         let highest = schema["maximum"].as_f64().or(highest_of(&schema["format"]));
         // No number in these files has a meaning below zero.
         let lowest = schema["minimum"].as_f64().unwrap_or(0.0);
@@ -280,149 +279,6 @@ impl<'w> Walk<'w, '_> {
         };
         self.say(place.span.clone(), "out of range", message, help);
     }
-}
-
-/// What is wrong with a text.
-struct Fault {
-    label: &'static str,
-    message: String,
-    help: String,
-}
-
-fn fault(label: &'static str, message: String, help: impl Into<String>) -> Option<Fault> {
-    let help = help.into();
-    Some(Fault {
-        label,
-        message,
-        help,
-    })
-}
-
-fn pattern_fault(pattern: &Value, text: &str, place: &Place<'_>) -> Option<Fault> {
-    let key = place.key;
-    match pattern.as_str()? {
-        NOT_BLANK if text.trim().is_empty() => {
-            let about = in_one_line(place.about.unwrap_or_default());
-            fault("nothing in it", format!("`{key}` is empty"), about)
-        }
-        NAME_PATTERN if !is_name(text) => fault(
-            "not a good name",
-            format!("`{text}` is no good as `{key}`"),
-            "a name has 1 to 64 lower-case letters, digits, `-` and `_`, and starts with a letter",
-        ),
-        _ => None,
-    }
-}
-
-fn is_name(text: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
-    text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text.len() <= 64
-        && text.chars().all(allowed)
-}
-
-fn format_fault(format: &Value, text: &str, key: &str) -> Option<Fault> {
-    match format.as_str()? {
-        "uri" => url_fault(text, key),
-        "regex" => regex_fault(text, key),
-        "socket-address" => address_fault(text, key),
-        "secret-text" => reference_fault(text, key),
-        "secret" => reference_fault(text, key).or_else(|| literal_fault(text, key)),
-        _ => None,
-    }
-}
-
-fn url_fault(text: &str, key: &str) -> Option<Fault> {
-    const EXAMPLE: &str = "write it in full, for example \"https://api.openai.com/v1\"";
-    let url = match url::Url::parse(text) {
-        Ok(url) => url,
-        Err(error) => {
-            return fault(
-                "not a URL",
-                format!("`{key}` is not a URL: {error}"),
-                EXAMPLE,
-            );
-        }
-    };
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return fault(
-            "not a web address",
-            format!("`{key}` must be an http or https URL"),
-            EXAMPLE,
-        );
-    }
-    let has_secret = !url.username().is_empty() || url.password().is_some();
-    has_secret.then(|| Fault {
-        label: "credentials in a URL",
-        message: format!("`{key}` holds a user name or a password"),
-        help: "secrets come from ${ENV} or ${file:...} only; use `api_key` or `headers`".into(),
-    })
-}
-
-fn regex_fault(text: &str, key: &str) -> Option<Fault> {
-    let error = regex::Regex::new(text).err()?.to_string();
-    let reason = error
-        .lines()
-        .last()
-        .unwrap_or_default()
-        .trim_start_matches("error: ")
-        .trim();
-    fault(
-        "bad regular expression",
-        format!("`{key}` is not a regular expression: {reason}"),
-        "put a backslash before ( ) [ ] { } * + ? . | ^ $ where the character itself is meant, and \
-         the whole in single quotes so that TOML leaves backslashes alone",
-    )
-}
-
-fn address_fault(text: &str, key: &str) -> Option<Fault> {
-    text.parse::<SocketAddr>().err()?;
-    fault(
-        "not an address",
-        format!("`{key}` must be an IP address and a port"),
-        "for example \"127.0.0.1:7717\", \"[::1]:7717\", or \"0.0.0.0:7717\" for all interfaces; \
-         names such as localhost are not looked up here",
-    )
-}
-
-fn reference_fault(text: &str, key: &str) -> Option<Fault> {
-    let error = text.parse::<SecretRef>().err()?;
-    fault(
-        "bad reference",
-        format!("`{key}` holds a broken reference: {error}"),
-        "write \"${OPENAI_API_KEY}\" or \"${file:/run/secrets/openai}\", alone or inside other text",
-    )
-}
-
-fn literal_fault(text: &str, key: &str) -> Option<Fault> {
-    let reference = text.parse::<SecretRef>().ok()?;
-    (!reference.is_reference()).then(|| literal_secret(key))
-}
-
-/// The refusal of a secret that was written into the file.
-fn literal_secret(key: &str) -> Fault {
-    Fault {
-        label: "a secret in plain text",
-        message: format!("`{key}` is written down in the file"),
-        help: format!(
-            "secrets come from ${{ENV}} or ${{file:...}} only: write `{key} = \
-             \"${{YOUR_VARIABLE}}\"`, set the variable, and treat what stood here as leaked"
-        ),
-    }
-}
-
-/// The same refusal as a problem, for places that the schema cannot tell apart.
-pub(super) fn literal_secret_problem(
-    document: &Document<'_>,
-    span: Range<usize>,
-    key: &str,
-) -> Problem {
-    let Fault {
-        label,
-        message,
-        help,
-    } = literal_secret(key);
-    document.problem(span, label, message).help(help)
 }
 
 fn wanted_type(schema: &Value) -> &str {
@@ -458,7 +314,11 @@ fn value_in_words(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-fn mend_type(wanted: &str, key: &str, value: &DeValue<'_>, written: &str) -> String {
+fn mend_type(wanted: &str, path: &str, value: &DeValue<'_>, written: &str) -> String {
+    let key = last(path);
+    if is_secret_name(key) {
+        return literal_secret(written, path).help;
+    }
     match (wanted, value) {
         ("integer" | "number" | "boolean", DeValue::String(_)) => {
             format!("write it without quotes: `{key} = ...`")
@@ -467,7 +327,7 @@ fn mend_type(wanted: &str, key: &str, value: &DeValue<'_>, written: &str) -> Str
             format!("put it in quotes: `{key} = \"{written}\"`")
         }
         ("array", DeValue::String(_)) => format!("put it in brackets: `{key} = [{written}]`"),
-        ("object", _) => format!("write it as a table: a line `[{key}]`, its keys below"),
+        ("object", _) => format!("write it as a table: a line `[{path}]`, its keys below"),
         _ => format!("write `{key}` as {}", in_words(wanted)),
     }
 }
@@ -518,10 +378,17 @@ fn strings(list: &Value) -> impl Iterator<Item = &str> {
         .filter_map(Value::as_str)
 }
 
-fn quoted(key: &str) -> String {
-    match key {
-        "this file" => key.to_owned(),
-        key => format!("`{key}`"),
+fn quoted(path: &str) -> String {
+    match path {
+        "" => "this file".to_owned(),
+        path => format!("`{path}`"),
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    match path {
+        "" => key.to_owned(),
+        path => format!("{path}.{key}"),
     }
 }
 
@@ -532,6 +399,7 @@ fn in_one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::schema;
+    use super::super::types::{NAME_PATTERN, NOT_BLANK};
     use super::*;
 
     /// Keywords that the walk reads, and those that say nothing about validity.
@@ -575,8 +443,21 @@ mod tests {
             match keyword.as_str() {
                 "properties" | "$defs" => value.as_object().unwrap().values().for_each(assert_read),
                 "items" | "additionalProperties" => assert_read(value),
-                "anyOf" | "oneOf" => value.as_array().unwrap().iter().for_each(assert_read),
                 "format" => assert!(FORMATS.contains(&value.as_str().unwrap()), "{value}"),
+                "$ref" | "anyOf" | "oneOf" => {
+                    // A reference is followed without a look at what stands beside it.
+                    let beside = [
+                        "pattern",
+                        "format",
+                        "minimum",
+                        "maximum",
+                        "exclusiveMinimum",
+                    ];
+                    let skipped: Vec<_> =
+                        beside.iter().filter(|k| !schema[**k].is_null()).collect();
+                    assert!(skipped.is_empty(), "{skipped:?} beside {keyword}");
+                    value.as_array().into_iter().flatten().for_each(assert_read);
+                }
                 "pattern" => assert!([NOT_BLANK, NAME_PATTERN].contains(&value.as_str().unwrap())),
                 _ => {}
             }
@@ -587,14 +468,5 @@ mod tests {
     fn the_walk_reads_every_keyword_that_the_schemas_use() {
         assert_read(&schema::settings());
         assert_read(&schema::agent());
-    }
-
-    #[test]
-    fn a_name_is_what_the_published_pattern_says() {
-        let pattern = regex::Regex::new(NAME_PATTERN).unwrap();
-        let long = "a".repeat(65);
-        for text in ["a", "web-2_x", "A", "2a", "", "a b", "é", "a\n", &long] {
-            assert_eq!(is_name(text), pattern.is_match(text), "{text:?}");
-        }
     }
 }

@@ -31,8 +31,8 @@ fn files(settings: &str, agents: &[(&str, &str)]) -> Files {
     Files {
         settings: Some(file("majordomo.toml", settings)),
         agents: agents.iter().map(|(name, text)| file(name, text)).collect(),
-        problems: Vec::new(),
         agents_at: "agents".to_owned(),
+        ..Files::default()
     }
 }
 
@@ -253,6 +253,10 @@ fn names_of_agents() {
         &[
             ("agents/helper.toml", AGENT),
             ("agents/other.toml", AGENT),
+            (
+                "agents/supervisor.toml",
+                &AGENT.replace("helper", "supervisor")
+            ),
             ("agents/Big One.toml", &AGENT.replace("helper", "Big One")),
         ]
     )));
@@ -280,10 +284,14 @@ fn secrets_in_plain_text_are_refused_and_not_shown() {
         "[models.x]\nprovider = \"openai\"\nmodel = \"gpt-5\"\napi_key = \"sk-very-secret\"\n\
          base_url = \"https://me:hidden-too@proxy/v1\"\n\
          [models.x.headers]\nOpenAI-Organization = \"acme\"\nAuthorization = \"Bearer sk-very-secret\"\n\
-         X-Broken = \"${file:key}\"\n",
+         X-Broken = \"${file:key}\"\nX-Token = \"\"\n\"X Y\" = \"z\"\n\
+         [models.y]\nprovider = \"openai\"\nmodel = \"gpt-5\"\napi_key = \"${sk-very-secret}\"\n\
+         [models.z]\nprovider = \"openai\"\nmodel = \"gpt-5\"\napi_key = 7777777\n",
     );
     assert!(
-        !drawn.contains("very-secret") && !drawn.contains("hidden"),
+        !["very-secret", "hidden", "7777"]
+            .iter()
+            .any(|secret| drawn.contains(secret)),
         "{drawn}"
     );
     assert_snapshot!(drawn);
@@ -383,6 +391,11 @@ fn what_cannot_be_read_is_named() {
     );
 
     fs::create_dir_all(folder.path().join("agents/helper.toml")).unwrap();
+    fs::write(
+        folder.path().join("agents/other.toml"),
+        chained("other", "helper"),
+    )
+    .unwrap();
     let report = load(&Source::Folder(folder.path().to_owned()), &tools()).unwrap_err();
     assert_eq!(report.problems.len(), 1, "{report}");
     let message = report.problems[0].message();
