@@ -7,18 +7,28 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::builtin;
 use super::secret::SecretRef;
 use crate::id::{AgentName, ModelName, TenantId, ToolName};
 use crate::money::Price;
 use crate::retry::RetryPolicy;
 
+/// What a text must match that may not be blank.
+pub(super) const NOT_BLANK: &str = r"\S";
+
+/// What agents' names, and the names that tools are shown under, must match. Every provider takes
+/// such names for functions.
+pub(super) const NAME_PATTERN: &str = "^[a-z][a-z0-9_-]{0,63}$";
+
 /// `majordomo.toml`: everything but the agents.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Models by the name that agents use for them. `default` is the one used where none is named.
+    /// Models by the name that agents use for them. `default` is the one used where none is named,
+    /// and is there after loading even where the file has none: then its provider is `auto`.
     pub models: BTreeMap<ModelName, ModelSettings>,
-    /// Prices by the provider's model name, in dollars per million tokens.
+    /// Prices by the provider's model name, in dollars per million tokens. They go before the ones
+    /// that the program brings along.
     pub prices: BTreeMap<String, Price>,
     /// Routing and closing of tasks.
     pub supervisor: SupervisorSettings,
@@ -76,14 +86,17 @@ pub enum ModelSettings {
 #[serde(deny_unknown_fields)]
 pub struct OpenaiSettings {
     /// The model's name at the provider.
+    #[schemars(extend("pattern" = NOT_BLANK))]
     pub model: String,
     /// The endpoint up to and including the version, for example `https://api.openai.com/v1`.
     #[serde(default = "openai_base_url")]
     pub base_url: url::Url,
     /// The key: `"${OPENAI_API_KEY}"` or `"${file:/run/secrets/openai}"`. None for servers without.
     #[serde(default)]
+    #[schemars(with = "Option<String>", extend("format" = "secret"))]
     pub api_key: Option<SecretRef>,
-    /// Further headers, for proxies and organisations. Values may hold secrets as `api_key` does.
+    /// Further headers, for proxies and organisations. Values may be plain text or hold secrets as
+    /// `api_key` does; those of headers that are secrets by their name must.
     #[serde(default)]
     pub headers: BTreeMap<String, SecretRef>,
     /// Whether to ask for the answer in pieces while somebody watches.
@@ -94,9 +107,11 @@ pub struct OpenaiSettings {
     pub local: bool,
     /// Tokens that a request and its reply may have together.
     #[serde(default = "context_tokens")]
+    #[schemars(range(min = 1024))]
     pub context_tokens: u32,
     /// Seconds before a call counts as failed.
     #[serde(default = "model_timeout_s")]
+    #[schemars(range(min = 1))]
     pub timeout_s: u32,
 }
 
@@ -106,11 +121,13 @@ pub struct OpenaiSettings {
 pub struct SupervisorSettings {
     /// The model that routes and closes.
     pub model: ModelName,
-    /// Its system prompt.
+    /// Its system prompt. The agents' names and descriptions are put below it.
+    #[schemars(extend("pattern" = NOT_BLANK))]
     pub prompt: String,
     /// When a last model call turns the agents' results into the answer.
     pub close: Close,
     /// The most tokens of one reply.
+    #[schemars(range(min = 16))]
     pub max_tokens: u32,
 }
 
@@ -130,6 +147,7 @@ pub enum Close {
 pub struct RouteRule {
     /// A regular expression that the task's text must match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "regex"))]
     pub matches: Option<String>,
     /// The channel that the task must have come in by: `cli`, `http`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,8 +167,10 @@ pub struct Limits {
     #[schemars(range(min = 1))]
     pub wall_s: u32,
     /// Tokens sent and received.
+    #[schemars(range(min = 1))]
     pub tokens: u64,
     /// Dollars.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub usd: f64,
 }
 
@@ -170,8 +190,10 @@ impl Default for Limits {
 #[serde(default, deny_unknown_fields)]
 pub struct ServerSettings {
     /// Address and port. An address other than loopback needs at least one token.
+    #[schemars(extend("format" = "socket-address"))]
     pub listen: std::net::SocketAddr,
     /// The largest request body in KiB.
+    #[schemars(range(min = 1))]
     pub body_limit_kib: u32,
 }
 
@@ -212,6 +234,7 @@ pub enum SearchSettings {
     /// Tavily's API, or a server that speaks it.
     Tavily {
         /// The key, as `"${TAVILY_API_KEY}"`.
+        #[schemars(with = "String", extend("format" = "secret"))]
         api_key: SecretRef,
         /// The endpoint.
         #[serde(default = "tavily_base_url")]
@@ -248,6 +271,7 @@ pub enum SearchDepth {
 #[serde(default, deny_unknown_fields)]
 pub struct EngineSettings {
     /// Runs that are worked on in memory at once; waiting ones do not count.
+    #[schemars(range(min = 1))]
     pub live_runs: u32,
     /// Seconds that a waiting run stays in memory.
     pub park_after_s: f64,
@@ -267,8 +291,10 @@ impl Default for EngineSettings {
 #[serde(deny_unknown_fields)]
 pub struct AgentFile {
     /// The agent's name: lower-case letters, digits, `-` and `_`; the same as the file's.
+    #[schemars(with = "String", extend("pattern" = NAME_PATTERN))]
     pub name: AgentName,
     /// What it is for and when to choose it: the router reads this.
+    #[schemars(extend("pattern" = NOT_BLANK))]
     pub description: String,
     /// The model it thinks with.
     #[serde(default = "default_model")]
@@ -286,6 +312,7 @@ pub struct AgentFile {
     #[serde(default)]
     pub limits: AgentLimits,
     /// What the model is told first.
+    #[schemars(extend("pattern" = NOT_BLANK))]
     pub prompt: String,
 }
 
@@ -295,12 +322,15 @@ pub struct AgentFile {
 pub struct ToolSettings {
     /// The name under which this agent's model sees the tool.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("pattern" = NAME_PATTERN))]
     pub name: Option<ToolName>,
     /// The description that this agent's model reads instead of the tool's own.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = NOT_BLANK))]
     pub description: Option<String>,
     /// Seconds before a call counts as failed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub timeout_s: Option<u32>,
     /// How failed calls are repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -374,7 +404,7 @@ impl Default for SupervisorSettings {
     fn default() -> Self {
         Self {
             model: default_model(),
-            prompt: String::new(),
+            prompt: builtin::supervisor_prompt().to_owned(),
             close: Close::WhenNeeded,
             max_tokens: 2048,
         }
@@ -385,10 +415,12 @@ fn default_model() -> ModelName {
     "default".into()
 }
 
+#[expect(clippy::expect_used, reason = "a literal URL parses")]
 fn openai_base_url() -> url::Url {
     url::Url::parse("https://api.openai.com/v1").expect("a literal URL parses")
 }
 
+#[expect(clippy::expect_used, reason = "a literal URL parses")]
 fn tavily_base_url() -> url::Url {
     url::Url::parse("https://api.tavily.com").expect("a literal URL parses")
 }

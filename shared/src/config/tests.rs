@@ -1,0 +1,434 @@
+//! Whole configurations, good and bad, and what is said about them. The reports are snapshots: what
+//! a person reads is part of the behaviour.
+
+use std::fs;
+
+use insta::assert_snapshot;
+use miette::Severity;
+
+use super::builtin::FILES;
+use super::document::File;
+use super::load::Files;
+use super::*;
+
+const AGENT: &str = "name = \"helper\"\n\
+    description = \"Helps with everything that nobody else is there for.\"\n\
+    prompt = \"Help.\"\n";
+
+fn tools() -> KnownTools {
+    KnownTools::from_iter(["search_files", "read_file", "fetch_page", "write_file"])
+        .with_needing("web_search", Need::Search)
+}
+
+fn file(name: &str, text: &str) -> File {
+    File {
+        name: name.to_owned(),
+        bytes: text.as_bytes().to_vec(),
+    }
+}
+
+fn files(settings: &str, agents: &[(&str, &str)]) -> Files {
+    Files {
+        settings: Some(file("majordomo.toml", settings)),
+        agents: agents.iter().map(|(name, text)| file(name, text)).collect(),
+        agents_at: "agents".to_owned(),
+        ..Files::default()
+    }
+}
+
+/// What is said about these settings beside one good agent.
+fn settings(text: &str) -> String {
+    report(files(text, &[("agents/helper.toml", AGENT)]))
+}
+
+/// What is said about this agent beside default settings.
+fn agent(text: &str) -> String {
+    report(files("", &[("agents/helper.toml", text)]))
+}
+
+fn report(files: Files) -> String {
+    let report = files.load(&tools()).expect_err("this configuration is bad");
+    report.render(false, 90)
+}
+
+fn warnings(files: Files) -> String {
+    let config = files.load(&tools()).expect("this configuration is good");
+    config
+        .warnings
+        .iter()
+        .map(|warning| warning.render(false, 90))
+        .collect()
+}
+
+#[test]
+fn the_shipped_configuration_is_good_and_only_lacks_a_search_provider() {
+    let config = load(&Source::BuiltIn, &tools()).unwrap();
+    let names: Vec<_> = config
+        .agents
+        .iter()
+        .map(|agent| agent.name.as_str())
+        .collect();
+    assert_eq!(names, ["executor", "researcher", "writer"]);
+    assert_eq!(config.origin, "built into the program");
+    assert!(matches!(
+        config.settings.models["default"],
+        ModelSettings::Auto {}
+    ));
+    let researcher = &config.agents[1];
+    assert!(!researcher.tools.contains(&"web_search".into()));
+    assert_eq!(researcher.then, Some("writer".into()));
+    let severities: Vec<_> = config.warnings.iter().map(Problem::severity).collect();
+    assert_eq!(severities, [Severity::Advice]);
+    assert_snapshot!(config.warnings[0].render(false, 90));
+}
+
+#[test]
+fn a_search_provider_gives_the_researcher_its_tool() {
+    let (_, shipped) = FILES[0];
+    let search = "[search]\nprovider = \"tavily\"\napi_key = \"${TAVILY_API_KEY}\"\n";
+    let researcher = ("agents/researcher.toml", FILES[2].1);
+    let writer = ("agents/writer.toml", FILES[3].1);
+    let config = files(&format!("{shipped}\n{search}"), &[researcher, writer])
+        .load(&tools())
+        .unwrap();
+    assert!(config.agents[0].tools.contains(&"web_search".into()));
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn defaults_in_the_types_and_in_the_shipped_file_are_the_same() {
+    let shipped = load(&Source::BuiltIn, &tools()).unwrap().settings;
+    let bare = files("", &[("agents/helper.toml", AGENT)])
+        .load(&tools())
+        .unwrap()
+        .settings;
+    assert_eq!(shipped.limits, bare.limits);
+    assert_eq!(shipped.server.listen, bare.server.listen);
+    assert_eq!(shipped.supervisor.prompt, bare.supervisor.prompt);
+    assert!(matches!(bare.models["default"], ModelSettings::Auto {}));
+}
+
+#[test]
+fn syntax_errors() {
+    assert_snapshot!(settings("[limits]\nsteps = \nusd = 1.0.0\n[server\n"));
+}
+
+#[test]
+fn an_unclosed_text() {
+    assert_snapshot!(agent("name = \"helper\"\nprompt = \"\"\"\nHelp.\n"));
+}
+
+#[test]
+fn unknown_keys_at_every_depth() {
+    assert_snapshot!(settings(
+        "[limit]\nsteps = 3\n[models.x]\nprovider = \"openai\"\nmodel = \"gpt-5\"\nbaseurl = \"http://x\"\n\
+         [[routes]]\nmatch = 'x'\nagents = [\"helper\"]\n[supervisor]\ntemperature = 1\n"
+    ));
+}
+
+#[test]
+fn unknown_keys_of_an_agent() {
+    assert_snapshot!(agent(&format!(
+        "{AGENT}desciption = \"x\"\n[limits]\nstep = 3\n"
+    )));
+}
+
+#[test]
+fn a_key_below_the_wrong_table() {
+    assert_snapshot!(agent(
+        "name = \"helper\"\ndescription = \"Helps with everything that nobody else is there for.\"\n\
+         [limits]\nsteps = 3\n\nprompt = \"Help.\"\n"
+    ));
+}
+
+#[test]
+fn choices_that_do_not_exist() {
+    assert_snapshot!(settings(
+        "[models.x]\nprovider = \"opanai\"\n[models.y]\nmodel = \"gpt-5\"\n\
+         [supervisor]\nclose = \"allways\"\n\
+         [search]\nprovider = \"tavily\"\napi_key = \"${K}\"\ndepth = \"deep\"\n"
+    ));
+}
+
+#[test]
+fn wrong_types() {
+    assert_snapshot!(settings(
+        "retry = 3\n[limits]\nsteps = \"20\"\nusd = true\n[egress]\nallow_private = \"wiki\"\n\
+         [models]\nx = \"gpt-5\"\n[supervisor]\nprompt = 7\n"
+    ));
+}
+
+#[test]
+fn missing_keys() {
+    assert_snapshot!(report(files(
+        "[search]\nprovider = \"tavily\"\n[models.x]\nprovider = \"openai\"\n[[routes]]\nmatches = 'x'\n",
+        &[
+            ("agents/helper.toml", "# my helper\n\nname = \"helper\"\n"),
+            ("agents/void.toml", "")
+        ]
+    )));
+}
+
+#[test]
+fn numbers_out_of_range() {
+    assert_snapshot!(settings(
+        "[limits]\nsteps = 0\ntokens = 0\nusd = 0.0\nwall_s = -5\n[retry]\nattempts = 11\nbase_s = nan\n\
+         [server]\nbody_limit_kib = 5_000_000_000\n"
+    ));
+}
+
+#[test]
+fn unknown_tools_and_settings_for_tools_that_are_not_listed() {
+    assert_snapshot!(agent(&format!(
+        "{AGENT}tools = [\"read_fil\", \"search_files\", \"search_files\"]\n\
+         [tool.serch_files]\ntimeout_s = 5\n[tool.write_file]\nname = \"save\"\n"
+    )));
+}
+
+#[test]
+fn two_tools_under_one_name() {
+    assert_snapshot!(agent(&format!(
+        "{AGENT}tools = [\"read_file\", \"search_files\", \"write_file\"]\n\
+         [tool.read_file]\nname = \"look\"\n[tool.search_files]\nname = \"look\"\n\
+         [tool.write_file]\nname = \"Save It\"\n"
+    )));
+}
+
+#[test]
+fn tools_may_swap_their_names() {
+    let swapped = format!(
+        "{AGENT}tools = [\"read_file\", \"search_files\"]\n\
+         [tool.read_file]\nname = \"search_files\"\n[tool.search_files]\nname = \"read_file\"\n"
+    );
+    assert_eq!(warnings(files("", &[("agents/helper.toml", &swapped)])), "");
+}
+
+#[test]
+fn names_that_point_nowhere() {
+    assert_snapshot!(report(files(
+        "[supervisor]\nmodel = \"strnog\"\n[models.strong]\nprovider = \"offline\"\n\
+         [[routes]]\nmatches = 'x'\nagents = [\"helper\", \"hepler\"]\n",
+        &[(
+            "agents/helper.toml",
+            &format!("{AGENT}model = \"strongest\"\nthen = \"writer\"\n")
+        )],
+    )));
+}
+
+#[test]
+fn routes_that_cannot_be_meant() {
+    assert_snapshot!(settings(
+        "[[routes]]\nagents = [\"helper\"]\n[[routes]]\nmatches = '(write'\nagents = []\n"
+    ));
+}
+
+fn chained(name: &str, then: &str) -> String {
+    let agent = AGENT.replace("helper", name);
+    format!("{agent}then = \"{then}\"\n")
+}
+
+#[test]
+fn agents_in_a_circle() {
+    let (a, b, c, d) = (
+        chained("a", "b"),
+        chained("b", "c"),
+        chained("c", "b"),
+        chained("d", "d"),
+    );
+    assert_snapshot!(report(files(
+        "",
+        &[
+            ("a.toml", &a),
+            ("b.toml", &b),
+            ("c.toml", &c),
+            ("d.toml", &d)
+        ]
+    )));
+}
+
+#[test]
+fn names_of_agents() {
+    assert_snapshot!(report(files(
+        "",
+        &[
+            ("agents/helper.toml", AGENT),
+            ("agents/other.toml", AGENT),
+            (
+                "agents/supervisor.toml",
+                &AGENT.replace("helper", "supervisor")
+            ),
+            ("agents/Big One.toml", &AGENT.replace("helper", "Big One")),
+        ]
+    )));
+}
+
+#[test]
+fn nothing_where_words_are_needed() {
+    assert_snapshot!(agent(
+        "name = \"helper\"\ndescription = \"\"\nprompt = \"\"\"\n  \n\"\"\"\n"
+    ));
+}
+
+#[test]
+fn addresses() {
+    assert_snapshot!(settings(
+        "[server]\nlisten = \"localhost:7717\"\n[egress]\nallow_private = [\"http://wiki/\", \"wiki:80\"]\n\
+         [models.x]\nprovider = \"openai\"\nmodel = \"m\"\nlocal = true\nbase_url = \"localhost:11434/v1\"\n\
+         [models.y]\nprovider = \"openai\"\nmodel = \"m\"\nlocal = true\nbase_url = \"not a url\"\n"
+    ));
+}
+
+#[test]
+fn secrets_in_plain_text_are_refused_and_not_shown() {
+    let drawn = settings(
+        "[models.x]\nprovider = \"openai\"\nmodel = \"gpt-5\"\napi_key = \"sk-very-secret\"\n\
+         base_url = \"https://me:hidden-too@proxy/v1\"\n\
+         [models.x.headers]\nOpenAI-Organization = \"acme\"\nAuthorization = \"Bearer sk-very-secret\"\n\
+         X-Broken = \"${file:key}\"\nX-Token = \"\"\n\"X Y\" = \"z\"\n\
+         [models.y]\nprovider = \"openai\"\nmodel = \"gpt-5\"\napi_key = \"${sk-very-secret}\"\n\
+         [models.z]\nprovider = \"openai\"\nmodel = \"gpt-5\"\napi_key = 7777777\n",
+    );
+    assert!(
+        !["very-secret", "hidden", "7777"]
+            .iter()
+            .any(|secret| drawn.contains(secret)),
+        "{drawn}"
+    );
+    assert_snapshot!(drawn);
+}
+
+#[test]
+fn a_price_is_missing() {
+    assert_snapshot!(settings(
+        "[models.x]\nprovider = \"openai\"\nmodel = \"gpt-x\"\n"
+    ));
+}
+
+#[test]
+fn a_model_with_a_price_of_its_own_or_none_to_pay_is_fine() {
+    let models = "[models.x]\nprovider = \"openai\"\nmodel = \"gpt-x\"\n\
+        [models.y]\nprovider = \"openai\"\nmodel = \"mine\"\nlocal = true\n\
+        [prices.gpt-x]\ninput = 1\noutput = 2\n";
+    assert_eq!(
+        warnings(files(models, &[("agents/helper.toml", AGENT)])),
+        ""
+    );
+}
+
+#[test]
+fn mistakes_of_all_files_are_told_together() {
+    let broken = "name = \"broken\"\nprompt = \"\n";
+    let after_broken = chained("helper", "broken");
+    assert_snapshot!(report(files(
+        "[limits]\nstep = 5\n",
+        &[
+            ("agents/broken.toml", broken),
+            ("agents/helper.toml", &after_broken),
+            ("agents/other.toml", &chained("other", "nobody")),
+        ]
+    )));
+}
+
+#[test]
+fn no_agents() {
+    assert_snapshot!(report(files("", &[])));
+}
+
+#[test]
+fn unwise_but_allowed() {
+    let free = "[[routes]]\nchannel = \"htpp\"\nagents = [\"helper\"]\n[prices]\nz = { input = 0, output = 0.00 }\n";
+    let terse = "name = \"helper\"\ndescription = \"Helps.\"\nprompt = \"Help.\"\n";
+    assert_snapshot!(warnings(files(free, &[("agents/helper.toml", terse)])));
+}
+
+#[test]
+fn bytes_that_are_no_text() {
+    let mut files = files("", &[("agents/helper.toml", AGENT)]);
+    files.agents.push(File {
+        name: "agents/latin.toml".into(),
+        bytes: b"name = \"latin\"\nprompt = \"caf\xe9\"\n".to_vec(),
+    });
+    assert_snapshot!(report(files));
+}
+
+#[test]
+fn a_folder_is_read_and_its_relative_paths_are_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::create_dir_all(path.join("agents/.#old.toml")).unwrap();
+    fs::write(path.join("agents/helper.toml"), AGENT).unwrap();
+    fs::write(path.join("agents/notes.md"), "not an agent").unwrap();
+    let source = Source::Folder(path.to_owned());
+    let config = load(&source, &tools()).unwrap();
+    assert_eq!(config.agents.len(), 1);
+
+    fs::write(
+        path.join("majordomo.toml"),
+        "[files]\nread = \"docs\"\nwrite = \"/out\"\n[models.s]\nprovider = \"scripted\"\nfile = \"s.json\"\n",
+    )
+    .unwrap();
+    let config = load(&source, &tools()).unwrap();
+    assert_eq!(config.settings.files.read, Some(path.join("docs")));
+    assert_eq!(config.settings.files.write, Some("/out".into()));
+    assert!(
+        config.warnings[0]
+            .message()
+            .starts_with("there is no folder")
+    );
+    let ModelSettings::Scripted { file } = &config.settings.models["s"] else {
+        panic!()
+    };
+    assert_eq!(*file, path.join("s.json"));
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let gone = load(&Source::Folder(folder.path().join("gone")), &tools()).unwrap_err();
+    assert!(
+        gone.to_string().contains("there is no config folder"),
+        "{gone}"
+    );
+
+    fs::create_dir_all(folder.path().join("agents/helper.toml")).unwrap();
+    fs::write(
+        folder.path().join("agents/other.toml"),
+        chained("other", "helper"),
+    )
+    .unwrap();
+    let report = load(&Source::Folder(folder.path().to_owned()), &tools()).unwrap_err();
+    assert_eq!(report.problems.len(), 1, "{report}");
+    let message = report.problems[0].message();
+    assert!(
+        message.contains("cannot read") && message.contains("helper.toml"),
+        "{message}"
+    );
+}
+
+/// Whatever an editor leaves of a file while it writes, there is an answer and no panic, and what is
+/// said can be drawn.
+#[test]
+fn no_truncation_of_the_shipped_files_panics() {
+    for (index, (name, text)) in FILES.iter().enumerate() {
+        // A debug build takes too long for each byte of each file; each byte of one is enough.
+        let step = if index == 0 { 1 } else { 7 };
+        for end in (0..text.len()).step_by(step) {
+            let mut files = files("", &[("agents/helper.toml", AGENT)]);
+            let cut = File {
+                name: (*name).to_owned(),
+                bytes: text.as_bytes()[..end].to_vec(),
+            };
+            match index {
+                0 => files.settings = Some(cut),
+                _ => files.agents.push(cut),
+            }
+            if let Err(report) = files.load(&tools()) {
+                let drawn = report.render(false, 90);
+                assert!(
+                    !drawn.contains("Failed to read"),
+                    "{name} cut at {end}: {drawn}"
+                );
+            }
+        }
+    }
+}
