@@ -1,6 +1,11 @@
 //! The model port: one request, one reply, whoever answers. Retries, budgets and journaling belong
 //! to the engine above; a model makes exactly one attempt per call.
 
+pub mod offline;
+pub mod openai;
+pub mod scripted;
+pub mod structured;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
