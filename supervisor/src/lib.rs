@@ -1,3 +1,25 @@
-//! supervisor
+//! The supervisor: one binary in which tasks come in, are routed to agents, and are answered.
+//!
+//! ```text
+//!  HTTP ─┐
+//!  CLI  ─┼─► intake ─► run: route → plan → delegate → close ─► answer
+//!  …    ─┘     │             │   ▲
+//!              ▼             ▼   │ children: one run for each agent's part
+//!           journal ◄─── engine ─┴─ask─► agents' actors ─► model, tool
+//! ```
+//! Doors differ only before [`intake`]. Everything after it is driven by the [`engine`] and written
+//! against `RunCtx`: [`supervise`] is the task's own run, [`route`] and [`plan`] are its pure parts.
+//! [`app`] wires it all; [`view`] is what people see of it.
+
+pub mod app;
 pub mod engine;
+pub mod equip;
+pub mod intake;
+pub mod plan;
+pub mod program;
+pub mod route;
+pub mod supervise;
+pub mod supervisor;
 pub mod telemetry;
+pub mod transcript;
+pub mod view;

@@ -20,7 +20,7 @@ use kameo::supervision::{RestartPolicy, SupervisionStrategy};
 
 use agents::actor::{AgentActor, Ask, Equipment, Execute};
 use shared::id::AgentName;
-use shared::run::{Exec, Executor, NotDone, Probe, Report};
+use shared::run::{Exec, Executor, Failure, FailureKind, NotDone, Probe, Report};
 
 /// Messages that may wait for an agent's actor; its handlers only hand work on.
 const MAILBOX: usize = 1024;
@@ -127,24 +127,26 @@ impl Message<StopAgents> for Supervisor {
 #[async_trait]
 impl Executor for Agents {
     async fn execute(&self, exec: Exec) -> Result<Report, NotDone> {
-        let actor = self.actor(&exec)?;
+        let Some(actor) = self.get(&exec.op.agent) else {
+            return Ok(Report::failed(unknown(&exec)));
+        };
         let asked = actor.ask(Execute(exec)).mailbox_timeout(MAILBOX_FULL).await;
         asked.map(|executed| executed.0).map_err(not_done)
     }
 
     async fn probe(&self, exec: Exec) -> Result<Probe, NotDone> {
-        let actor = self.actor(&exec)?;
+        let Some(actor) = self.get(&exec.op.agent) else {
+            return Ok(Probe::Unknown(unknown(&exec).message));
+        };
         let asked = actor.ask(Ask(exec)).mailbox_timeout(MAILBOX_FULL).await;
         asked.map(|asked| asked.0).map_err(not_done)
     }
 }
 
-impl Agents {
-    fn actor(&self, exec: &Exec) -> Result<ActorRef<AgentActor>, NotDone> {
-        let name = &exec.op.agent;
-        self.get(name)
-            .ok_or_else(|| NotDone::NotDelivered(format!("agent {name} is not configured")))
-    }
+/// A run may outlive its agent's place in the configuration.
+fn unknown(exec: &Exec) -> Failure {
+    let text = format!("agent {} is not configured any more", exec.op.agent);
+    Failure::new(FailureKind::Permanent, text)
 }
 
 /// An ask that failed is never an outcome: it says only whether somebody may have begun.

@@ -1,6 +1,11 @@
 //! The model port: one request, one reply, whoever answers. Retries, budgets and journaling belong
 //! to the engine above; a model makes exactly one attempt per call.
 
+pub mod offline;
+pub mod openai;
+pub mod scripted;
+pub mod structured;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -217,4 +222,34 @@ pub fn worst_case(request: &ModelRequest, price: &Price) -> Usage {
         usd: price.cost(tokens_in, 0, tokens_out),
         assumed: true,
     }
+}
+
+/// Passes a finished text on as if it came in, for models that have it all at once.
+fn show_in_pieces(sink: &Sink, text: &str) {
+    const PIECES: usize = 4;
+    if !sink.is_watched() {
+        return;
+    }
+    let size = text.len().div_ceil(PIECES).max(1);
+    let mut rest = text;
+    while !rest.is_empty() {
+        let cut = rest
+            .char_indices()
+            .map(|(at, _)| at)
+            .find(|at| *at >= size)
+            .unwrap_or(rest.len());
+        let (piece, later) = rest.split_at(cut);
+        sink.text(piece);
+        rest = later;
+    }
+}
+
+/// How many tokens a reply has, roughly, for models that nobody counts for.
+fn reply_tokens(reply: &ModelReply) -> u64 {
+    let calls: usize = reply
+        .calls
+        .iter()
+        .map(|call| call.name.as_str().len() + call.arguments.len() + 16)
+        .sum();
+    ((reply.text.as_deref().map_or(0, str::len) + calls) / BYTES_PER_TOKEN + 1) as u64
 }

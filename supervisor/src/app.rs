@@ -1,0 +1,136 @@
+//! The composition root: configuration → store → models, tools, actors → engine → doors, and down
+//! again in reverse. Everything is wired here and nowhere else.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kameo::actor::{ActorRef, Spawn};
+use kameo::mailbox;
+
+use agents::catalog::Catalog;
+use agents::tools::Tool;
+use shared::config::{Config, Source};
+use shared::event::Live;
+use shared::id::TenantId;
+use shared::run::{Interrupted, RunCtx};
+use shared::store::{Run, Store};
+use shared::store::sqlite::SqliteStore;
+use tokio::sync::broadcast;
+
+use crate::engine::{Ended, Engine, Parts, Program};
+use crate::equip;
+use crate::intake::Intake;
+use crate::program::Programs;
+use crate::supervisor::{Agents, Roster, StopAgents, Supervisor};
+
+/// How long steps in flight get to end when the process goes down.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// What an instance is started with.
+#[derive(Clone)]
+pub struct Options {
+    /// Where the configuration comes from.
+    pub source: Source,
+    /// The folder that holds all state.
+    pub data: PathBuf,
+    /// The folder that file tools read where the configuration names none.
+    pub read: Option<PathBuf>,
+    /// Tools besides the built-in ones, for programs that embed this crate.
+    pub tools: Vec<Arc<dyn Tool>>,
+}
+
+/// A running instance.
+pub struct App {
+    /// The configuration that it runs by.
+    pub config: Config,
+    /// The catalog that new tasks work by.
+    pub catalog: Arc<Catalog>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The way in.
+    pub intake: Intake,
+    /// The agents' actors.
+    pub agents: Agents,
+    /// Unfinished runs that were found at the start and go on.
+    pub resumed: u64,
+    /// What each model is, for people: name and description.
+    pub models: Vec<(String, String)>,
+    programs: Arc<Programs>,
+    engine: Arc<Engine>,
+    supervisor: ActorRef<Supervisor>,
+}
+
+impl App {
+    /// Starts everything but the doors. On return unfinished runs go on.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let equipped = equip::load(&options)?;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&options.data).await?);
+        let settings = &equipped.config.settings;
+        let agents = Agents::default();
+        let roster = Roster {
+            equipment: equipped.equipment,
+            agents: agents.clone(),
+        };
+        let supervisor = Supervisor::spawn_with_mailbox(roster, mailbox::bounded(64));
+        supervisor.wait_for_startup().await;
+        let programs = Arc::new(Programs::new(store.clone()));
+        let (engine, resumed) = Engine::start(Parts {
+            store: store.clone(),
+            executor: Arc::new(agents.clone()),
+            program: programs.clone(),
+            live_runs: settings.engine.live_runs,
+            park_after: Duration::try_from_secs_f64(settings.engine.park_after_s)
+                .unwrap_or(Duration::from_secs(3)),
+        })
+        .await?;
+        let write = settings.files.write.clone();
+        let intake = Intake::open(
+            store.clone(),
+            settings.tenant.0.clone(),
+            &equipped.catalog,
+            settings.files.read.clone().or(options.read),
+            write.unwrap_or_else(|| options.data.join("files")),
+        )
+        .await?;
+        tokio::spawn(engine.clone().dispatch());
+        Ok(Self {
+            config: equipped.config,
+            catalog: Arc::new(equipped.catalog),
+            store,
+            intake,
+            agents,
+            resumed,
+            models: equipped.models,
+            programs,
+            engine,
+            supervisor,
+        })
+    }
+
+    /// The tenant whose data this instance holds.
+    pub fn tenant(&self) -> &TenantId {
+        &self.config.settings.tenant.0
+    }
+
+    /// Live events and text of all tasks, from now on. Lossy for slow readers: those go on from the
+    /// store.
+    pub fn watch(&self) -> broadcast::Receiver<Live> {
+        self.store.bell().feed().subscribe()
+    }
+
+    /// Runs the code of `run` over a context of the caller's: a reader that walks its journal.
+    pub async fn walk(&self, ctx: &dyn RunCtx, run: &Run) -> Result<Ended, Interrupted> {
+        self.programs.run(ctx, run).await
+    }
+
+    /// Takes all runs out of memory, then stops the actors, then closes the store. Unfinished tasks
+    /// go on at the next start.
+    pub async fn stop(&self, grace: Duration) {
+        self.engine.freeze(grace).await;
+        // An actor that is gone already needs no word.
+        let _ = self.supervisor.tell(StopAgents).await;
+        self.supervisor.wait_for_shutdown().await;
+        self.store.close().await;
+    }
+}

@@ -1,0 +1,136 @@
+//! Intake: the one way in, whatever door a task came by. It checks what is asked, decides which
+//! folders the work may touch, and makes the task durable. On return of [`Intake::submit`] nothing
+//! can lose it any more.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use agents::catalog::Catalog;
+use shared::hash::Hash;
+use shared::id::{AgentName, PrincipalId, TaskId, TenantId};
+use shared::label::Authority;
+use shared::store::{Accepted, NewTask, Store};
+use shared::task::Request;
+
+/// The longest text of a task in bytes.
+pub const MAX_TEXT: usize = 64 * 1024;
+
+/// What a door hands in.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// What is asked.
+    pub request: Request,
+    /// For whom the work is done.
+    pub principal: PrincipalId,
+    /// Who handed it in.
+    pub submitted_by: PrincipalId,
+    /// The sender's own key and the hash of what came with it: the same key is the same task.
+    pub dedupe: Option<(String, Hash)>,
+    /// A folder to read instead of the configured one. Doors allow it to local people only.
+    pub read: Option<PathBuf>,
+}
+
+/// Why a task was not taken in. Nothing was kept.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// A field is wrong.
+    #[error("{field}: {why}")]
+    Field {
+        /// The field, as the HTTP door names it.
+        field: &'static str,
+        /// What is wrong, and how to mend it.
+        why: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] shared::store::Error),
+}
+
+/// The way in.
+pub struct Intake {
+    store: Arc<dyn Store>,
+    tenant: TenantId,
+    catalog: Hash,
+    agents: Vec<AgentName>,
+    read: Option<PathBuf>,
+    write: PathBuf,
+}
+
+impl Intake {
+    /// Keeps the catalog in the store; tasks taken in from now on work by it.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        tenant: TenantId,
+        catalog: &Catalog,
+        read: Option<PathBuf>,
+        write: PathBuf,
+    ) -> Result<Self, shared::store::Error> {
+        let (hash, body) = catalog.to_content();
+        if store.content(&tenant, hash).await?.is_none() {
+            store.keep(&tenant, hash, &body).await?;
+        }
+        Ok(Self {
+            store,
+            tenant,
+            catalog: hash,
+            agents: catalog.agents.keys().cloned().collect(),
+            read,
+            write,
+        })
+    }
+
+    /// Takes a task in. Safe to repeat with the same `dedupe`.
+    pub async fn submit(&self, submission: Submission) -> Result<Accepted, Refused> {
+        let request = submission.request;
+        self.check(&request)?;
+        let id = TaskId::fresh();
+        let read = match submission.read {
+            Some(folder) => Some(existing_folder(&folder)?),
+            None => self.read.clone(),
+        };
+        let task = NewTask {
+            id,
+            submitted_by: submission.submitted_by,
+            request,
+            authority: Authority {
+                tenant: self.tenant.clone(),
+                principal: submission.principal,
+                material: read,
+                output: Some(self.write.join(id.to_string())),
+            },
+            catalog: self.catalog,
+            dedupe: submission.dedupe,
+        };
+        Ok(self.store.accept(task).await?)
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Refused> {
+        let refused = |field, why: String| Err(Refused::Field { field, why });
+        if request.text.trim().is_empty() {
+            return refused("text", "is empty; say what is to be done".into());
+        }
+        if request.text.len() > MAX_TEXT {
+            let why = format!("has {} bytes, at most {MAX_TEXT} are taken", request.text.len());
+            return refused("text", why);
+        }
+        match &request.agent {
+            Some(agent) if !self.agents.contains(agent) => {
+                let names: Vec<&str> = self.agents.iter().map(AgentName::as_str).collect();
+                let why = format!("there is no agent {agent:?}; there are {}", names.join(", "));
+                refused("agent", why)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn existing_folder(folder: &Path) -> Result<PathBuf, Refused> {
+    let refused = |why: String| Refused::Field { field: "dir", why };
+    let found = folder
+        .canonicalize()
+        .map_err(|error| refused(format!("{}: {error}", folder.display())))?;
+    if !found.is_dir() {
+        return Err(refused(format!("{} is not a folder", folder.display())));
+    }
+    Ok(found)
+}

@@ -1,0 +1,135 @@
+//! What runs do, by their kind: a task is supervised, an agent works off its assignment. The kind
+//! carries the loop's version; a run goes on by the version that it was started with.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use agents::catalog::Catalog;
+use agents::run::Assignment;
+use agents::tools::gate::Gate;
+use shared::hash::Hash;
+use shared::id::{AgentName, TenantId};
+use shared::run::{Failure, FailureKind, Interrupted, Interruption, RunCtx};
+use shared::store::{Run, Store};
+use shared::task::Request;
+
+use crate::engine::{Ended, Program};
+use crate::supervise::supervise;
+
+/// The programs, and the catalogs that runs work by.
+pub struct Programs {
+    store: Arc<dyn Store>,
+    catalogs: Mutex<HashMap<Hash, Arc<Prepared>>>,
+}
+
+/// A catalog, ready to be worked by.
+pub struct Prepared {
+    /// The catalog.
+    pub catalog: Catalog,
+    gates: HashMap<AgentName, Gate>,
+}
+
+impl Prepared {
+    fn new(catalog: Catalog) -> Self {
+        let gate = |(name, spec): (&AgentName, &shared::config::AgentSpec)| {
+            let defs = catalog.tools_of(spec).map(|tool| tool.def());
+            (name.clone(), Gate::new(defs))
+        };
+        Self {
+            gates: catalog.agents.iter().map(gate).collect(),
+            catalog,
+        }
+    }
+}
+
+impl Programs {
+    /// Programs that read their catalogs from this store.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            catalogs: Mutex::default(),
+        }
+    }
+
+    /// The catalog of this hash.
+    async fn catalog(&self, tenant: &TenantId, hash: Hash) -> Result<Arc<Prepared>, Interrupted> {
+        let failed = |why: String| Interrupted(Interruption::Store(why));
+        if let Some(known) = self.lock().get(&hash) {
+            return Ok(known.clone());
+        }
+        let body = self.store.content(tenant, hash).await;
+        let body = body.map_err(|error| failed(error.to_string()))?;
+        let body = body.ok_or_else(|| failed(format!("catalog {hash} is missing")))?;
+        let catalog = Catalog::from_content(&body)
+            .map_err(|error| failed(format!("catalog {hash} does not read: {error}")))?;
+        let prepared = Arc::new(Prepared::new(catalog));
+        self.lock().insert(hash, prepared.clone());
+        Ok(prepared)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Hash, Arc<Prepared>>> {
+        self.catalogs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Program for Programs {
+    async fn run(&self, ctx: &dyn RunCtx, run: &Run) -> Result<Ended, Interrupted> {
+        let prepared = self.catalog(&run.authority.tenant, run.catalog).await?;
+        match run.kind.as_str() {
+            "task@1" => run_task(ctx, &prepared, run).await,
+            "agent@1" => run_agent(ctx, &prepared, run).await,
+            other => Ok(unreadable(format!("this version cannot run {other}"))),
+        }
+    }
+}
+
+async fn run_task(ctx: &dyn RunCtx, prepared: &Prepared, run: &Run) -> Result<Ended, Interrupted> {
+    let request: Request = match serde_json::from_value(run.input.clone()) {
+        Ok(request) => request,
+        Err(error) => return Ok(unreadable(format!("the request does not read: {error}"))),
+    };
+    let end = supervise(ctx, &prepared.catalog, &request).await?;
+    let result = match (&end.answer, &end.error) {
+        (_, Some(error)) => Err(Failure::new(FailureKind::Permanent, error.clone())),
+        (answer, None) => Ok(answer.clone().into()),
+    };
+    Ok(Ended {
+        result,
+        task: Some(end),
+    })
+}
+
+async fn run_agent(ctx: &dyn RunCtx, prepared: &Prepared, run: &Run) -> Result<Ended, Interrupted> {
+    let found = run.agent.as_ref().and_then(|name| {
+        let spec = prepared.catalog.agents.get(name)?;
+        Some((spec, prepared.gates.get(name)?))
+    });
+    let Some((spec, gate)) = found else {
+        return Ok(unreadable("the run names no agent of its catalog".into()));
+    };
+    let assignment: Assignment = match serde_json::from_value(run.input.clone()) {
+        Ok(assignment) => assignment,
+        Err(error) => return Ok(unreadable(format!("the assignment does not read: {error}"))),
+    };
+    let work = agents::run::work(ctx, &prepared.catalog, spec, gate, assignment).await?;
+    Ok(Ended {
+        result: serde_json::to_value(work)
+            .map_err(|error| Failure::new(FailureKind::Permanent, error.to_string())),
+        task: None,
+    })
+}
+
+fn unreadable(why: String) -> Ended {
+    Ended {
+        result: Err(Failure::new(FailureKind::Permanent, why.clone())),
+        task: Some(shared::store::TaskEnd {
+            state: shared::task::TaskState::Failed,
+            answer: None,
+            partial: None,
+            error: Some(why),
+        }),
+    }
+}

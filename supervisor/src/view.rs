@@ -1,0 +1,159 @@
+//! What people and programs see of a task: the one shape that HTTP answers, the command line prints
+//! as JSON, and `ask` reads, whether it speaks to a server or to its own engine.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use shared::id::{RunId, TaskId};
+use shared::run::Outcome;
+use shared::store::{Run, Step, Store};
+use shared::task::Task;
+
+/// A task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TaskView {
+    /// Its id.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: TaskId,
+    /// queued, running, awaiting_human, paused, done, failed or cancelled.
+    pub state: String,
+    /// routing, planning, executing or validating, while it runs.
+    pub phase: Option<String>,
+    /// What was asked.
+    pub text: String,
+    /// The agent that the asker chose.
+    pub agent: Option<String>,
+    /// The conversation that it belongs to.
+    pub thread: Option<String>,
+    /// The person or token that it is for.
+    pub user: String,
+    /// The asker's own labels.
+    pub metadata: BTreeMap<String, String>,
+    /// The answer, once done.
+    pub answer: Option<String>,
+    /// What was reached, where it failed, paused or was cancelled.
+    pub partial: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What it used so far.
+    pub cost: CostView,
+    /// When it was accepted, in milliseconds since 1970.
+    pub created_at_ms: i64,
+    /// When it last changed.
+    pub updated_at_ms: i64,
+    /// What was done, in order. Absent in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Vec<StepView>>,
+}
+
+/// What work used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CostView {
+    /// Dollars.
+    pub usd: f64,
+    /// Tokens sent.
+    pub tokens_in: u64,
+    /// Tokens received.
+    pub tokens_out: u64,
+}
+
+impl From<shared::money::Usage> for CostView {
+    fn from(usage: shared::money::Usage) -> Self {
+        Self {
+            usd: usage.usd.dollars(),
+            tokens_in: usage.tokens_in,
+            tokens_out: usage.tokens_out,
+        }
+    }
+}
+
+/// One step of a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StepView {
+    /// The run that it belongs to.
+    #[schema(value_type = String, format = "uuid")]
+    pub run: RunId,
+    /// Its key in the run.
+    pub key: String,
+    /// think, tool, child, signal, sleep or now.
+    pub kind: String,
+    /// Who does it.
+    pub agent: Option<String>,
+    /// What: `think`, or a tool's or an agent's name.
+    pub what: String,
+    /// begun, done, failed or in_doubt.
+    pub state: String,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// What it used. A child's sum is its own steps' sum over again.
+    pub cost: CostView,
+    /// When it was begun, in milliseconds since 1970.
+    pub begun_at_ms: i64,
+    /// How long its attempts took.
+    pub ms: u64,
+}
+
+impl TaskView {
+    /// A task without its steps.
+    pub fn of(task: Task) -> Self {
+        Self {
+            id: task.id,
+            state: task.state.as_str().into(),
+            phase: task.phase.map(|phase| phase.as_str().into()),
+            text: task.request.text,
+            agent: task.request.agent.map(|agent| agent.to_string()),
+            thread: task.request.thread,
+            user: task.principal.to_string(),
+            metadata: task.request.metadata,
+            answer: task.answer,
+            partial: task.partial,
+            error: task.error,
+            cost: task.usage.into(),
+            created_at_ms: task.created_at.0,
+            updated_at_ms: task.updated_at.0,
+            steps: None,
+        }
+    }
+
+    /// A task with the steps of all its runs, in the order in which they were begun.
+    pub async fn with_steps(store: &dyn Store, task: Task) -> Result<Self, shared::store::Error> {
+        let mut steps = Vec::new();
+        for run in store.runs(task.id).await? {
+            let of_run = store.steps(run.id).await?;
+            steps.extend(of_run.iter().map(|step| StepView::of(&run, step)));
+        }
+        steps.sort_by_key(|step| step.begun_at_ms);
+        let mut view = Self::of(task);
+        view.steps = Some(steps);
+        Ok(view)
+    }
+}
+
+impl StepView {
+    fn of(run: &Run, step: &Step) -> Self {
+        let recorded = step.recorded.as_ref();
+        let (state, error) = match recorded.map(|recorded| &recorded.outcome) {
+            None => ("begun", None),
+            Some(Outcome::Done(_)) => ("done", None),
+            Some(Outcome::Failed(failure)) => ("failed", Some(failure.message.clone())),
+            Some(Outcome::InDoubt { .. }) => ("in_doubt", None),
+        };
+        Self {
+            run: run.id,
+            key: step.key.to_string(),
+            kind: step.kind.as_str().into(),
+            agent: step.agent.as_ref().map(ToString::to_string),
+            what: step.what.clone(),
+            state: state.into(),
+            error,
+            attempts: step.attempt,
+            cost: recorded.map(|r| r.usage.into()).unwrap_or_default(),
+            begun_at_ms: step.begun_at.0,
+            ms: recorded.map_or(0, |r| r.attempts.iter().map(|attempt| attempt.ms).sum()),
+        }
+    }
+}
