@@ -99,7 +99,9 @@ impl AgentTool<'_> {
 
     /// What the agent's model is told of it.
     pub fn def(&self) -> ToolDef {
-        let described = self.settings.and_then(|settings| settings.description.as_deref());
+        let described = self
+            .settings
+            .and_then(|settings| settings.description.as_deref());
         ToolDef {
             name: self.shown_name().clone(),
             description: described.map_or_else(|| self.info.description.clone(), Into::into),

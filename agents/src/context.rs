@@ -16,7 +16,11 @@ pub fn head_and_tail(text: &str, bytes: usize) -> String {
     let head = floor_char(text, bytes * 3 / 4);
     let tail = ceil_char(text, text.len() - bytes / 4);
     let missing = tail - head;
-    format!("{}\n[… {missing} bytes left out …]\n{}", &text[..head], &text[tail..])
+    format!(
+        "{}\n[… {missing} bytes left out …]\n{}",
+        &text[..head],
+        &text[tail..]
+    )
 }
 
 /// A tool's result as a model is shown it.
@@ -92,7 +96,10 @@ mod tests {
         };
         assert!(fit(&mut request, 6_400));
         let lens: Vec<usize> = request.messages.iter().map(Message::len).collect();
-        assert!(lens[1] < 600 && lens[3] > 6000 && lens[4] > 6000, "{lens:?}");
+        assert!(
+            lens[1] < 600 && lens[3] > 6000 && lens[4] > 6000,
+            "{lens:?}"
+        );
         assert!(!fit(&mut request, 200));
     }
 }

@@ -44,7 +44,12 @@ impl LoopGuard {
         self.in_a_row = if repeats_tool { self.in_a_row + 1 } else { 1 };
         let same = |(name, hash): &&(ToolName, Hash)| name == tool && *hash == call_and_result;
         let seen = 1 + self.calls.iter().filter(same).count();
-        let recently = self.calls.iter().rev().take(WINDOW - 1).any(|call| same(&call));
+        let recently = self
+            .calls
+            .iter()
+            .rev()
+            .take(WINDOW - 1)
+            .any(|call| same(&call));
         self.calls.push_back((tool.clone(), call_and_result));
         if self.calls.len() > MEMORY {
             self.calls.pop_front();

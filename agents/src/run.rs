@@ -459,7 +459,8 @@ impl<'a> AgentRun<'a> {
             Outcome::Done(value) => serde_json::from_value::<ModelReply>(value.clone()),
             Outcome::Failed(failure) => {
                 let failure = failure.clone();
-                return self.ended = Some(self.closing.take().unwrap_or(Ending::Failed { failure }));
+                return self.ended =
+                    Some(self.closing.take().unwrap_or(Ending::Failed { failure }));
             }
             Outcome::InDoubt { .. } => return self.misunderstood("the reply was lost"),
         };
@@ -518,7 +519,10 @@ impl<'a> AgentRun<'a> {
             ..Usage::default()
         };
         if self.used.usd + price.usd > self.allowance.usd {
-            return Err(format!("not called: {} costs {}, more than is left", call.name, price.usd));
+            return Err(format!(
+                "not called: {} costs {}, more than is left",
+                call.name, price.usd
+            ));
         }
         Ok(Op {
             agent: self.spec.name.clone(),
@@ -540,13 +544,18 @@ impl<'a> AgentRun<'a> {
         if self.malformed > REPROMPTS {
             let failure = Failure::new(
                 FailureKind::Malformed,
-                format!("the model's reply could not be used {} times: {why}", self.malformed),
+                format!(
+                    "the model's reply could not be used {} times: {why}",
+                    self.malformed
+                ),
             );
             self.ended = Some(Ending::Failed { failure });
             return;
         }
         self.messages.push(Message::User {
-            text: format!("Your reply could not be used: {why}. Answer again, in words or by calling a tool."),
+            text: format!(
+                "Your reply could not be used: {why}. Answer again, in words or by calling a tool."
+            ),
         });
     }
 
@@ -624,14 +633,18 @@ impl<'a> AgentRun<'a> {
 
     fn failed(&mut self, call: &ToolCall, why: &str) {
         let arguments = context::head_and_tail(&call.arguments, 200);
-        self.tried.push(format!("{}({arguments}): {why}", call.name));
+        self.tried
+            .push(format!("{}({arguments}): {why}", call.name));
         let count = self.failed_calls.entry(call.name.clone()).or_default();
         *count += 1;
         let failures = *count;
         if failures >= FAILED_CALLS && self.ended.is_none() {
             self.drop_pending();
             self.ended = Some(Ending::Escalated {
-                why: format!("{} failed {failures} times, the last time with: {why}", call.name),
+                why: format!(
+                    "{} failed {failures} times, the last time with: {why}",
+                    call.name
+                ),
                 tried: std::mem::take(&mut self.tried),
             });
         }

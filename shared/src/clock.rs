@@ -8,7 +8,9 @@ use crate::run::Timestamp;
 /// The wall clock. Before 1970 counts as 1970.
 #[expect(clippy::disallowed_methods, reason = "this is the clock module")]
 pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp(since.as_millis().min(i64::MAX as u128) as i64)
 }
 

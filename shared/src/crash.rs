@@ -20,7 +20,10 @@ pub fn passed(_name: &'static str) {}
 
 /// Counts the place and dies where the environment says so.
 #[cfg(feature = "crash-points")]
-#[expect(clippy::expect_used, reason = "test builds only: a crash test must not go on unarmed")]
+#[expect(
+    clippy::expect_used,
+    reason = "test builds only: a crash test must not go on unarmed"
+)]
 pub fn passed(name: &'static str) {
     use std::io::Write;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,7 +45,10 @@ pub fn passed(name: &'static str) {
     });
     static LOG: LazyLock<Option<Mutex<std::fs::File>>> = LazyLock::new(|| {
         let path = std::env::var_os("MAJORDOMO_CRASH_LOG")?;
-        let file = std::fs::File::options().create(true).append(true).open(path);
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(path);
         Some(Mutex::new(file.expect("the crash log can be opened")))
     });
     if let Some(log) = &*LOG {
@@ -56,7 +62,9 @@ pub fn passed(name: &'static str) {
     if plan.seen.fetch_add(1, Ordering::SeqCst) + 1 == plan.at {
         let me = std::process::id().to_string();
         // SIGKILL: no destructor runs and no buffer is flushed.
-        let _ = std::process::Command::new("kill").args(["-9", &me]).status();
+        let _ = std::process::Command::new("kill")
+            .args(["-9", &me])
+            .status();
         std::thread::sleep(std::time::Duration::from_secs(60));
     }
 }

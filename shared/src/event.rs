@@ -193,7 +193,9 @@ impl Sink {
 
     /// Whether anybody reads it; a model need not stream for nobody.
     pub fn is_watched(&self) -> bool {
-        self.channel.as_ref().is_some_and(|c| c.receiver_count() > 0)
+        self.channel
+            .as_ref()
+            .is_some_and(|c| c.receiver_count() > 0)
     }
 
     /// Passes on a piece of text.

@@ -44,7 +44,13 @@ pub enum Disposition {
 impl RetryPolicy {
     /// Decides what follows `failure` of attempt number `attempt` (from 1). `jitter` in 0..1 is
     /// drawn by the caller; the pause lies between half and the whole of its doubled base.
-    pub fn after(&self, attempt: u32, effect: Effect, failure: &Failure, jitter: f64) -> Disposition {
+    pub fn after(
+        &self,
+        attempt: u32,
+        effect: Effect,
+        failure: &Failure,
+        jitter: f64,
+    ) -> Disposition {
         if failure.may_have_happened && !effect.repeatable() {
             return Disposition::Clarify;
         }
@@ -75,7 +81,10 @@ mod tests {
         };
         let pause = |attempt, failure: &Failure| policy.after(attempt, Effect::Pure, failure, 1.0);
         let secs = |s| Disposition::Retry(Duration::from_secs(s));
-        assert_eq!([1, 2, 3, 8].map(|n| pause(n, &transient())), [1, 2, 4, 30].map(secs));
+        assert_eq!(
+            [1, 2, 3, 8].map(|n| pause(n, &transient())),
+            [1, 2, 4, 30].map(secs)
+        );
         let mut asked = transient();
         asked.retry_after_s = Some(7.0);
         assert_eq!(pause(1, &asked), secs(7));
@@ -90,7 +99,8 @@ mod tests {
     #[test]
     fn only_transient_failures_of_repeatable_effects_are_tried_again() {
         let policy = RetryPolicy::default();
-        let after = |attempt, effect, failure: &Failure| policy.after(attempt, effect, failure, 0.0);
+        let after =
+            |attempt, effect, failure: &Failure| policy.after(attempt, effect, failure, 0.0);
         assert_eq!(after(3, Effect::Pure, &transient()), Disposition::GiveUp);
         let permanent = Failure::new(FailureKind::Permanent, "404");
         assert_eq!(after(1, Effect::Pure, &permanent), Disposition::GiveUp);
@@ -98,7 +108,13 @@ mod tests {
         unsure.may_have_happened = true;
         assert_eq!(after(1, Effect::Once, &unsure), Disposition::Clarify);
         assert_eq!(after(1, Effect::Verifiable, &unsure), Disposition::Clarify);
-        assert!(matches!(after(1, Effect::Idempotent, &unsure), Disposition::Retry(_)));
-        assert!(matches!(after(1, Effect::Once, &transient()), Disposition::Retry(_)));
+        assert!(matches!(
+            after(1, Effect::Idempotent, &unsure),
+            Disposition::Retry(_)
+        ));
+        assert!(matches!(
+            after(1, Effect::Once, &transient()),
+            Disposition::Retry(_)
+        ));
     }
 }

@@ -38,7 +38,10 @@ pub struct Timestamp(pub i64);
 impl Timestamp {
     /// The moment `duration` later.
     pub fn after(self, duration: Duration) -> Timestamp {
-        Timestamp(self.0.saturating_add(duration.as_millis().min(i64::MAX as u128) as i64))
+        Timestamp(
+            self.0
+                .saturating_add(duration.as_millis().min(i64::MAX as u128) as i64),
+        )
     }
 
     /// The time that passed since `earlier`, or zero.
@@ -49,9 +52,7 @@ impl Timestamp {
 
 /// What repeating an operation would do to the world. Part of every tool's declaration; it alone
 /// decides what happens to a step that was begun and has no outcome.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// It only reads: run it again.
@@ -503,14 +504,26 @@ mod tests {
     #[test]
     fn an_operation_is_known_by_what_it_does_and_for_whom() {
         let base = call(json!({"path": "a", "text": "b"}), 1).hash(&authority());
-        assert_eq!(base, call(json!({"text": "b", "path": "a"}), 1).hash(&authority()));
-        assert_ne!(base, call(json!({"path": "a", "text": "c"}), 1).hash(&authority()));
-        assert_ne!(base, call(json!({"path": "a", "text": "b"}), 2).hash(&authority()));
+        assert_eq!(
+            base,
+            call(json!({"text": "b", "path": "a"}), 1).hash(&authority())
+        );
+        assert_ne!(
+            base,
+            call(json!({"path": "a", "text": "c"}), 1).hash(&authority())
+        );
+        assert_ne!(
+            base,
+            call(json!({"path": "a", "text": "b"}), 2).hash(&authority())
+        );
         let other = Authority {
             principal: "someone".into(),
             ..authority()
         };
-        assert_ne!(base, call(json!({"path": "a", "text": "b"}), 1).hash(&other));
+        assert_ne!(
+            base,
+            call(json!({"path": "a", "text": "b"}), 1).hash(&other)
+        );
     }
 
     #[test]

@@ -46,7 +46,10 @@ impl TaskState {
 
     /// Whether nothing can follow.
     pub fn is_final(self) -> bool {
-        matches!(self, TaskState::Done | TaskState::Failed | TaskState::Cancelled)
+        matches!(
+            self,
+            TaskState::Done | TaskState::Failed | TaskState::Cancelled
+        )
     }
 
     /// The state's name in the store and in the API.
@@ -95,9 +98,14 @@ impl Phase {
 
     /// The phase of this name.
     pub fn parse(name: &str) -> Option<Phase> {
-        [Phase::Routing, Phase::Planning, Phase::Executing, Phase::Validating]
-            .into_iter()
-            .find(|phase| phase.as_str() == name)
+        [
+            Phase::Routing,
+            Phase::Planning,
+            Phase::Executing,
+            Phase::Validating,
+        ]
+        .into_iter()
+        .find(|phase| phase.as_str() == name)
     }
 }
 

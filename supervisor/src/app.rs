@@ -14,8 +14,8 @@ use shared::config::{Config, Source};
 use shared::event::Live;
 use shared::id::TenantId;
 use shared::run::{Interrupted, RunCtx};
-use shared::store::{Run, Store};
 use shared::store::sqlite::SqliteStore;
+use shared::store::{Run, Store};
 use tokio::sync::broadcast;
 
 use crate::engine::{Ended, Engine, Parts, Program};

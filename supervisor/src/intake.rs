@@ -110,13 +110,19 @@ impl Intake {
             return refused("text", "is empty; say what is to be done".into());
         }
         if request.text.len() > MAX_TEXT {
-            let why = format!("has {} bytes, at most {MAX_TEXT} are taken", request.text.len());
+            let why = format!(
+                "has {} bytes, at most {MAX_TEXT} are taken",
+                request.text.len()
+            );
             return refused("text", why);
         }
         match &request.agent {
             Some(agent) if !self.agents.contains(agent) => {
                 let names: Vec<&str> = self.agents.iter().map(AgentName::as_str).collect();
-                let why = format!("there is no agent {agent:?}; there are {}", names.join(", "));
+                let why = format!(
+                    "there is no agent {agent:?}; there are {}",
+                    names.join(", ")
+                );
                 refused("agent", why)
             }
             _ => Ok(()),

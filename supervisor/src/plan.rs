@@ -74,10 +74,15 @@ impl Plan {
             if !catalog.agents.contains_key(&step.agent) {
                 let names: Vec<&str> = catalog.agents.keys().map(AgentName::as_str).collect();
                 let names = names.join(", ");
-                return Err(format!("there is no agent {:?}; there are {names}", step.agent));
+                return Err(format!(
+                    "there is no agent {:?}; there are {names}",
+                    step.agent
+                ));
             }
             if self.needs(index).iter().any(|needed| *needed >= index) {
-                return Err(format!("step {index} waits for a step that does not come before it"));
+                return Err(format!(
+                    "step {index} waits for a step that does not come before it"
+                ));
             }
         }
         Ok(())
@@ -95,14 +100,20 @@ impl Plan {
     pub fn ready(&self, done: &BTreeMap<usize, PartResult>) -> Vec<usize> {
         (0..self.steps.len())
             .filter(|index| !done.contains_key(index))
-            .filter(|index| self.needs(*index).iter().all(|needed| done.contains_key(needed)))
+            .filter(|index| {
+                self.needs(*index)
+                    .iter()
+                    .all(|needed| done.contains_key(needed))
+            })
             .collect()
     }
 
     /// The results that nobody else in the plan used: what the answer is made of.
     pub fn leaves(&self) -> Vec<usize> {
         let used: Vec<usize> = (0..self.steps.len()).flat_map(|i| self.needs(i)).collect();
-        (0..self.steps.len()).filter(|index| !used.contains(index)).collect()
+        (0..self.steps.len())
+            .filter(|index| !used.contains(index))
+            .collect()
     }
 
     /// Lets the agent that a lone agent's file names in `then` go on with its result.

@@ -24,7 +24,10 @@ pub fn by_rule(catalog: &Catalog, request: &Request) -> Option<Plan> {
                 && text.is_none_or(|pattern| matches(pattern, &request.text))
         })
         .map(|(index, rule)| {
-            Plan::chain(rule.agents.iter().cloned(), format!("route rule {}", index + 1))
+            Plan::chain(
+                rule.agents.iter().cloned(),
+                format!("route rule {}", index + 1),
+            )
         })
 }
 
@@ -51,7 +54,8 @@ pub fn read(catalog: &Catalog, reply: &str) -> Result<Plan, String> {
         return plan.check(catalog).map(|()| plan);
     }
     let schema = plan::schema();
-    let schema = Schema::compile(&schema.name, &schema.schema).map_err(|error| error.to_string())?;
+    let schema =
+        Schema::compile(&schema.name, &schema.schema).map_err(|error| error.to_string())?;
     let value = schema.read(reply).map_err(|unmet| unmet.to_string())?;
     let plan: Plan = serde_json::from_value(value).map_err(|error| error.to_string())?;
     let plan = plan.continued(catalog);
@@ -59,7 +63,9 @@ pub fn read(catalog: &Catalog, reply: &str) -> Result<Plan, String> {
 }
 
 fn route_line(reply: &str) -> Option<Plan> {
-    let agents = reply.lines().find_map(|line| line.trim().strip_prefix("ROUTE:"))?;
+    let agents = reply
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("ROUTE:"))?;
     let names = agents.split(',').map(|name| name.trim().into());
     Some(Plan::chain(names, "named by the router"))
 }

@@ -206,7 +206,9 @@ impl<'a> TaskRun<'a> {
         Ok(match recorded.outcome {
             Outcome::Done(value) => Ok(reply_text(value)),
             Outcome::Failed(failure) => Err(Stopped::because(model_failed(&failure))),
-            Outcome::InDoubt { .. } => Err(Stopped::because("the supervisor's model call was lost")),
+            Outcome::InDoubt { .. } => {
+                Err(Stopped::because("the supervisor's model call was lost"))
+            }
         })
     }
 
@@ -219,7 +221,10 @@ impl<'a> TaskRun<'a> {
                 worst.tokens()
             ),
             (_, left) if worst.usd > left.usd => {
-                format!("dollars: {} are left and the next call may cost {}", left.usd, worst.usd)
+                format!(
+                    "dollars: {} are left and the next call may cost {}",
+                    left.usd, worst.usd
+                )
             }
             _ => return None,
         };
@@ -245,7 +250,8 @@ impl<'a> TaskRun<'a> {
             let share = self.share(ready.len() as u32);
             let children = ready.iter().map(|index| {
                 let child = self.child(plan, *index, &done, share);
-                self.ctx.child(StepKey::from(format!("step/{index}")), child)
+                self.ctx
+                    .child(StepKey::from(format!("step/{index}")), child)
             });
             let recorded = try_join_all(children).await?;
             for (index, recorded) in ready.into_iter().zip(recorded) {
@@ -289,7 +295,10 @@ impl<'a> TaskRun<'a> {
         };
         let assignment = Assignment {
             task,
-            results: needed.iter().filter_map(|needed| done.get(needed).cloned()).collect(),
+            results: needed
+                .iter()
+                .filter_map(|needed| done.get(needed).cloned())
+                .collect(),
             accept: step.accept.clone(),
             allowance,
         };
@@ -317,10 +326,15 @@ impl<'a> TaskRun<'a> {
         let error = match work.ending {
             Ending::Done => return Ok(work.text),
             Ending::Limit { limit } => format!("{agent} stopped at the limit of {limit}"),
-            Ending::Circles { what } => format!("{agent} went round in circles and was stopped: it {what}"),
+            Ending::Circles { what } => {
+                format!("{agent} went round in circles and was stopped: it {what}")
+            }
             Ending::Failed { failure } => format!("{agent} failed: {}", model_failed(&failure)),
             Ending::Escalated { why, tried } => {
-                format!("{agent} could not go on: {why}. It tried:\n- {}", tried.join("\n- "))
+                format!(
+                    "{agent} could not go on: {why}. It tried:\n- {}",
+                    tried.join("\n- ")
+                )
             }
         };
         let partial = Some(work.text);

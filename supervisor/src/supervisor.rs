@@ -51,7 +51,11 @@ impl Agents {
     pub fn away(&self) -> Vec<AgentName> {
         let agents = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let dead = |(_, actor): &(&AgentName, &ActorRef<AgentActor>)| !actor.is_alive();
-        agents.iter().filter(dead).map(|(name, _)| name.clone()).collect()
+        agents
+            .iter()
+            .filter(dead)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 }
 
@@ -115,7 +119,13 @@ impl Message<StopAgents> for Supervisor {
     type Reply = ();
 
     async fn handle(&mut self, _: StopAgents, ctx: &mut Context<Self, ()>) {
-        let agents = self.agents.0.write().unwrap_or_else(PoisonError::into_inner).drain().collect::<Vec<_>>();
+        let agents = self
+            .agents
+            .0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain()
+            .collect::<Vec<_>>();
         for (_, actor) in agents {
             // One that has stopped already needs no word.
             let _ = actor.stop_gracefully().await;

@@ -67,7 +67,10 @@ pub async fn of(app: &App, task: Task) -> anyhow::Result<Transcript> {
 }
 
 fn entry(run: &Run, seen: Seen) -> Entry {
-    let agent = run.agent.as_ref().map_or("supervisor", |agent| agent.as_str());
+    let agent = run
+        .agent
+        .as_ref()
+        .map_or("supervisor", |agent| agent.as_str());
     let mut entry = Entry {
         run: run.id,
         agent: agent.to_owned(),

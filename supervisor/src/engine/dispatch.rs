@@ -79,7 +79,8 @@ impl Engine {
             run.epoch = run.epoch,
         );
         crate::telemetry::join_trace(&span, &run);
-        self.drivers.spawn(async move { engine.drive(run).await }.instrument(span));
+        self.drivers
+            .spawn(async move { engine.drive(run).await }.instrument(span));
     }
 
     async fn drive(self: Arc<Self>, run: Run) {
@@ -128,7 +129,9 @@ impl Engine {
             Err(panic) => {
                 let what = panic_text(&*panic);
                 tracing::error!(task.id = %run.task, what, "run panicked");
-                journal.bury(dead(run, format!("internal error: {what}"))).await
+                journal
+                    .bury(dead(run, format!("internal error: {what}")))
+                    .await
             }
         }
     }

@@ -119,10 +119,17 @@ impl Journal {
         };
         let finish = Finish {
             state,
-            parent: self.run.parent.clone().map(|(run, key)| (run, key, recorded)),
+            parent: self
+                .run
+                .parent
+                .clone()
+                .map(|(run, key)| (run, key, recorded)),
             task: ended.task,
         };
-        match self.append(Change::Finish(Box::new(finish)), vec![event]).await? {
+        match self
+            .append(Change::Finish(Box::new(finish)), vec![event])
+            .await?
+        {
             Appended::Written => Ok(()),
             Appended::Refused => Err(Interrupted(Interruption::Lost)),
         }
@@ -145,7 +152,8 @@ impl Journal {
     /// Takes the run out of memory until something comes.
     pub(super) async fn park(&self, wake_at: Option<Timestamp>) -> Result<Appended, Interrupted> {
         let wakes = self.heard.load(Ordering::SeqCst);
-        self.append(Change::Park { wakes, wake_at }, Vec::new()).await
+        self.append(Change::Park { wakes, wake_at }, Vec::new())
+            .await
     }
 
     /// Hands the run back to the queue.
@@ -236,7 +244,10 @@ impl Journal {
     async fn perform(&self, mut step: Step, op: Arc<Op>) -> Result<Recorded, Interrupted> {
         let mut next = match step.attempt as usize > step.attempts.len() {
             false => Next::Try,
-            true => self.lose(&mut step, "the worker was lost before the outcome was recorded"),
+            true => self.lose(
+                &mut step,
+                "the worker was lost before the outcome was recorded",
+            ),
         };
         loop {
             next = match next {
@@ -369,7 +380,12 @@ impl Journal {
             effect_key: self.effect_key(step),
             authority: self.authority.clone(),
             cancel,
-            sink: Sink::new(feed, (self.run.task, self.run.id), step.key.clone(), step.attempt),
+            sink: Sink::new(
+                feed,
+                (self.run.task, self.run.id),
+                step.key.clone(),
+                step.attempt,
+            ),
             span: self.span.clone(),
         }
     }
@@ -384,7 +400,10 @@ impl Journal {
         let _cancelled_when_dropped = cancel.clone().drop_guard();
         loop {
             crash_point!("effect.before");
-            let work = self.engine.executor.execute(self.exec(step, op, cancel.clone()));
+            let work = self
+                .engine
+                .executor
+                .execute(self.exec(step, op, cancel.clone()));
             let done = self.bounded(op.timeout, work).await?;
             crash_point!("effect.after");
             match done {
@@ -403,7 +422,10 @@ impl Journal {
         let cancel = self.cancel.child_token();
         loop {
             self.still_running()?;
-            let asked = self.engine.executor.probe(self.exec(step, op, cancel.clone()));
+            let asked = self
+                .engine
+                .executor
+                .probe(self.exec(step, op, cancel.clone()));
             match self.bounded(op.timeout, asked).await? {
                 None => return Ok(Probe::Unknown("the far side did not answer in time".into())),
                 Some(Ok(probe)) => return Ok(probe),
@@ -477,7 +499,12 @@ impl Journal {
         &self,
         look: &impl Fn() -> F,
     ) -> Result<Option<T>, Interrupted> {
-        let run = self.engine.store.run(self.run.id).await.map_err(store_failed)?;
+        let run = self
+            .engine
+            .store
+            .run(self.run.id)
+            .await
+            .map_err(store_failed)?;
         let rung = run.map_or(0, |run| run.wakes);
         self.heard.store(rung, Ordering::SeqCst);
         look().await
@@ -636,7 +663,8 @@ impl RunCtx for Journal {
         if step.recorded.is_some() {
             return Ok(());
         }
-        self.wait(step.deadline, || async { Ok(None::<()>) }).await?;
+        self.wait(step.deadline, || async { Ok(None::<()>) })
+            .await?;
         self.settle(step, Value::Null, None).await?;
         Ok(())
     }

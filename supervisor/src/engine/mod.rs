@@ -95,7 +95,10 @@ impl Engine {
     pub async fn freeze(&self, grace: Duration) {
         self.frozen.cancel();
         self.drivers.close();
-        if tokio::time::timeout(grace, self.drivers.wait()).await.is_err() {
+        if tokio::time::timeout(grace, self.drivers.wait())
+            .await
+            .is_err()
+        {
             self.dropped.cancel();
             self.drivers.wait().await;
         }

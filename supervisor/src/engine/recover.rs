@@ -55,7 +55,13 @@ mod tests {
 
     #[test]
     fn only_the_effect_class_decides() {
-        let rules = [Effect::Pure, Effect::Idempotent, Effect::Verifiable, Effect::Once].map(rule);
+        let rules = [
+            Effect::Pure,
+            Effect::Idempotent,
+            Effect::Verifiable,
+            Effect::Once,
+        ]
+        .map(rule);
         use Recovery::{Again, Doubt, Probe};
         assert_eq!(rules, [Again, Again, Probe, Doubt]);
     }

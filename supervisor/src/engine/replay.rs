@@ -56,14 +56,19 @@ impl Replay {
     pub fn new(run: &Run, steps: Vec<Step>) -> Self {
         Self {
             authority: run.authority.clone(),
-            steps: steps.into_iter().map(|step| (step.key.clone(), step)).collect(),
+            steps: steps
+                .into_iter()
+                .map(|step| (step.key.clone(), step))
+                .collect(),
             seen: Mutex::default(),
         }
     }
 
     /// What was seen.
     pub fn into_seen(self) -> Vec<Seen> {
-        self.seen.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.seen
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self, seen: Seen) {

@@ -13,12 +13,14 @@ pub(super) async fn keep(
     hash: Hash,
     body: &str,
 ) -> Result<(), Error> {
-    sqlx::query("insert into content (tenant, hash, body) values (?1, ?2, ?3) on conflict do nothing")
-        .bind(tenant.as_str())
-        .bind(hash.to_string())
-        .bind(body)
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "insert into content (tenant, hash, body) values (?1, ?2, ?3) on conflict do nothing",
+    )
+    .bind(tenant.as_str())
+    .bind(hash.to_string())
+    .bind(body)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

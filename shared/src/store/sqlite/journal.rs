@@ -46,6 +46,8 @@ struct Committed {
     events: Vec<Recorded>,
     /// Runs that may have been waiting for what was written.
     rung: Vec<RunId>,
+    /// Whether the queue, or the next time at which a run wakes, may have changed.
+    requeued: bool,
 }
 
 async fn commit(conn: &mut SqliteConnection, batch: &[Pending]) -> Result<Committed, Error> {
@@ -56,16 +58,20 @@ async fn commit(conn: &mut SqliteConnection, batch: &[Pending]) -> Result<Commit
         verdicts: Vec::with_capacity(batch.len()),
         events: Vec::new(),
         rung: Vec::new(),
+        requeued: false,
     };
     for pending in batch {
         let verdict = change(&mut tx, pending, &written, &mut done.rung, now).await?;
         done.verdicts.push(verdict);
+        done.requeued |= !matches!(pending.entry.change, Change::Step { .. });
     }
     let accepted = || {
         let taken = |(_, verdict): &(&Pending, &Appended)| **verdict == Appended::Written;
         batch.iter().zip(&done.verdicts).filter(taken)
     };
-    let told = accepted().flat_map(|(pending, _)| event::of(pending)).collect();
+    let told = accepted()
+        .flat_map(|(pending, _)| event::of(pending))
+        .collect();
     done.events = event::insert(&mut tx, told, now).await?;
     task::add_up(&mut tx, accepted().map(|(pending, _)| pending), now).await?;
     tx.commit().await?;
@@ -112,11 +118,7 @@ async fn change(
     })
 }
 
-fn answer(
-    outcome: Result<Committed, Error>,
-    batch: impl Iterator<Item = Pending>,
-    bell: &Bell,
-) {
+fn answer(outcome: Result<Committed, Error>, batch: impl Iterator<Item = Pending>, bell: &Bell) {
     match outcome {
         Ok(done) => {
             event::publish(bell, done.events);
@@ -124,8 +126,8 @@ fn answer(
                 // A run that was dropped meanwhile does not want to know.
                 let _ = pending.reply.send(Ok(verdict));
             }
-            if !done.rung.is_empty() {
-                done.rung.into_iter().for_each(|run| bell.ring_run(run));
+            done.rung.into_iter().for_each(|run| bell.ring_run(run));
+            if done.requeued {
                 bell.ring_queue();
             }
         }

@@ -7,9 +7,7 @@ use sqlx::{Row, SqliteConnection};
 use super::{corrupt, from_json, parse, to_json};
 use crate::id::{RunId, SignalName, StepKey, TaskId, WorkerId};
 use crate::run::Timestamp;
-use crate::store::{
-    Delivered, Error, Fence, NewRun, NewSignal, NewTask, Run, RunState,
-};
+use crate::store::{Delivered, Error, Fence, NewRun, NewSignal, NewTask, Run, RunState};
 
 /// The program of a task's root run.
 const ROOT_KIND: &str = "task@1";

@@ -210,7 +210,12 @@ fn read(row: &SqliteRow) -> Result<Step, Error> {
 }
 
 fn effect_named(name: &str) -> Option<Effect> {
-    [Effect::Pure, Effect::Idempotent, Effect::Verifiable, Effect::Once]
-        .into_iter()
-        .find(|effect| effect.as_str() == name)
+    [
+        Effect::Pure,
+        Effect::Idempotent,
+        Effect::Verifiable,
+        Effect::Once,
+    ]
+    .into_iter()
+    .find(|effect| effect.as_str() == name)
 }

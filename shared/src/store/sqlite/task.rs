@@ -13,9 +13,7 @@ use crate::hash::Hash;
 use crate::id::{TaskId, TenantId};
 use crate::money::{Usage, Usd};
 use crate::run::Timestamp;
-use crate::store::{
-    Accepted, Census, Change, Error, NewTask, Run, TaskEnd, TaskFilter,
-};
+use crate::store::{Accepted, Census, Change, Error, NewTask, Run, TaskEnd, TaskFilter};
 use crate::task::{Phase, Task, TaskState};
 
 /// The task that this message made before, where it did.
@@ -300,7 +298,9 @@ pub(super) async fn list(
     if let Some(before) = filter.before {
         query.push(" and id < ").push_bind(before.to_string());
     }
-    query.push(" order by id desc limit ").push_bind(filter.limit);
+    query
+        .push(" order by id desc limit ")
+        .push_bind(filter.limit);
     let rows = query.build().fetch_all(pool).await?;
     rows.iter().map(read).collect()
 }

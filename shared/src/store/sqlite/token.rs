@@ -35,9 +35,9 @@ pub(super) async fn by_hash(pool: &SqlitePool, hash: Hash) -> Result<Option<Toke
         "select name, tenant, principal, scopes, created_at, revoked_at from token
          where hash = ?1 and revoked_at is null",
     )
-        .bind(hash.to_string())
-        .fetch_optional(pool)
-        .await?;
+    .bind(hash.to_string())
+    .fetch_optional(pool)
+    .await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -46,9 +46,9 @@ pub(super) async fn all(pool: &SqlitePool, tenant: &TenantId) -> Result<Vec<Toke
         "select name, tenant, principal, scopes, created_at, revoked_at from token
          where tenant = ?1 order by created_at",
     )
-        .bind(tenant.as_str())
-        .fetch_all(pool)
-        .await?;
+    .bind(tenant.as_str())
+    .fetch_all(pool)
+    .await?;
     rows.iter().map(read).collect()
 }
 

@@ -1,0 +1,535 @@
+//! The engine on a real store: what is journaled, what is done again, what wakes whom.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use serde_json::{Value, json};
+
+use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, tool};
+use shared::event::{Event, Note};
+use shared::id::StepKey;
+use shared::run::{Child, Effect, Failure, FailureKind, NotDone, Outcome, Report};
+use shared::store::{Delivered, NewSignal, RunState};
+use shared::task::{Phase, TaskState};
+
+const SHORT: Duration = Duration::from_millis(30);
+const LONG: Duration = Duration::from_secs(60);
+
+fn touching(world: &Arc<World>) -> Arc<Act> {
+    let world = world.clone();
+    Arc::new(move |exec| {
+        let world = world.clone();
+        async move {
+            world.touch(&exec.key);
+            Ok(done(json!({ "did": exec.key })))
+        }
+        .boxed()
+    })
+}
+
+/// A run of one step of each effect class.
+fn four_steps() -> Arc<Code> {
+    Arc::new(|ctx, _| {
+        async move {
+            ctx.note(Note::Phase(Phase::Executing));
+            for (key, effect) in [
+                ("a", Effect::Pure),
+                ("b", Effect::Idempotent),
+                ("c", Effect::Verifiable),
+                ("d", Effect::Once),
+            ] {
+                ctx.act(key.into(), tool(effect, json!({ "key": key })))
+                    .await?;
+            }
+            Ok(ended(json!("all four")))
+        }
+        .boxed()
+    })
+}
+
+async fn bench(code: Arc<Code>, park_after: Duration) -> (Bench, Arc<World>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let world = Arc::<World>::default();
+    let act = touching(&world);
+    let bench = Bench::start(folder.path(), code, act, world.clone(), park_after).await;
+    (bench, world, folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_does_each_step_once_and_tells_of_it() {
+    let (bench, world, _folder) = bench(four_steps(), LONG).await;
+    let task = bench.submit("go").await;
+    assert_eq!(bench.ends(task).await.state, RunState::Done);
+    assert!(world.done().values().all(|times| *times == 1));
+    let stored = bench
+        .store
+        .task(&"default".into(), task)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(stored.state, TaskState::Done);
+    assert_eq!(stored.answer.as_deref(), Some("\"all four\""));
+    let events = bench.events(task).await;
+    let begun = events
+        .iter()
+        .filter(|event| matches!(event, Event::Begun { .. }))
+        .count();
+    let ended = events
+        .iter()
+        .filter(|event| matches!(event, Event::Ended { .. }))
+        .count();
+    assert_eq!(
+        (begun, ended),
+        (3, 4),
+        "a pure step has no begin: {events:?}"
+    );
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_attempts_are_repeated_journaled_and_paid() {
+    let folder = tempfile::tempdir().unwrap();
+    let calls = Arc::new(AtomicU32::new(0));
+    let act: Arc<Act> = {
+        let calls = calls.clone();
+        Arc::new(move |_| {
+            let n = calls.fetch_add(1, Ordering::SeqCst);
+            async move {
+                Ok(match n {
+                    0 | 1 => Report {
+                        usage: None,
+                        ..Report::failed(Failure::new(FailureKind::Transient, "503"))
+                    },
+                    _ => done(json!("third time")),
+                })
+            }
+            .boxed()
+        })
+    };
+    let code: Arc<Code> = Arc::new(|ctx, _| {
+        async move {
+            let recorded = ctx
+                .act("x".into(), tool(Effect::Idempotent, json!({})))
+                .await?;
+            assert_eq!(recorded.attempts.len(), 3);
+            assert_eq!(
+                recorded.usage.usd.nano(),
+                14,
+                "unknown usage costs the reservation"
+            );
+            Ok(ended(json!("ok")))
+        }
+        .boxed()
+    });
+    let bench = Bench::start(folder.path(), code, act, Arc::default(), LONG).await;
+    let task = bench.submit("go").await;
+    assert_eq!(bench.ends(task).await.state, RunState::Done);
+    let retries = bench.events(task).await;
+    let retries = retries
+        .iter()
+        .filter(|event| matches!(event, Event::Retrying { .. }));
+    assert_eq!(retries.count(), 2);
+    let stored = bench
+        .store
+        .task(&"default".into(), task)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(stored.usage.usd.nano(), 14);
+    bench.stop().await;
+}
+
+/// Somebody took the operation, did it, and died before replying.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_reply_is_handled_by_effect_class() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = Arc::<World>::default();
+    let act: Arc<Act> = {
+        let world = world.clone();
+        Arc::new(move |exec| {
+            let first = !world.done().contains_key(exec.key.as_str());
+            world.touch(&exec.key);
+            async move {
+                match first {
+                    true => Err(NotDone::NoReply("died".into())),
+                    false => Ok(done(json!("again"))),
+                }
+            }
+            .boxed()
+        })
+    };
+    let code: Arc<Code> = Arc::new(|ctx, _| {
+        async move {
+            let mut outcomes = Vec::new();
+            for effect in [
+                Effect::Pure,
+                Effect::Idempotent,
+                Effect::Verifiable,
+                Effect::Once,
+            ] {
+                let key = StepKey::from(effect.as_str());
+                let recorded = ctx.act(key, tool(effect, json!({}))).await?;
+                outcomes.push(match recorded.outcome {
+                    Outcome::Done(value) => value,
+                    Outcome::Failed(failure) => json!(failure.message),
+                    Outcome::InDoubt { .. } => json!("in doubt"),
+                });
+            }
+            Ok(ended(json!(outcomes)))
+        }
+        .boxed()
+    });
+    let bench = Bench::start(folder.path(), code, act, world.clone(), LONG).await;
+    let task = bench.submit("go").await;
+    bench.ends(task).await;
+    let stored = bench
+        .store
+        .task(&"default".into(), task)
+        .await
+        .unwrap()
+        .unwrap();
+    let answer: Value = serde_json::from_str(&stored.answer.unwrap()).unwrap();
+    assert_eq!(answer, json!(["again", "again", "probed", "in doubt"]));
+    let done = world.done();
+    assert_eq!(
+        (
+            done["pure"],
+            done["idempotent"],
+            done["verifiable"],
+            done["once"]
+        ),
+        (2, 2, 1, 1)
+    );
+    bench.stop().await;
+}
+
+/// An actor that is away for a while costs time and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn undelivered_operations_are_asked_again_and_never_journaled_as_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = Arc::<World>::default();
+    let refusals = Arc::new(AtomicU32::new(0));
+    let act: Arc<Act> = {
+        let (world, refusals) = (world.clone(), refusals.clone());
+        Arc::new(move |exec| {
+            let away = refusals.fetch_add(1, Ordering::SeqCst) < 3;
+            if !away {
+                world.touch(&exec.key);
+            }
+            async move {
+                match away {
+                    true => Err(NotDone::NotDelivered("restarting".into())),
+                    false => Ok(done(json!("ok"))),
+                }
+            }
+            .boxed()
+        })
+    };
+    let bench = Bench::start(folder.path(), four_steps(), act, world.clone(), LONG).await;
+    let task = bench.submit("go").await;
+    assert_eq!(bench.ends(task).await.state, RunState::Done);
+    assert!(world.done().values().all(|times| *times == 1));
+    for step in bench.store.steps(task.into()).await.unwrap() {
+        assert_eq!(step.attempt, 1);
+    }
+    bench.stop().await;
+}
+
+fn parent_and_children() -> Arc<Code> {
+    Arc::new(|ctx, run| {
+        async move {
+            if run.parent.is_some() {
+                let op = tool(Effect::Once, run.input.clone());
+                ctx.act("work".into(), op).await?;
+                return Ok(ended(json!({ "child of": run.input })));
+            }
+            let child = |n: u32| {
+                let child = Child {
+                    agent: "researcher".into(),
+                    input: json!(n),
+                };
+                ctx.child(StepKey::from(format!("step/{n}")), child)
+            };
+            let both = futures::future::try_join(child(1), child(2)).await?;
+            let Outcome::Done(first) = both.0.outcome else {
+                panic!("the child did not end well")
+            };
+            Ok(ended(first))
+        }
+        .boxed()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn children_run_at_the_same_time_and_their_ends_reach_the_parent() {
+    for park_after in [LONG, Duration::ZERO] {
+        let (bench, _, _folder) = bench(parent_and_children(), park_after).await;
+        let task = bench.submit("go").await;
+        assert_eq!(bench.ends(task).await.state, RunState::Done);
+        let runs = bench.store.runs(task).await.unwrap();
+        assert_eq!(runs.len(), 3);
+        assert!(runs.iter().all(|run| run.state == RunState::Done));
+        bench.stop().await;
+    }
+}
+
+fn asks_and_waits() -> Arc<Code> {
+    Arc::new(|ctx, _| {
+        async move {
+            let answer = ctx.signal("word".into(), Duration::from_secs(3600)).await?;
+            Ok(ended(json!({ "answer": answer })))
+        }
+        .boxed()
+    })
+}
+
+fn word(task: shared::id::TaskId, payload: Value) -> NewSignal {
+    NewSignal {
+        run: task.into(),
+        name: "word".into(),
+        payload,
+        by: "someone".into(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_run_leaves_memory_and_the_first_answer_wakes_it() {
+    let (bench, _, _folder) = bench(asks_and_waits(), SHORT).await;
+    let task = bench.submit("go").await;
+    let parked = bench.reaches(task, &[RunState::Waiting]).await;
+    assert_eq!(parked.state, RunState::Waiting);
+    let first = bench.store.deliver(word(task, json!("yes"))).await.unwrap();
+    let second = bench.store.deliver(word(task, json!("no"))).await.unwrap();
+    assert_eq!((first, second), (Delivered::First, Delivered::Answered));
+    bench.ends(task).await;
+    let stored = bench
+        .store
+        .task(&"default".into(), task)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(stored.answer.as_deref(), Some(r#"{"answer":"yes"}"#));
+    let late = bench
+        .store
+        .deliver(word(task, json!("late")))
+        .await
+        .unwrap();
+    assert_eq!(late, Delivered::Answered);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_nobody_waits_for_changes_nothing() {
+    let (bench, _, _folder) = bench(four_steps(), LONG).await;
+    let task = bench.submit("go").await;
+    bench.ends(task).await;
+    let unwanted = bench.store.deliver(word(task, json!("x"))).await.unwrap();
+    assert_eq!(unwanted, Delivered::Unwanted);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_ends_with_its_time_also_out_of_memory() {
+    let code: Arc<Code> = Arc::new(|ctx, _| {
+        async move {
+            let answer = ctx
+                .signal("word".into(), Duration::from_millis(200))
+                .await?;
+            ctx.sleep("nap".into(), Duration::from_millis(100)).await?;
+            Ok(ended(json!({ "answer": answer })))
+        }
+        .boxed()
+    });
+    let (bench, _, _folder) = bench(code, SHORT).await;
+    let task = bench.submit("go").await;
+    bench.ends(task).await;
+    let stored = bench
+        .store
+        .task(&"default".into(), task)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(stored.answer.as_deref(), Some(r#"{"answer":null}"#));
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_puts_runs_back_and_the_next_start_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = Arc::<World>::default();
+    let code: Arc<Code> = Arc::new(|ctx, _| {
+        async move {
+            ctx.act("a".into(), tool(Effect::Once, json!({}))).await?;
+            ctx.signal("word".into(), Duration::from_secs(3600)).await?;
+            ctx.act("b".into(), tool(Effect::Once, json!({}))).await?;
+            Ok(ended(json!("end")))
+        }
+        .boxed()
+    });
+    let act = touching(&world);
+    let first = Bench::start(
+        folder.path(),
+        code.clone(),
+        act.clone(),
+        world.clone(),
+        LONG,
+    )
+    .await;
+    let task = first.submit("go").await;
+    while first
+        .store
+        .step(task.into(), &"signal/word".into())
+        .await
+        .unwrap()
+        .is_none()
+    {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    first.stop().await;
+    let second = Bench::start(folder.path(), code, act, world.clone(), LONG).await;
+    assert_eq!(second.resumed, 0, "an ordered stop leaves nothing running");
+    second
+        .store
+        .deliver(word(task, json!("go on")))
+        .await
+        .unwrap();
+    assert_eq!(second.ends(task).await.state, RunState::Done);
+    let done = world.done();
+    assert_eq!((done["a"], done["b"]), (1, 1));
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelling_ends_the_whole_tree_and_the_work_in_hand() {
+    let folder = tempfile::tempdir().unwrap();
+    let (seen, cancelled) = (
+        Arc::new(tokio::sync::Notify::new()),
+        Arc::new(AtomicU32::new(0)),
+    );
+    let act: Arc<Act> = {
+        let (seen, cancelled) = (seen.clone(), cancelled.clone());
+        Arc::new(move |exec| {
+            let (seen, cancelled) = (seen.clone(), cancelled.clone());
+            async move {
+                tokio::spawn(async move {
+                    exec.cancel.cancelled().await;
+                    cancelled.fetch_add(1, Ordering::SeqCst);
+                });
+                seen.notify_one();
+                futures::future::pending().await
+            }
+            .boxed()
+        })
+    };
+    let bench = Bench::start(
+        folder.path(),
+        parent_and_children(),
+        act,
+        Arc::default(),
+        LONG,
+    )
+    .await;
+    let task = bench.submit("go").await;
+    seen.notified().await;
+    assert!(bench.store.cancel(task, "a person said so").await.unwrap());
+    assert!(!bench.store.cancel(task, "again").await.unwrap());
+    for run in bench.store.runs(task).await.unwrap() {
+        assert_eq!(run.state, RunState::Cancelled);
+    }
+    bench.stop().await;
+    assert!(
+        cancelled.load(Ordering::SeqCst) >= 1,
+        "the operation's token was cancelled"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_code_than_the_journals_is_a_named_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = Arc::<World>::default();
+    let code = |args: Value| -> Arc<Code> {
+        Arc::new(move |ctx, _| {
+            let args = args.clone();
+            async move {
+                ctx.act("a".into(), tool(Effect::Pure, args)).await?;
+                ctx.signal("word".into(), Duration::from_secs(3600)).await?;
+                Ok(ended(json!("end")))
+            }
+            .boxed()
+        })
+    };
+    let act = touching(&world);
+    let first = code(json!({"v": 1}));
+    let first = Bench::start(folder.path(), first, act.clone(), world.clone(), SHORT).await;
+    let task = first.submit("go").await;
+    first.reaches(task, &[RunState::Waiting]).await;
+    first.stop().await;
+    let second = code(json!({"v": 2}));
+    let second = Bench::start(folder.path(), second, act, world, SHORT).await;
+    second.store.deliver(word(task, json!(1))).await.unwrap();
+    assert_eq!(second.ends(task).await.state, RunState::Dead);
+    let stored = second
+        .store
+        .task(&"default".into(), task)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(stored.state, TaskState::Failed);
+    assert!(stored.error.unwrap().contains("journal mismatch at step a"));
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_a_run_ends_that_run_alone() {
+    let code: Arc<Code> = Arc::new(|_, run| {
+        async move {
+            assert!(run.input["text"] != "boom", "told to");
+            Ok(ended(json!("fine")))
+        }
+        .boxed()
+    });
+    let (bench, _, _folder) = bench(code, LONG).await;
+    let (bad, good) = (bench.submit("boom").await, bench.submit("calm").await);
+    assert_eq!(bench.ends(bad).await.state, RunState::Dead);
+    assert_eq!(bench.ends(good).await.state, RunState::Done);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_results_come_back_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "ä".repeat(50_000);
+    let act: Arc<Act> = {
+        let long = long.clone();
+        Arc::new(move |_| {
+            let long = long.clone();
+            async move { Ok(done(json!(long))) }.boxed()
+        })
+    };
+    let code: Arc<Code> = Arc::new(|ctx, _| {
+        async move {
+            let recorded = ctx.act("a".into(), tool(Effect::Pure, json!({}))).await?;
+            let Outcome::Done(value) = recorded.outcome else {
+                panic!("done")
+            };
+            ctx.signal("word".into(), Duration::from_secs(3600)).await?;
+            Ok(ended(json!(value.as_str().map(str::len))))
+        }
+        .boxed()
+    });
+    let bench = Bench::start(folder.path(), code, act, Arc::default(), SHORT).await;
+    let task = bench.submit("go").await;
+    bench.reaches(task, &[RunState::Waiting]).await;
+    bench.store.deliver(word(task, json!(1))).await.unwrap();
+    bench.ends(task).await;
+    let stored = bench
+        .store
+        .task(&"default".into(), task)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(stored.answer.unwrap(), long.len().to_string());
+    bench.stop().await;
+}
