@@ -44,10 +44,16 @@ struct Committed {
     /// By position in the batch.
     verdicts: Vec<Appended>,
     events: Vec<Recorded>,
+    rung: Rung,
+}
+
+/// Who is to be told of a commit.
+#[derive(Default)]
+struct Rung {
     /// Runs that may have been waiting for what was written.
-    rung: Vec<RunId>,
+    runs: Vec<RunId>,
     /// Whether the queue, or the next time at which a run wakes, may have changed.
-    requeued: bool,
+    queue: bool,
 }
 
 async fn commit(conn: &mut SqliteConnection, batch: &[Pending]) -> Result<Committed, Error> {
@@ -57,13 +63,11 @@ async fn commit(conn: &mut SqliteConnection, batch: &[Pending]) -> Result<Commit
     let mut done = Committed {
         verdicts: Vec::with_capacity(batch.len()),
         events: Vec::new(),
-        rung: Vec::new(),
-        requeued: false,
+        rung: Rung::default(),
     };
     for pending in batch {
         let verdict = change(&mut tx, pending, &written, &mut done.rung, now).await?;
         done.verdicts.push(verdict);
-        done.requeued |= !matches!(pending.entry.change, Change::Step { .. });
     }
     let accepted = || {
         let taken = |(_, verdict): &(&Pending, &Appended)| **verdict == Appended::Written;
@@ -83,7 +87,7 @@ async fn change(
     tx: &mut SqliteConnection,
     pending: &Pending,
     written: &HashSet<(RunId, StepKey)>,
-    rung: &mut Vec<RunId>,
+    rung: &mut Rung,
     now: Timestamp,
 ) -> Result<Appended, Error> {
     let fence = pending.fence;
@@ -95,15 +99,21 @@ async fn change(
             }
             taken
         }
-        Change::Park { wakes, wake_at } => run::park(tx, fence, *wakes, *wake_at, now).await?,
-        Change::Release => run::release(tx, fence, now).await?,
+        Change::Park { wakes, wake_at } => {
+            rung.queue = true;
+            run::park(tx, fence, *wakes, *wake_at, now).await?
+        }
+        Change::Release => {
+            rung.queue = true;
+            run::release(tx, fence, now).await?
+        }
         Change::Finish(finish) => {
             let taken = run::end(tx, fence, finish.state, now).await?;
             if let (true, Some((parent, key, recorded))) = (taken, &finish.parent) {
                 let tenant = &pending.entry.tenant;
                 step::end_child(tx, (*parent, key), recorded, tenant, now).await?;
-                run::wake(tx, *parent, now).await?;
-                rung.push(*parent);
+                rung.queue |= run::wake(tx, *parent, now).await?;
+                rung.runs.push(*parent);
             }
             if let (true, Some(end)) = (taken, &finish.task) {
                 task::end(tx, pending.entry.task, end, now).await?;
@@ -126,8 +136,8 @@ fn answer(outcome: Result<Committed, Error>, batch: impl Iterator<Item = Pending
                 // A run that was dropped meanwhile does not want to know.
                 let _ = pending.reply.send(Ok(verdict));
             }
-            done.rung.into_iter().for_each(|run| bell.ring_run(run));
-            if done.requeued {
+            done.rung.runs.into_iter().for_each(|run| bell.ring_run(run));
+            if done.rung.queue {
                 bell.ring_queue();
             }
         }

@@ -173,8 +173,8 @@ impl Store for SqliteStore {
 
     async fn claim(&self, worker: WorkerId, limit: u32) -> Result<Claimed, Error> {
         let now = clock::now();
-        if !run::anything_due(&self.readers, now).await? {
-            let next_wake = run::next_wake(&self.readers).await?;
+        let (due, next_wake) = run::due(&self.readers, now).await?;
+        if !due {
             return Ok(Claimed {
                 runs: Vec::new(),
                 next_wake,
@@ -190,7 +190,7 @@ impl Store for SqliteStore {
         crate::crash_point!("claim.after");
         drop(conn);
         event::publish(&self.bell, events);
-        let next_wake = run::next_wake(&self.readers).await?;
+        let (_, next_wake) = run::due(&self.readers, now).await?;
         Ok(Claimed { runs, next_wake })
     }
 

@@ -87,26 +87,21 @@ pub(super) async fn insert_child(
     Ok(())
 }
 
-/// Whether a claim would bring anything; spares the writer a look.
-pub(super) async fn anything_due(pool: &SqlitePool, now: Timestamp) -> Result<bool, Error> {
-    let due: i64 = sqlx::query_scalar(
-        "select exists (select 1 from run where state = 'queued')
-             or exists (select 1 from run where state = 'waiting' and wake_at <= ?1)",
-    )
-    .bind(now.0)
-    .fetch_one(pool)
-    .await?;
-    Ok(due != 0)
-}
-
-/// When the next waiting run wakes by itself.
-pub(super) async fn next_wake(pool: &SqlitePool) -> Result<Option<Timestamp>, Error> {
-    let next: Option<i64> = sqlx::query_scalar(
-        "select min(wake_at) from run where state = 'waiting' and wake_at is not null",
+/// Whether a claim would bring anything, and when the next waiting run wakes by itself. Spares the
+/// writer a look.
+pub(super) async fn due(
+    pool: &SqlitePool,
+    now: Timestamp,
+) -> Result<(bool, Option<Timestamp>), Error> {
+    let row = sqlx::query(
+        "select exists (select 1 from run where state = 'queued'),
+                (select min(wake_at) from run where state = 'waiting' and wake_at is not null)",
     )
     .fetch_one(pool)
     .await?;
-    Ok(next.map(Timestamp))
+    let queued: bool = row.try_get(0)?;
+    let next = row.try_get::<Option<i64>, _>(1)?.map(Timestamp);
+    Ok((queued || next.is_some_and(|at| at <= now), next))
 }
 
 const COLUMNS: &str = "id, task, parent, parent_key, kind, agent, input, catalog, authority, state, epoch, wakes, created_at";
@@ -204,23 +199,25 @@ pub(super) async fn end(
     Ok(ended.rows_affected() == 1)
 }
 
-/// Something came that this run may wait for: counted, and queued where it is out of memory.
+/// Something came that this run may wait for: counted, and queued where it is out of memory. Returns
+/// whether it is in the queue now.
 pub(super) async fn wake(
     tx: &mut SqliteConnection,
     run: RunId,
     now: Timestamp,
-) -> Result<(), Error> {
-    sqlx::query(
+) -> Result<bool, Error> {
+    let state: Option<String> = sqlx::query_scalar(
         "update run set wakes = wakes + 1, updated_at = ?2,
                         wake_at = case state when 'waiting' then null else wake_at end,
                         state = case state when 'waiting' then 'queued' else state end
-         where id = ?1 and state in ('queued', 'running', 'waiting')",
+         where id = ?1 and state in ('queued', 'running', 'waiting')
+         returning state",
     )
     .bind(run.to_string())
     .bind(now.0)
-    .execute(tx)
+    .fetch_optional(tx)
     .await?;
-    Ok(())
+    Ok(state.as_deref() == Some("queued"))
 }
 
 /// Delivers an answer: only where the run's step waits for it, and only the first.
