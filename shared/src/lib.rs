@@ -6,6 +6,7 @@
 //! and the words they share.
 
 pub mod config;
+pub mod egress;
 pub mod event;
 pub mod hash;
 pub mod id;
