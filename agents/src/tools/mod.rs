@@ -3,19 +3,28 @@
 //! nothing between calls; retries, journal and budgets belong to the engine.
 
 mod blocking;
+mod fetch_page;
 pub mod folder;
+pub mod gate;
 mod html;
+pub mod lint;
 mod passages;
 mod read_file;
+mod registry;
 mod search_files;
 #[cfg(test)]
 mod testing;
 mod text;
 mod walk;
+mod web_search;
 mod write_file;
 
+pub use fetch_page::FetchPage;
+pub use gate::Gate;
 pub use read_file::ReadFile;
+pub use registry::{Availability, ToolBox};
 pub use search_files::SearchFiles;
+pub use web_search::WebSearch;
 pub use write_file::WriteFile;
 
 use std::path::PathBuf;
