@@ -23,7 +23,8 @@ const MAX_PAGE: usize = 2 << 20;
 /// Seconds for all of one page, its redirects included.
 const TIMEOUT_S: u32 = 30;
 /// What is asked for; servers that can choose send text.
-const ACCEPT: &str = "text/html, text/markdown;q=0.9, text/plain;q=0.9, application/json;q=0.9, */*;q=0.5";
+const ACCEPT: &str =
+    "text/html, text/markdown;q=0.9, text/plain;q=0.9, application/json;q=0.9, */*;q=0.5";
 
 /// The tool.
 pub struct FetchPage {
@@ -123,17 +124,27 @@ fn page(fetched: Fetched, from: usize) -> Result<Value, Failure> {
     let (title, whole) = readable(&fetched, &url, &content_type)?;
     let total = whole.chars().count();
     if from > total {
-        let message = format!("the page has {total} characters; from_char {from} is beyond its end");
+        let message =
+            format!("the page has {total} characters; from_char {from} is beyond its end");
         return Err(Failure::new(FailureKind::Refused, message));
     }
-    let start = whole.char_indices().nth(from).map_or(whole.len(), |(at, _)| at);
+    let start = whole
+        .char_indices()
+        .nth(from)
+        .map_or(whole.len(), |(at, _)| at);
     let part = text::head(&whole[start..], MAX_ANSWER);
     let mut notes = Vec::new();
     if start + part.len() < whole.len() {
-        notes.push(format!("more follows: read on with from_char {}", from + part.chars().count()));
+        notes.push(format!(
+            "more follows: read on with from_char {}",
+            from + part.chars().count()
+        ));
     }
     if fetched.truncated {
-        notes.push(format!("only the first {} MiB of the page were read", MAX_PAGE >> 20));
+        notes.push(format!(
+            "only the first {} MiB of the page were read",
+            MAX_PAGE >> 20
+        ));
     }
     Ok(json!({
         "url": url,
@@ -146,12 +157,24 @@ fn page(fetched: Fetched, from: usize) -> Result<Value, Failure> {
 }
 
 fn readable(fetched: &Fetched, url: &str, content_type: &str) -> Result<(String, String), Failure> {
-    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     let refusal = |what: &str| {
-        let message = format!("{} is {what}, which this tool cannot read; look for the same as a web page", fetched.final_url.path());
+        let message = format!(
+            "{} is {what}, which this tool cannot read; look for the same as a web page",
+            fetched.final_url.path()
+        );
         Failure::new(FailureKind::Refused, message)
     };
-    let plain = kind.starts_with("text/") || kind.is_empty() || ["json", "xml", "yaml", "javascript"].iter().any(|known| kind.ends_with(known));
+    let plain = kind.starts_with("text/")
+        || kind.is_empty()
+        || ["json", "xml", "yaml", "javascript"]
+            .iter()
+            .any(|known| kind.ends_with(known));
     let page = matches!(kind.as_str(), "text/html" | "application/xhtml+xml");
     if !plain && !page {
         return Err(refusal(&format!("of type {kind}")));
@@ -179,7 +202,10 @@ mod tests {
         let server = MockServer::start().await;
         for (at, content_type, body) in answers {
             let answer = ResponseTemplate::new(200).set_body_raw(*body, content_type);
-            Mock::given(path(*at)).respond_with(answer).mount(&server).await;
+            Mock::given(path(*at))
+                .respond_with(answer)
+                .mount(&server)
+                .await;
         }
         let allow_private = vec![server.address().to_string()];
         let gateway = Gateway::new(&EgressSettings { allow_private }).unwrap();
@@ -198,17 +224,33 @@ mod tests {
         ])
         .await;
         let authority = authority(None, None);
-        let get = async |path: &str| call(&tool, &authority, json!({"url": format!("{}{path}", server.uri())})).await;
+        let get = async |path: &str| {
+            call(
+                &tool,
+                &authority,
+                json!({"url": format!("{}{path}", server.uri())}),
+            )
+            .await
+        };
         let report = get("/page").await;
-        assert_eq!((report.taint, report.evidence[0].value.as_str()), (Taint::WEB, "200"));
+        assert_eq!(
+            (report.taint, report.evidence[0].value.as_str()),
+            (Taint::WEB, "200")
+        );
         let value = report.result.unwrap();
         assert_eq!(value["title"], "The Title");
-        assert!(value["text"].as_str().unwrap().contains("Some **text**"), "{value}");
+        assert!(
+            value["text"].as_str().unwrap().contains("Some **text**"),
+            "{value}"
+        );
         assert_eq!(get("/data").await.result.unwrap()["text"], "{\"a\": 1}");
         assert_eq!(get("/bare").await.result.unwrap()["title"], "The Title");
         for (path, why) in [("/pdf", "application/pdf"), ("/nul", "no text")] {
             let failure = get(path).await.result.unwrap_err();
-            assert!(failure.kind == FailureKind::Refused && failure.message.contains(why), "{failure}");
+            assert!(
+                failure.kind == FailureKind::Refused && failure.message.contains(why),
+                "{failure}"
+            );
         }
     }
 
@@ -219,23 +261,42 @@ mod tests {
         let (mut read, mut from) = (String::new(), 0);
         loop {
             let args = json!({"url": format!("{}/long", server.uri()), "from_char": from});
-            let value = call(&tool, &authority(None, None), args).await.result.unwrap();
+            let value = call(&tool, &authority(None, None), args)
+                .await
+                .result
+                .unwrap();
             read.push_str(value["text"].as_str().unwrap());
             from = read.chars().count();
             if value["notes"] == json!([]) {
                 break;
             }
-            assert!(value["notes"][0].as_str().unwrap().ends_with(&from.to_string()), "{value}");
+            assert!(
+                value["notes"][0]
+                    .as_str()
+                    .unwrap()
+                    .ends_with(&from.to_string()),
+                "{value}"
+            );
         }
         assert_eq!(read, long);
         let beyond = json!({"url": format!("{}/long", server.uri()), "from_char": from + 1});
-        assert!(refused(&tool, &authority(None, None), beyond).await.contains("beyond"));
+        assert!(
+            refused(&tool, &authority(None, None), beyond)
+                .await
+                .contains("beyond")
+        );
     }
 
     #[tokio::test]
     async fn forbidden_addresses_are_refused() {
         let (_server, tool) = server(&[]).await;
-        for url in ["http://169.254.169.254/", "file:///etc/passwd", "example.com", "http://u:p@example.com/", "http://localhost/"] {
+        for url in [
+            "http://169.254.169.254/",
+            "file:///etc/passwd",
+            "example.com",
+            "http://u:p@example.com/",
+            "http://localhost/",
+        ] {
             refused(&tool, &authority(None, None), json!({"url": url})).await;
         }
     }

@@ -87,21 +87,29 @@ impl Folder {
     /// itself. Refuses absolute paths, `..`, NUL and overlong paths.
     pub fn relative(&self, given: &str) -> Result<PathBuf, Failure> {
         if given.contains('\0') {
-            return Err(refused(format!("path {given:?} holds a NUL character; leave it out")));
+            return Err(refused(format!(
+                "path {given:?} holds a NUL character; leave it out"
+            )));
         }
         if given.len() > MAX_PATH_BYTES {
             let bytes = given.len();
-            return Err(refused(format!("a path of {bytes} bytes is too long; the most is {MAX_PATH_BYTES}")));
+            return Err(refused(format!(
+                "a path of {bytes} bytes is too long; the most is {MAX_PATH_BYTES}"
+            )));
         }
         let mut path = PathBuf::new();
         for part in Path::new(given.trim()).components() {
             match part {
                 Component::Normal(name) => path.push(name),
                 Component::CurDir => {}
-                Component::ParentDir => return Err(refused(format!(
-                    "path {given:?} leaves the folder by `..`; only paths below the folder can be used, such as \"docs/notes.md\""
-                ))),
-                Component::RootDir | Component::Prefix(_) => return Err(self.absolute_refused(given)),
+                Component::ParentDir => {
+                    return Err(refused(format!(
+                        "path {given:?} leaves the folder by `..`; only paths below the folder can be used, such as \"docs/notes.md\""
+                    )));
+                }
+                Component::RootDir | Component::Prefix(_) => {
+                    return Err(self.absolute_refused(given));
+                }
             }
         }
         Ok(path)
@@ -119,9 +127,15 @@ impl Folder {
 
     /// What stands at `path`. Anything but a file or folder is refused.
     pub fn kind(&self, path: &Path) -> Result<Kind, Failure> {
-        let metadata = self.dir.metadata(or_dot(path)).map_err(|error| self.explain(path, &error))?;
-        kind_of(metadata.file_type(), metadata.len())
-            .ok_or_else(|| refused(format!("{path:?} is neither a file nor a folder and is not opened")))
+        let metadata = self
+            .dir
+            .metadata(or_dot(path))
+            .map_err(|error| self.explain(path, &error))?;
+        kind_of(metadata.file_type(), metadata.len()).ok_or_else(|| {
+            refused(format!(
+                "{path:?} is neither a file nor a folder and is not opened"
+            ))
+        })
     }
 
     /// Reads at most `max` bytes from the beginning of the file at `path`.
@@ -165,7 +179,10 @@ impl Folder {
     pub fn explain(&self, path: &Path, error: &io::Error) -> Failure {
         use io::ErrorKind as E;
         match error.kind() {
-            E::NotFound => refused(format!("there is no {path:?} in the folder{}", self.near(path))),
+            E::NotFound => refused(format!(
+                "there is no {path:?} in the folder{}",
+                self.near(path)
+            )),
             // cap-std's own refusal carries no code of the operating system.
             E::PermissionDenied if error.raw_os_error().is_none() => refused(format!(
                 "{path:?} leads outside the folder by a link; only what lies inside it can be used"
@@ -176,14 +193,24 @@ impl Folder {
             E::InvalidFilename => refused(format!("a name in {path:?} is too long or not allowed")),
             E::StorageFull | E::QuotaExceeded => Failure::new(
                 FailureKind::Permanent,
-                format!("{path:?}: no space left in {}; free some and run the task again", self.root.display()),
+                format!(
+                    "{path:?}: no space left in {}; free some and run the task again",
+                    self.root.display()
+                ),
             ),
             E::ReadOnlyFilesystem => Failure::new(
                 FailureKind::Permanent,
-                format!("{path:?}: {} is on a read-only file system", self.root.display()),
+                format!(
+                    "{path:?}: {} is on a read-only file system",
+                    self.root.display()
+                ),
             ),
-            E::Interrupted | E::WouldBlock => Failure::new(FailureKind::Transient, format!("{path:?}: {error}")),
-            _ if error.raw_os_error() == Some(ELOOP) => refused(format!("{path:?} is a link that leads in a circle")),
+            E::Interrupted | E::WouldBlock => {
+                Failure::new(FailureKind::Transient, format!("{path:?}: {error}"))
+            }
+            _ if error.raw_os_error() == Some(ELOOP) => {
+                refused(format!("{path:?} is a link that leads in a circle"))
+            }
             _ => Failure::new(FailureKind::Permanent, format!("{path:?}: {error}")),
         }
     }
@@ -199,7 +226,9 @@ impl Folder {
                 parent = folder.parent();
                 continue;
             }
-            let wanted = wanted.map(|name| name.to_string_lossy()).unwrap_or_default();
+            let wanted = wanted
+                .map(|name| name.to_string_lossy())
+                .unwrap_or_default();
             return near_names(folder, &wanted, names);
         }
         ". The folder is empty".into()
@@ -214,7 +243,12 @@ fn near_names(folder: &Path, wanted: &str, names: Vec<Entry>) -> String {
     let mut scored: Vec<_> = names
         .into_iter()
         .filter(|entry| entry.kind.is_some())
-        .map(|entry| (strsim::jaro_winkler(&wanted, &entry.name.to_lowercase()), entry.name))
+        .map(|entry| {
+            (
+                strsim::jaro_winkler(&wanted, &entry.name.to_lowercase()),
+                entry.name,
+            )
+        })
         .filter(|(score, _)| *score >= NEARNESS)
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
@@ -246,7 +280,11 @@ fn read_at_most(file: &File, max: usize, size: u64) -> io::Result<Vec<u8>> {
 
 /// The folder itself has no name of its own below itself.
 pub fn or_dot(path: &Path) -> &Path {
-    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+    if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    }
 }
 
 fn refused(message: String) -> Failure {
@@ -288,7 +326,14 @@ mod tests {
         let (_outer, folder) = tree();
         symlink("docs/guide.md", folder.root().join("link.md")).unwrap();
         symlink("docs", folder.root().join("linked")).unwrap();
-        for path in ["docs/guide.md", "./docs/guide.md", "docs//guide.md", " docs/./guide.md ", "link.md", "linked/guide.md"] {
+        for path in [
+            "docs/guide.md",
+            "./docs/guide.md",
+            "docs//guide.md",
+            " docs/./guide.md ",
+            "link.md",
+            "linked/guide.md",
+        ] {
             assert_eq!(try_read(&folder, path).unwrap(), b"guide", "{path}");
         }
     }
@@ -310,10 +355,32 @@ mod tests {
         let long = "a/".repeat(3000);
         let wide = "x".repeat(300);
         for path in [
-            "../secret", "docs/../../secret", "docs/../README.md", "..", "/etc/passwd", "//etc/passwd",
-            secret.to_str().unwrap(), "out", "absolute", "up/secret", "parent/secret", "parent/inner/README.md",
-            "chain1", "circle", "magic", "README.md\0", "\0", "README.md/x", "~/.ssh/id_rsa", &long, &wide,
-            "docs\\..\\..\\secret", "%2e%2e/secret", "docs", "", ".",
+            "../secret",
+            "docs/../../secret",
+            "docs/../README.md",
+            "..",
+            "/etc/passwd",
+            "//etc/passwd",
+            secret.to_str().unwrap(),
+            "out",
+            "absolute",
+            "up/secret",
+            "parent/secret",
+            "parent/inner/README.md",
+            "chain1",
+            "circle",
+            "magic",
+            "README.md\0",
+            "\0",
+            "README.md/x",
+            "~/.ssh/id_rsa",
+            &long,
+            &wide,
+            "docs\\..\\..\\secret",
+            "%2e%2e/secret",
+            "docs",
+            "",
+            ".",
         ] {
             let failure = try_read(&folder, path).expect_err(path);
             assert_eq!(failure.kind, FailureKind::Refused, "{path}: {failure}");
@@ -326,16 +393,27 @@ mod tests {
         let (outer, folder) = tree();
         symlink(outer.path().join("secret"), folder.root().join("absolute")).unwrap();
         assert_eq!(fs::read(folder.root().join("absolute")).unwrap(), b"canary");
-        assert_eq!(fs::read(folder.root().join("../secret")).unwrap(), b"canary");
+        assert_eq!(
+            fs::read(folder.root().join("../secret")).unwrap(),
+            b"canary"
+        );
     }
 
     #[test]
     fn refusals_say_how_to_mend_the_call() {
         let (_outer, folder) = tree();
         let message = |path: &str| try_read(&folder, path).unwrap_err().message;
-        assert!(message("readme.md").contains("\"README.md\""), "{}", message("readme.md"));
+        assert!(
+            message("readme.md").contains("\"README.md\""),
+            "{}",
+            message("readme.md")
+        );
         assert!(message("docs/giude.md").contains("\"docs/guide.md\""));
-        assert!(message("doc/guide.md").contains("\"docs\""), "{}", message("doc/guide.md"));
+        assert!(
+            message("doc/guide.md").contains("\"docs\""),
+            "{}",
+            message("doc/guide.md")
+        );
         assert!(message("zzz").contains("lists a folder"));
         let absolute = folder.root().join("docs/guide.md");
         assert!(message(absolute.to_str().unwrap()).ends_with("write \"docs/guide.md\""));
@@ -361,10 +439,17 @@ mod tests {
         let (_outer, folder) = tree();
         fs::write(folder.root().join(OsStr::from_bytes(b"bad\xff")), "x").unwrap();
         let entries = folder.list(Path::new("")).unwrap();
-        let kinds: Vec<_> = entries.iter().map(|entry| (entry.name.as_str(), entry.kind)).collect();
+        let kinds: Vec<_> = entries
+            .iter()
+            .map(|entry| (entry.name.as_str(), entry.kind))
+            .collect();
         assert_eq!(
             kinds,
-            [("README.md", Some(Kind::File(5))), ("bad\u{fffd}", None), ("docs", Some(Kind::Folder))]
+            [
+                ("README.md", Some(Kind::File(5))),
+                ("bad\u{fffd}", None),
+                ("docs", Some(Kind::Folder))
+            ]
         );
     }
 

@@ -69,10 +69,11 @@ impl Gate {
     /// Compiles the schemas of these tools, under the names by which the model knows them.
     pub fn new<'a>(tools: impl IntoIterator<Item = &'a ToolInfo>) -> Result<Self, InvalidSchema> {
         let compile = |tool: &ToolInfo| {
-            let validator = jsonschema::validator_for(&tool.parameters).map_err(|error| InvalidSchema {
-                tool: tool.name.clone(),
-                reason: error.to_string(),
-            })?;
+            let validator =
+                jsonschema::validator_for(&tool.parameters).map_err(|error| InvalidSchema {
+                    tool: tool.name.clone(),
+                    reason: error.to_string(),
+                })?;
             let schema = tool.parameters.clone();
             Ok((tool.name.clone(), Checked { validator, schema }))
         };
@@ -87,7 +88,8 @@ impl Gate {
             return Err(self.unknown(name));
         };
         let shape = || shape(name, &tool.schema);
-        let mut args = parse(raw).map_err(|why| Refusal(format!("{name}: {why}. The right shape: {}", shape())))?;
+        let mut args = parse(raw)
+            .map_err(|why| Refusal(format!("{name}: {why}. The right shape: {}", shape())))?;
         mend(&mut args, &tool.schema);
         let errors: Vec<_> = tool
             .validator
@@ -98,12 +100,17 @@ impl Gate {
         if errors.is_empty() {
             return Ok(args);
         }
-        Err(Refusal(format!("{name}: {}. The right shape: {}", errors.join("; "), shape())))
+        Err(Refusal(format!(
+            "{name}: {}. The right shape: {}",
+            errors.join("; "),
+            shape()
+        )))
     }
 
     fn unknown(&self, name: &str) -> Refusal {
         let names: Vec<_> = self.tools.keys().map(ToolName::as_str).collect();
-        let hint = near(name, &names).map_or(String::new(), |near| format!("; did you mean {near}?"));
+        let hint =
+            near(name, &names).map_or(String::new(), |near| format!("; did you mean {near}?"));
         let known = if names.is_empty() {
             "you have no tools: answer in words".to_owned()
         } else {
@@ -115,7 +122,10 @@ impl Gate {
 
 fn parse(raw: &str) -> Result<Value, String> {
     if raw.len() > MAX_BYTES {
-        return Err(format!("arguments of {} bytes are too long; the most is {MAX_BYTES}", raw.len()));
+        return Err(format!(
+            "arguments of {} bytes are too long; the most is {MAX_BYTES}",
+            raw.len()
+        ));
     }
     if raw.trim().is_empty() {
         return Ok(Value::Object(Map::new()));
@@ -129,7 +139,10 @@ fn parse(raw: &str) -> Result<Value, String> {
     if value.is_object() {
         Ok(value)
     } else {
-        Err(format!("arguments must be one JSON object, not {}", short(&value)))
+        Err(format!(
+            "arguments must be one JSON object, not {}",
+            short(&value)
+        ))
     }
 }
 
@@ -141,7 +154,10 @@ fn not_json(raw: &str, error: &serde_json::Error) -> String {
             quoted(tail(raw))
         );
     }
-    format!("arguments are not valid JSON: {error}; they begin with {}", quoted(raw))
+    format!(
+        "arguments are not valid JSON: {error}; they begin with {}",
+        quoted(raw)
+    )
 }
 
 fn tail(text: &str) -> &str {
@@ -162,16 +178,25 @@ fn mend(value: &mut Value, schema: &Value) {
         return;
     }
     if let Value::Array(items) = value {
-        items.iter_mut().for_each(|item| mend(item, &schema["items"]));
+        items
+            .iter_mut()
+            .for_each(|item| mend(item, &schema["items"]));
         return;
     }
-    if let Some(mended) = schema["type"].as_str().and_then(|wanted| mended(value, wanted)) {
+    if let Some(mended) = schema["type"]
+        .as_str()
+        .and_then(|wanted| mended(value, wanted))
+    {
         *value = mended;
     }
 }
 
 fn drop_nulls(map: &mut Map<String, Value>, schema: &Value) {
-    let required = |name: &str| schema["required"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
+    let required = |name: &str| {
+        schema["required"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|one| one == name))
+    };
     let takes_null = |name: &str| match &schema["properties"][name]["type"] {
         Value::String(only) => only == "null",
         Value::Array(any) => any.iter().any(|one| one == "null"),
@@ -184,8 +209,18 @@ fn mended(value: &Value, wanted: &str) -> Option<Value> {
     match (wanted, value) {
         ("integer", Value::String(text)) => text.trim().parse::<i64>().ok().map(Value::from),
         ("integer", Value::Number(number)) => whole(number),
-        ("number", Value::String(text)) => text.trim().parse().ok().and_then(Number::from_f64).map(Value::from),
-        ("boolean", Value::String(text)) => text.trim().to_ascii_lowercase().parse::<bool>().ok().map(Value::from),
+        ("number", Value::String(text)) => text
+            .trim()
+            .parse()
+            .ok()
+            .and_then(Number::from_f64)
+            .map(Value::from),
+        ("boolean", Value::String(text)) => text
+            .trim()
+            .to_ascii_lowercase()
+            .parse::<bool>()
+            .ok()
+            .map(Value::from),
         ("string", Value::Number(number)) => Some(number.to_string().into()),
         ("string", Value::Bool(truth)) => Some(truth.to_string().into()),
         _ => None,
@@ -201,43 +236,76 @@ fn whole(number: &Number) -> Option<Value> {
 fn explain(error: &ValidationError<'_>, schema: &Value) -> String {
     let at = error.instance_path().to_string();
     let field = at.trim_start_matches('/').replace('/', ".");
-    let field = if field.is_empty() { "the arguments".to_owned() } else { field };
+    let field = if field.is_empty() {
+        "the arguments".to_owned()
+    } else {
+        field
+    };
     let given = short(error.instance());
     match error.kind() {
-        Kind::Required { property } => format!("{} is missing", property.as_str().unwrap_or_default()),
+        Kind::Required { property } => {
+            format!("{} is missing", property.as_str().unwrap_or_default())
+        }
         Kind::AdditionalProperties { unexpected } => unknown_properties(unexpected, &at, schema),
         Kind::Type { kind } => format!("{field} must be {}, not {given}", type_name(kind)),
         Kind::Enum { options } => format!("{field} must be one of {}, not {given}", short(options)),
         Kind::Minimum { limit } => format!("{field} must be at least {limit}, not {given}"),
         Kind::Maximum { limit } => format!("{field} must be at most {limit}, not {given}"),
         Kind::MinLength { limit } => format!("{field} must have at least {limit} characters"),
-        Kind::MaxLength { limit } => format!("{field} must have at most {limit} characters, not {}", length(error.instance())),
-        _ => format!("{field}: {}, not {given}", clipped(&error.masked().to_string(), 200)),
+        Kind::MaxLength { limit } => format!(
+            "{field} must have at most {limit} characters, not {}",
+            length(error.instance())
+        ),
+        _ => format!(
+            "{field}: {}, not {given}",
+            clipped(&error.masked().to_string(), 200)
+        ),
     }
 }
 
 fn unknown_properties(unexpected: &[String], at: &str, schema: &Value) -> String {
     let known = schema_at(schema, at)["properties"].as_object();
-    let known: Vec<_> = known.into_iter().flat_map(|map| map.keys()).map(String::as_str).collect();
+    let known: Vec<_> = known
+        .into_iter()
+        .flat_map(|map| map.keys())
+        .map(String::as_str)
+        .collect();
     let each = |name: &String| {
-        let hint = near(name, &known).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
+        let hint =
+            near(name, &known).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
         format!("there is no parameter {}{hint}", quoted(name))
     };
-    unexpected.iter().take(MAX_ERRORS).map(each).collect::<Vec<_>>().join("; ")
+    unexpected
+        .iter()
+        .take(MAX_ERRORS)
+        .map(each)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// The part of the schema for the value at this JSON pointer.
 fn schema_at<'a>(schema: &'a Value, pointer: &str) -> &'a Value {
-    pointer.split('/').filter(|part| !part.is_empty()).fold(schema, |schema, part| {
-        let property = &schema["properties"][part];
-        if property.is_null() { &schema["items"] } else { property }
-    })
+    pointer
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .fold(schema, |schema, part| {
+            let property = &schema["properties"][part];
+            if property.is_null() {
+                &schema["items"]
+            } else {
+                property
+            }
+        })
 }
 
 fn type_name(kind: &TypeKind) -> String {
     match kind {
         TypeKind::Single(one) => one.to_string(),
-        TypeKind::Multiple(any) => any.iter().map(|one| one.to_string()).collect::<Vec<_>>().join(" or "),
+        TypeKind::Multiple(any) => any
+            .iter()
+            .map(|one| one.to_string())
+            .collect::<Vec<_>>()
+            .join(" or "),
     }
 }
 
@@ -253,9 +321,17 @@ fn shape_of(schema: &Value, depth: usize) -> String {
     let kind = schema["type"].as_str().unwrap_or("any");
     let Some(properties) = schema["properties"].as_object().filter(|_| depth < 3) else {
         let items = &schema["items"];
-        return if items.is_object() && depth < 3 { format!("[{}]", shape_of(items, depth + 1)) } else { kind.into() };
+        return if items.is_object() && depth < 3 {
+            format!("[{}]", shape_of(items, depth + 1))
+        } else {
+            kind.into()
+        };
     };
-    let required = |name: &str| schema["required"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
+    let required = |name: &str| {
+        schema["required"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|one| one == name))
+    };
     let each = properties.iter().map(|(name, property)| {
         let optional = if required(name) { "" } else { "?" };
         format!("\"{name}\"{optional}: {}", shape_of(property, depth + 1))
@@ -265,7 +341,9 @@ fn shape_of(schema: &Value, depth: usize) -> String {
 
 fn near<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let name: String = name.chars().take(SHOWN).collect::<String>().to_lowercase();
-    let scored = known.iter().map(|one| (strsim::jaro_winkler(&name, &one.to_lowercase()), *one));
+    let scored = known
+        .iter()
+        .map(|one| (strsim::jaro_winkler(&name, &one.to_lowercase()), *one));
     let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 >= NEARNESS).then_some(best.1)
 }
@@ -304,16 +382,33 @@ mod tests {
     use crate::tools::{ReadFile, SearchFiles, Tool, WriteFile};
 
     fn gate() -> Gate {
-        Gate::new([SearchFiles::new().info(), ReadFile::new().info(), WriteFile::new().info()]).unwrap()
+        Gate::new([
+            SearchFiles::new().info(),
+            ReadFile::new().info(),
+            WriteFile::new().info(),
+        ])
+        .unwrap()
     }
 
     #[test]
     fn good_arguments_pass_and_harmless_slips_are_mended() {
         let table = [
             ("read_file", r#"{"path": "a"}"#, json!({"path": "a"})),
-            ("read_file", r#"{"path": "a", "from_line": "5"}"#, json!({"path": "a", "from_line": 5})),
-            ("read_file", r#"{"path": "a", "from_line": 5.0}"#, json!({"path": "a", "from_line": 5})),
-            ("read_file", r#"{"path": "a", "from_line": null}"#, json!({"path": "a"})),
+            (
+                "read_file",
+                r#"{"path": "a", "from_line": "5"}"#,
+                json!({"path": "a", "from_line": 5}),
+            ),
+            (
+                "read_file",
+                r#"{"path": "a", "from_line": 5.0}"#,
+                json!({"path": "a", "from_line": 5}),
+            ),
+            (
+                "read_file",
+                r#"{"path": "a", "from_line": null}"#,
+                json!({"path": "a"}),
+            ),
             ("read_file", r#"{"path": 7}"#, json!({"path": "7"})),
             ("read_file", r#""{\"path\": \"a\"}""#, json!({"path": "a"})),
         ];
@@ -336,24 +431,72 @@ mod tests {
             ("read_file", "path=a", "not valid JSON"),
             ("read_file", &deep, "not valid JSON"),
             ("read_file", &huge, "too long"),
-            ("read_file", r#"{"path": ["a"]}"#, "path must be string, not [\"a\"]"),
-            ("read_file", r#"{"path": null}"#, "path must be string, not null"),
-            ("read_file", r#"{"path": "a", "from_line": "x"}"#, "from_line must be integer, not \"x\""),
-            ("read_file", r#"{"path": "a", "from_line": 0}"#, "from_line must be at least 1, not 0"),
-            ("read_file", r#"{"path": "a", "from_line": 1.5}"#, "from_line must be integer, not 1.5"),
-            ("read_file", r#"{"path": "a", "fromline": 3}"#, "did you mean from_line?"),
+            (
+                "read_file",
+                r#"{"path": ["a"]}"#,
+                "path must be string, not [\"a\"]",
+            ),
+            (
+                "read_file",
+                r#"{"path": null}"#,
+                "path must be string, not null",
+            ),
+            (
+                "read_file",
+                r#"{"path": "a", "from_line": "x"}"#,
+                "from_line must be integer, not \"x\"",
+            ),
+            (
+                "read_file",
+                r#"{"path": "a", "from_line": 0}"#,
+                "from_line must be at least 1, not 0",
+            ),
+            (
+                "read_file",
+                r#"{"path": "a", "from_line": 1.5}"#,
+                "from_line must be integer, not 1.5",
+            ),
+            (
+                "read_file",
+                r#"{"path": "a", "fromline": 3}"#,
+                "did you mean from_line?",
+            ),
             ("read_file", r#"{"paht": "a"}"#, "did you mean path?"),
-            ("search_files", r#"{"query": ""}"#, "query must have at least 1"),
-            ("search_files", r#"{"query": "a", "max_results": 99}"#, "at most 20"),
-            ("write_file", r#"{"path": "a", "text": "b", "mode": "append"}"#, "one of [\"create\",\"replace\"], not \"append\""),
-            ("write_file", r#"{"path": "a"}"#, "\"mode\"?: \"create\"|\"replace\""),
+            (
+                "search_files",
+                r#"{"query": ""}"#,
+                "query must have at least 1",
+            ),
+            (
+                "search_files",
+                r#"{"query": "a", "max_results": 99}"#,
+                "at most 20",
+            ),
+            (
+                "write_file",
+                r#"{"path": "a", "text": "b", "mode": "append"}"#,
+                "one of [\"create\",\"replace\"], not \"append\"",
+            ),
+            (
+                "write_file",
+                r#"{"path": "a"}"#,
+                "\"mode\"?: \"create\"|\"replace\"",
+            ),
             ("readfile", "{}", "did you mean read_file?"),
-            ("zzz", "{}", "your tools are read_file, search_files, write_file"),
+            (
+                "zzz",
+                "{}",
+                "your tools are read_file, search_files, write_file",
+            ),
             ("", "{}", "there is no tool"),
         ];
         for (tool, raw, expected) in table {
             let refusal = gate().check(tool, raw).unwrap_err().to_string();
-            assert!(refusal.contains(expected), "{}: {refusal}", clipped(raw, 40));
+            assert!(
+                refusal.contains(expected),
+                "{}: {refusal}",
+                clipped(raw, 40)
+            );
             assert!(refusal.len() < 1200, "{refusal}");
         }
     }
@@ -362,7 +505,13 @@ mod tests {
     fn a_schema_that_is_none_is_refused_when_the_gate_is_built() {
         let mut info = ReadFile::new().info().clone();
         info.parameters = json!({"type": "nonsense"}).into();
-        assert!(Gate::new([&info]).err().unwrap().to_string().contains("read_file"));
+        assert!(
+            Gate::new([&info])
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("read_file")
+        );
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
@@ -373,11 +522,17 @@ mod tests {
             any::<i64>().prop_map(Value::from),
             ".{0,80}".prop_map(Value::from),
         ];
-        let name = prop_oneof![Just("path".to_owned()), Just("text".to_owned()), Just("from_line".to_owned()), ".{0,12}"];
+        let name = prop_oneof![
+            Just("path".to_owned()),
+            Just("text".to_owned()),
+            Just("from_line".to_owned()),
+            ".{0,12}"
+        ];
         leaf.prop_recursive(4, 40, 6, move |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-                prop::collection::hash_map(name.clone(), inner, 0..6).prop_map(|map| map.into_iter().collect()),
+                prop::collection::hash_map(name.clone(), inner, 0..6)
+                    .prop_map(|map| map.into_iter().collect()),
             ]
         })
     }

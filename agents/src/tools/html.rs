@@ -18,7 +18,9 @@ const MAX_OPEN: usize = 4000;
 const LEAST_SHARE: usize = 5;
 
 /// What is neither text nor structure.
-const SKIPPED: &[&str] = &["script", "style", "noscript", "template", "svg", "iframe", "head"];
+const SKIPPED: &[&str] = &[
+    "script", "style", "noscript", "template", "svg", "iframe", "head",
+];
 
 /// A page as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +41,8 @@ pub fn article(html: &str, url: &str) -> Page {
         max_elements_to_parse: 50_000,
         ..Config::default()
     };
-    let parsed = Readability::with_document(document, Some(url), Some(config)).and_then(|mut page| page.parse());
+    let parsed = Readability::with_document(document, Some(url), Some(config))
+        .and_then(|mut page| page.parse());
     let Ok(found) = parsed else {
         return body;
     };
@@ -50,7 +53,11 @@ pub fn article(html: &str, url: &str) -> Page {
     if text.len() < body.text.len() / LEAST_SHARE {
         return body;
     }
-    let title = if found.title.is_empty() { body.title } else { found.title };
+    let title = if found.title.is_empty() {
+        body.title
+    } else {
+        found.title
+    };
     Page { title, text }
 }
 
@@ -99,7 +106,9 @@ fn leaves_too_much_open(html: &str) -> bool {
     for (at, _) in html.match_indices('<') {
         match bytes.get(at + 1) {
             Some(b'/') => open = open.saturating_sub(1),
-            Some(letter) if letter.is_ascii_alphabetic() && !closes_itself(&html[at + 1..]) => open += 1,
+            Some(letter) if letter.is_ascii_alphabetic() && !closes_itself(&html[at + 1..]) => {
+                open += 1
+            }
             _ => {}
         }
         if open > MAX_OPEN {
@@ -116,8 +125,11 @@ fn closes_itself(tag: &str) -> bool {
         "br", "hr", "img", "input", "link", "meta", "area", "base", "col", "embed", "source", "track",
         "wbr", "li", "p", "dt", "dd", "tr", "td", "th",
     ];
-    let end = tag.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(tag.len());
-    THEM.iter().any(|name| tag[..end].eq_ignore_ascii_case(name))
+    let end = tag
+        .find(|c: char| !c.is_ascii_alphanumeric())
+        .unwrap_or(tag.len());
+    THEM.iter()
+        .any(|name| tag[..end].eq_ignore_ascii_case(name))
 }
 
 /// Text between the tags, a line for each run of it.
@@ -135,7 +147,9 @@ fn flat(html: &str) -> String {
 /// What follows the tag at the beginning of `html`; for scripts and styles, what follows their end.
 fn after_tag(html: &str) -> &str {
     for name in ["script", "style"] {
-        let is_it = html.get(1..=name.len()).is_some_and(|tag| tag.eq_ignore_ascii_case(name));
+        let is_it = html
+            .get(1..=name.len())
+            .is_some_and(|tag| tag.eq_ignore_ascii_case(name));
         if is_it {
             let end = html.find("</").map_or("", |end| &html[end..]);
             return end.find('>').map_or("", |close| &end[close + 1..]);
@@ -167,35 +181,78 @@ mod tests {
         for expected in ["# Heading", "First & **bold**", "one", "two"] {
             assert!(page.text.contains(expected), "{}", page.text);
         }
-        assert!(!page.text.contains("alert") && !page.text.contains("p{}"), "{}", page.text);
+        assert!(
+            !page.text.contains("alert") && !page.text.contains("p{}"),
+            "{}",
+            page.text
+        );
     }
 
     #[test]
     fn an_article_is_found_and_a_page_without_one_keeps_its_body() {
-        let paragraph = "<p>A long sentence, with commas, that tells the story of the matter at hand.</p>";
+        let paragraph =
+            "<p>A long sentence, with commas, that tells the story of the matter at hand.</p>";
         let html = format!(
             "<html><head><title>T</title></head><body><div class='sidebar menu'>MENU</div>\
              <article>{}</article><footer>FOOTER</footer></body></html>",
             paragraph.repeat(20)
         );
         let found = article(&html, "https://example.com/");
-        assert!(found.text.contains("tells the story") && !found.text.contains("FOOTER"), "{}", found.text);
+        assert!(
+            found.text.contains("tells the story") && !found.text.contains("FOOTER"),
+            "{}",
+            found.text
+        );
         assert!(article(PAGE, "https://example.com/").text.contains("First"));
     }
 
     #[test]
     fn deep_nesting_is_read_flat_and_breaks_nothing() {
-        let tags = ["div", "b", "blockquote", "ul", "table", "a", "p", "td", "dd", "option", "path/", "ul><li", "font"];
-        for (tag, times) in tags.iter().flat_map(|tag| [20, 240, 300, 3000, 100_000].map(|times| (tag, times))) {
+        let tags = [
+            "div",
+            "b",
+            "blockquote",
+            "ul",
+            "table",
+            "a",
+            "p",
+            "td",
+            "dd",
+            "option",
+            "path/",
+            "ul><li",
+            "font",
+        ];
+        for (tag, times) in tags
+            .iter()
+            .flat_map(|tag| [20, 240, 300, 3000, 100_000].map(|times| (tag, times)))
+        {
             let html = format!("{}inside", format!("<{tag}>").repeat(times));
-            assert!(article(&html, "https://example.com/").text.contains("inside"), "{times} {tag}");
+            assert!(
+                article(&html, "https://example.com/")
+                    .text
+                    .contains("inside"),
+                "{times} {tag}"
+            );
         }
         let _drawing = article(&"<svg>".repeat(3000), "https://example.com/");
     }
 
     #[test]
     fn anything_is_taken() {
-        for html in ["", "<", "</", "<a", "<!--", "\0", "<script>", "a<b>c", "<p", "&#0;", "<table><p></table>"] {
+        for html in [
+            "",
+            "<",
+            "</",
+            "<a",
+            "<!--",
+            "\0",
+            "<script>",
+            "a<b>c",
+            "<p",
+            "&#0;",
+            "<table><p></table>",
+        ] {
             let _page = article(html, "https://example.com/");
             let _flat = flat(html);
         }

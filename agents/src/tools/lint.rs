@@ -75,7 +75,10 @@ pub fn check<'a>(tools: impl IntoIterator<Item = &'a ToolInfo>) -> Vec<Warning> 
             .into_iter()
             .chain(undescribed(&tool.parameters))
             .chain(tools[..at].iter().filter_map(|other| alike(tool, other)));
-        warnings.extend(kinds.map(|kind| Warning { tool: tool.name.clone(), kind }));
+        warnings.extend(kinds.map(|kind| Warning {
+            tool: tool.name.clone(),
+            kind,
+        }));
     }
     warnings
 }
@@ -84,8 +87,22 @@ fn description(text: &str) -> Vec<WarningKind> {
     let lower = text.to_lowercase();
     let words = lower.split_whitespace().count();
     let says = |any: &[&str]| words >= FEWEST_WORDS && any.iter().any(|word| lower.contains(word));
-    let when = says(&["use this", "use it", "use when", "when ", "call this", "before ", "after "]);
-    let what = says(&["return", "answers with", "gives back", "result is", "yields"]);
+    let when = says(&[
+        "use this",
+        "use it",
+        "use when",
+        "when ",
+        "call this",
+        "before ",
+        "after ",
+    ]);
+    let what = says(&[
+        "return",
+        "answers with",
+        "gives back",
+        "result is",
+        "yields",
+    ]);
     let mut kinds = Vec::new();
     if !when {
         kinds.push(WarningKind::SaysNotWhen);
@@ -99,14 +116,23 @@ fn description(text: &str) -> Vec<WarningKind> {
 fn undescribed(schema: &Value) -> Vec<WarningKind> {
     let mut paths = Vec::new();
     visit(schema, "", &mut paths);
-    paths.into_iter().map(WarningKind::UndescribedParameter).collect()
+    paths
+        .into_iter()
+        .map(WarningKind::UndescribedParameter)
+        .collect()
 }
 
 fn visit(schema: &Value, at: &str, paths: &mut Vec<String>) {
     if let Some(properties) = schema["properties"].as_object() {
         for (name, property) in properties {
-            let path = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
-            let described = property["description"].as_str().is_some_and(|text| !text.trim().is_empty());
+            let path = if at.is_empty() {
+                name.clone()
+            } else {
+                format!("{at}.{name}")
+            };
+            let described = property["description"]
+                .as_str()
+                .is_some_and(|text| !text.trim().is_empty());
             if !described {
                 paths.push(path.clone());
             }
@@ -160,7 +186,8 @@ mod tests {
         }
     }
 
-    const GOOD: &str = "Use this when the weather of a city matters. Returns the temperature in degrees.";
+    const GOOD: &str =
+        "Use this when the weather of a city matters. Returns the temperature in degrees.";
 
     #[test]
     fn the_built_in_tools_pass() {
@@ -178,12 +205,29 @@ mod tests {
     #[test]
     fn bad_descriptions_are_caught() {
         let none = json!({"type": "object", "properties": {}});
-        let kinds = |text: &str| check([&tool("t", text, none.clone())]).into_iter().map(|w| w.kind).collect::<Vec<_>>();
+        let kinds = |text: &str| {
+            check([&tool("t", text, none.clone())])
+                .into_iter()
+                .map(|w| w.kind)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(kinds(GOOD), []);
-        assert_eq!(kinds("Weather."), [WarningKind::SaysNotWhen, WarningKind::SaysNotWhat]);
-        assert_eq!(kinds("Returns the temperature of a city in degrees."), [WarningKind::SaysNotWhen]);
-        assert_eq!(kinds("Use this when the weather of a city matters."), [WarningKind::SaysNotWhat]);
-        assert_eq!(kinds(""), [WarningKind::SaysNotWhen, WarningKind::SaysNotWhat]);
+        assert_eq!(
+            kinds("Weather."),
+            [WarningKind::SaysNotWhen, WarningKind::SaysNotWhat]
+        );
+        assert_eq!(
+            kinds("Returns the temperature of a city in degrees."),
+            [WarningKind::SaysNotWhen]
+        );
+        assert_eq!(
+            kinds("Use this when the weather of a city matters."),
+            [WarningKind::SaysNotWhat]
+        );
+        assert_eq!(
+            kinds(""),
+            [WarningKind::SaysNotWhen, WarningKind::SaysNotWhat]
+        );
     }
 
     #[test]
@@ -194,15 +238,31 @@ mod tests {
         }});
         let warnings = check([&tool("t", GOOD, parameters)]);
         let shown: Vec<_> = warnings.iter().map(ToString::to_string).collect();
-        assert_eq!(shown, ["tool t: its parameter a has no description", "tool t: its parameter b[].c has no description"]);
+        assert_eq!(
+            shown,
+            [
+                "tool t: its parameter a has no description",
+                "tool t: its parameter b[].c has no description"
+            ]
+        );
     }
 
     #[test]
     fn two_tools_with_nearly_the_same_description_are_caught() {
         let nearly = GOOD.replace("temperature", "temperatures");
-        let tools = [tool("one", GOOD, json!({})), tool("two", &nearly, json!({})), tool("three", "Use this when you want a poem. Returns four lines.", json!({}))];
+        let tools = [
+            tool("one", GOOD, json!({})),
+            tool("two", &nearly, json!({})),
+            tool(
+                "three",
+                "Use this when you want a poem. Returns four lines.",
+                json!({}),
+            ),
+        ];
         let warnings = check(&tools);
         assert_eq!(warnings.len(), 1, "{warnings:?}");
-        assert!(matches!(&warnings[0].kind, WarningKind::LikeAnother { other, .. } if other.as_str() == "one"));
+        assert!(
+            matches!(&warnings[0].kind, WarningKind::LikeAnother { other, .. } if other.as_str() == "one")
+        );
     }
 }

@@ -93,7 +93,8 @@ pub trait Tool: Send + Sync {
 /// The arguments as a tool's own type. The gate has checked them against the schema; what it cannot
 /// see is refused here.
 fn arguments<T: DeserializeOwned>(args: &Value) -> Result<T, Failure> {
-    T::deserialize(args).map_err(|error| Failure::new(FailureKind::Refused, format!("arguments: {error}")))
+    T::deserialize(args)
+        .map_err(|error| Failure::new(FailureKind::Refused, format!("arguments: {error}")))
 }
 
 /// The folder that the task may read.

@@ -50,7 +50,11 @@ impl Query {
                 all.push(word);
             }
         });
-        let telling: Vec<_> = all.iter().filter(|word| !STOP.contains(&word.as_str())).cloned().collect();
+        let telling: Vec<_> = all
+            .iter()
+            .filter(|word| !STOP.contains(&word.as_str()))
+            .cloned()
+            .collect();
         let chosen = if telling.is_empty() { all } else { telling };
         let mut stems = Vec::new();
         for stem in chosen.iter().map(|word| stem(word).to_string()) {
@@ -93,7 +97,11 @@ impl Query {
 }
 
 fn head(word: &str) -> usize {
-    let byte = |at: usize| word.as_bytes().get(at).map_or(0, |byte| byte.to_ascii_lowercase() as usize);
+    let byte = |at: usize| {
+        word.as_bytes()
+            .get(at)
+            .map_or(0, |byte| byte.to_ascii_lowercase() as usize)
+    };
     byte(0) << 8 | byte(1)
 }
 
@@ -133,7 +141,14 @@ pub struct Corpus {
 impl Corpus {
     /// Adds a text under a number. In Markdown a passage also ends before a heading, and a word in
     /// a heading counts twice. Returns whether any of the words was found in it.
-    pub fn add(&mut self, query: &Query, file: u32, name: &str, text: &str, markdown: bool) -> bool {
+    pub fn add(
+        &mut self,
+        query: &Query,
+        file: u32,
+        name: &str,
+        text: &str,
+        markdown: bool,
+    ) -> bool {
         let before = self.hits.len();
         let mut named = 0u16;
         words(name, |word| {
@@ -156,7 +171,8 @@ impl Corpus {
         self.close(&passage, file, last, named);
         let found = self.hits.len() > before;
         if !found && named != 0 {
-            self.hits.push(Passage::at(1).hit(file, top.unwrap_or(last), named));
+            self.hits
+                .push(Passage::at(1).hit(file, top.unwrap_or(last), named));
         }
         found
     }
@@ -178,7 +194,10 @@ impl Corpus {
     pub fn rank(&self, query: &Query, most: usize, per_file: usize) -> Vec<Ranked> {
         let mut ranked: Vec<_> = self.hits.iter().map(|hit| self.score(query, hit)).collect();
         ranked.sort_unstable_by(|a, b| {
-            b.score.total_cmp(&a.score).then(a.file.cmp(&b.file)).then(a.from.cmp(&b.from))
+            b.score
+                .total_cmp(&a.score)
+                .then(a.file.cmp(&b.file))
+                .then(a.from.cmp(&b.from))
         });
         let mut of_file = std::collections::HashMap::<u32, usize>::new();
         ranked.retain(|passage| {
@@ -312,7 +331,10 @@ fn ascii_word<'a>(run: &'a str, take: &mut impl FnMut(&'a str)) {
 }
 
 fn other_words<'a>(run: &'a str, take: &mut impl FnMut(&'a str)) {
-    for word in run.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
+    for word in run
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+    {
         if !word.contains(unspaced) {
             take(word);
             continue;
@@ -335,26 +357,42 @@ fn stem(word: &str) -> std::borrow::Cow<'_, str> {
     if !word.is_ascii() || word.len() < 4 {
         return Borrowed(word);
     }
-    let word = match word.strip_suffix("ies").or_else(|| word.strip_suffix("ied")) {
+    let word = match word
+        .strip_suffix("ies")
+        .or_else(|| word.strip_suffix("ied"))
+    {
         Some(start) if start.len() >= 2 => return Owned(format!("{start}y")),
         _ => word,
     };
     let keeps_s = ["ss", "us", "is"].iter().any(|end| word.ends_with(end));
-    let word = if keeps_s { word } else { word.strip_suffix('s').unwrap_or(word) };
+    let word = if keeps_s {
+        word
+    } else {
+        word.strip_suffix('s').unwrap_or(word)
+    };
     let cut = ["ing", "ed"]
         .iter()
         .find_map(|end| word.strip_suffix(end).filter(|start| start.len() >= 3))
         .map(undoubled);
     let word = cut.unwrap_or(word);
-    let word = word.strip_suffix("ion").filter(|start| start.len() >= 4 && start.ends_with('t')).unwrap_or(word);
-    Borrowed(word.strip_suffix('e').filter(|start| start.len() >= 3).unwrap_or(word))
+    let word = word
+        .strip_suffix("ion")
+        .filter(|start| start.len() >= 4 && start.ends_with('t'))
+        .unwrap_or(word);
+    Borrowed(
+        word.strip_suffix('e')
+            .filter(|start| start.len() >= 3)
+            .unwrap_or(word),
+    )
 }
 
 /// `running` is `run`, but `calling` is `call`.
 fn undoubled(word: &str) -> &str {
     let bytes = word.as_bytes();
     match bytes {
-        [.., a, b] if a == b && !matches!(b, b'l' | b's' | b'z') && bytes.len() > 3 => &word[..word.len() - 1],
+        [.., a, b] if a == b && !matches!(b, b'l' | b's' | b'z') && bytes.len() > 3 => {
+            &word[..word.len() - 1]
+        }
         _ => word,
     }
 }
@@ -377,17 +415,31 @@ mod tests {
             let stems: Vec<_> = forms.iter().map(|form| stem(form).into_owned()).collect();
             assert!(stems.iter().all(|other| *other == stems[0]), "{stems:?}");
         }
-        for apart in [("status", "statue"), ("is", "i"), ("class", "clas"), ("bring", "br")] {
+        for apart in [
+            ("status", "statue"),
+            ("is", "i"),
+            ("class", "clas"),
+            ("bring", "br"),
+        ] {
             assert_ne!(stem(apart.0), stem(apart.1));
         }
     }
 
     #[test]
     fn a_question_loses_its_stop_words_unless_it_has_no_others() {
-        assert_eq!(Query::new("How does the RunCtx retry?").unwrap().stems(), ["runctx", "run", "ctx", "retry"]);
-        assert_eq!(Query::new("what is it").unwrap().stems(), ["what", "is", "it"]);
+        assert_eq!(
+            Query::new("How does the RunCtx retry?").unwrap().stems(),
+            ["runctx", "run", "ctx", "retry"]
+        );
+        assert_eq!(
+            Query::new("what is it").unwrap().stems(),
+            ["what", "is", "it"]
+        );
         assert!(Query::new(" ?! ").is_none());
-        assert_eq!(Query::new("東京 の café").unwrap().stems(), ["東", "京", "の", "café"]);
+        assert_eq!(
+            Query::new("東京 の café").unwrap().stems(),
+            ["東", "京", "の", "café"]
+        );
     }
 
     fn rank(question: &str, texts: &[&str]) -> Vec<Ranked> {
@@ -403,7 +455,12 @@ mod tests {
     fn the_passage_that_speaks_of_everything_asked_comes_first() {
         let ranked = rank(
             "retry pause cap",
-            &["retry retry retry retry", "nothing here", "The pause doubles at each retry up to a cap.", "cap"],
+            &[
+                "retry retry retry retry",
+                "nothing here",
+                "The pause doubles at each retry up to a cap.",
+                "cap",
+            ],
         );
         assert_eq!(ranked[0].file, 2);
         assert!(ranked.iter().all(|passage| passage.file != 1));
@@ -422,7 +479,13 @@ mod tests {
     fn a_name_alone_brings_the_top_of_the_file() {
         let query = Query::new("architecture").unwrap();
         let mut corpus = Corpus::default();
-        corpus.add(&query, 0, "docs/ARCHITECTURE.md", "# Map\nhow it is built\n# More\n", true);
+        corpus.add(
+            &query,
+            0,
+            "docs/ARCHITECTURE.md",
+            "# Map\nhow it is built\n# More\n",
+            true,
+        );
         corpus.add(&query, 1, "empty_architecture.md", "", true);
         let ranked = corpus.rank(&query, 10, 3);
         assert_eq!((ranked[0].file, ranked[0].from, ranked[0].to), (0, 1, 2));
@@ -432,6 +495,12 @@ mod tests {
     #[test]
     fn equal_scores_keep_the_order_of_files_and_lines() {
         let ranked = rank("same", &["same", "same", "same"]);
-        assert_eq!(ranked.iter().map(|passage| passage.file).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(
+            ranked
+                .iter()
+                .map(|passage| passage.file)
+                .collect::<Vec<_>>(),
+            [0, 1, 2]
+        );
     }
 }

@@ -110,7 +110,13 @@ fn lines(folder: &Folder, path: PathBuf, args: &Args) -> Result<Value, Failure> 
     let content = folder.read(&path, MAX_FILE)?;
     let cut = content.size > MAX_FILE as u64;
     let raw = text::decode(content.bytes).ok_or_else(|| {
-        Failure::new(FailureKind::Refused, format!("{path:?} holds no text ({} bytes); read another file", content.size))
+        Failure::new(
+            FailureKind::Refused,
+            format!(
+                "{path:?} holds no text ({} bytes); read another file",
+                content.size
+            ),
+        )
     })?;
     let whole = text::readable(&path, raw);
     let total = whole.lines().count();
@@ -122,13 +128,23 @@ fn lines(folder: &Folder, path: PathBuf, args: &Args) -> Result<Value, Failure> 
     let part = part_of(&whole, from, args.max_lines.unwrap_or(DEFAULT_LINES));
     let mut notes = Vec::new();
     if part.to < total {
-        notes.push(format!("more follows: read on with from_line {}", part.to + 1));
+        notes.push(format!(
+            "more follows: read on with from_line {}",
+            part.to + 1
+        ));
     }
     if part.cut_line {
-        notes.push(format!("line {} is longer than {MAX_ANSWER} bytes and is cut", part.to));
+        notes.push(format!(
+            "line {} is longer than {MAX_ANSWER} bytes and is cut",
+            part.to
+        ));
     }
     if cut {
-        notes.push(format!("the file has {} bytes; only the first {} MiB were read", content.size, MAX_FILE >> 20));
+        notes.push(format!(
+            "the file has {} bytes; only the first {} MiB were read",
+            content.size,
+            MAX_FILE >> 20
+        ));
     }
     Ok(json!({
         "path": path.to_string_lossy(),
@@ -173,7 +189,11 @@ fn listing(path: &Path, entries: &[Entry]) -> Value {
     let shown: Vec<_> = entries.iter().take(MAX_ENTRIES).map(entry).collect();
     let mut notes = Vec::new();
     if entries.len() > MAX_ENTRIES {
-        notes.push(format!("{} of {} entries are shown; find the others with search_files", MAX_ENTRIES, entries.len()));
+        notes.push(format!(
+            "{} of {} entries are shown; find the others with search_files",
+            MAX_ENTRIES,
+            entries.len()
+        ));
     }
     json!({
         "path": super::folder::or_dot(path).to_string_lossy(),
@@ -211,22 +231,35 @@ mod tests {
             "text": "line 10\nline 11\n", "notes": ["more follows: read on with from_line 12"],
         });
         assert_eq!(report.result.unwrap(), expected);
-        let value = call(&ReadFile::new(), &authority, json!({"path": "a.txt"})).await.result.unwrap();
+        let value = call(&ReadFile::new(), &authority, json!({"path": "a.txt"}))
+            .await
+            .result
+            .unwrap();
         assert_eq!(value["to_line"], 400);
-        let beyond = refused(&ReadFile::new(), &authority, json!({"path": "a.txt", "from_line": 1001})).await;
+        let beyond = refused(
+            &ReadFile::new(),
+            &authority,
+            json!({"path": "a.txt", "from_line": 1001}),
+        )
+        .await;
         assert!(beyond.contains("1000 lines"), "{beyond}");
     }
 
     #[tokio::test]
     async fn every_page_of_a_long_file_adds_up_to_all_of_it() {
         let folder = tempfile::tempdir().unwrap();
-        let text: String = (1..=3000).map(|n| format!("{n} {}\n", "é".repeat(n % 90))).collect();
+        let text: String = (1..=3000)
+            .map(|n| format!("{n} {}\n", "é".repeat(n % 90)))
+            .collect();
         fs::write(folder.path().join("a.txt"), &text).unwrap();
         let authority = authority(Some(folder.path()), None);
         let (mut from, mut read) = (1, String::new());
         while from <= 3000 {
             let args = json!({"path": "a.txt", "from_line": from, "max_lines": 5000});
-            let value = call(&ReadFile::new(), &authority, args).await.result.unwrap();
+            let value = call(&ReadFile::new(), &authority, args)
+                .await
+                .result
+                .unwrap();
             assert!(value["text"].as_str().unwrap().len() <= MAX_ANSWER);
             read.push_str(value["text"].as_str().unwrap());
             from = value["to_line"].as_u64().unwrap() + 1;
@@ -240,22 +273,47 @@ mod tests {
         fs::write(folder.path().join("a.json"), "é".repeat(40_000)).unwrap();
         fs::write(folder.path().join("empty"), "").unwrap();
         let authority = authority(Some(folder.path()), None);
-        let value = call(&ReadFile::new(), &authority, json!({"path": "a.json"})).await.result.unwrap();
-        assert_eq!((&value["to_line"], value["text"].as_str().unwrap().len()), (&json!(1), MAX_ANSWER));
-        let value = call(&ReadFile::new(), &authority, json!({"path": "empty"})).await.result.unwrap();
-        assert_eq!((&value["total_lines"], &value["text"]), (&json!(0), &json!("")));
+        let value = call(&ReadFile::new(), &authority, json!({"path": "a.json"}))
+            .await
+            .result
+            .unwrap();
+        assert_eq!(
+            (&value["to_line"], value["text"].as_str().unwrap().len()),
+            (&json!(1), MAX_ANSWER)
+        );
+        let value = call(&ReadFile::new(), &authority, json!({"path": "empty"}))
+            .await
+            .result
+            .unwrap();
+        assert_eq!(
+            (&value["total_lines"], &value["text"]),
+            (&json!(0), &json!(""))
+        );
     }
 
     #[tokio::test]
     async fn html_is_read_as_markdown_and_a_folder_is_listed() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("p.html"), "<h1>Title</h1><script>x()</script><p>Text</p>").unwrap();
+        fs::write(
+            folder.path().join("p.html"),
+            "<h1>Title</h1><script>x()</script><p>Text</p>",
+        )
+        .unwrap();
         fs::create_dir(folder.path().join("sub")).unwrap();
         let authority = authority(Some(folder.path()), None);
-        let value = call(&ReadFile::new(), &authority, json!({"path": "p.html"})).await.result.unwrap();
+        let value = call(&ReadFile::new(), &authority, json!({"path": "p.html"}))
+            .await
+            .result
+            .unwrap();
         assert_eq!(value["text"], "# Title\n\nText\n");
-        let value = call(&ReadFile::new(), &authority, json!({"path": "."})).await.result.unwrap();
-        assert_eq!(value["entries"], json!([{"name": "p.html", "bytes": 45}, {"name": "sub/"}]));
+        let value = call(&ReadFile::new(), &authority, json!({"path": "."}))
+            .await
+            .result
+            .unwrap();
+        assert_eq!(
+            value["entries"],
+            json!([{"name": "p.html", "bytes": 45}, {"name": "sub/"}])
+        );
     }
 
     #[tokio::test]

@@ -47,7 +47,9 @@ impl ToolBox {
             .with(Arc::new(WriteFile::new()))
             .with(Arc::new(FetchPage::new(gateway.clone())));
         match (&settings.search, search_key) {
-            (Some(search), Some(key)) => tools = tools.with(Arc::new(WebSearch::new(search, key, gateway)?)),
+            (Some(search), Some(key)) => {
+                tools = tools.with(Arc::new(WebSearch::new(search, key, gateway)?))
+            }
             (Some(_), None) => tools.lacks("web_search", "the key that [search] api_key names"),
             (None, _) => tools.lacks("web_search", "a section [search] in majordomo.toml"),
         }
@@ -78,7 +80,10 @@ impl ToolBox {
 
     /// All names that a configuration may use, and whether they can be used here.
     pub fn names(&self) -> BTreeMap<ToolName, Availability> {
-        let ready = self.tools.keys().map(|name| (name.clone(), Availability::Ready));
+        let ready = self
+            .tools
+            .keys()
+            .map(|name| (name.clone(), Availability::Ready));
         let missing = self.missing.iter();
         ready
             .chain(missing.map(|(name, what)| (name.clone(), Availability::Missing(what))))
@@ -95,7 +100,11 @@ mod tests {
         let gateway = Gateway::new(&Settings::default().egress).unwrap();
         let tools = ToolBox::built_in(&settings, &gateway, key.map(SecretString::from)).unwrap();
         let ready = |availability| availability == Availability::Ready;
-        tools.names().into_iter().map(|(name, is)| (name.to_string(), ready(is))).collect()
+        tools
+            .names()
+            .into_iter()
+            .map(|(name, is)| (name.to_string(), ready(is)))
+            .collect()
     }
 
     #[test]
@@ -107,14 +116,25 @@ mod tests {
             (serde_json::json!({}), Some("k"), false),
         ] {
             let names = names(settings, key);
-            let expected = [("fetch_page", true), ("read_file", true), ("search_files", true), ("web_search", ready), ("write_file", true)];
-            assert_eq!(names, expected.map(|(name, ready)| (name.to_owned(), ready)));
+            let expected = [
+                ("fetch_page", true),
+                ("read_file", true),
+                ("search_files", true),
+                ("web_search", ready),
+                ("write_file", true),
+            ];
+            assert_eq!(
+                names,
+                expected.map(|(name, ready)| (name.to_owned(), ready))
+            );
         }
     }
 
     #[test]
     fn a_tool_can_be_added_and_replaced() {
-        let tools = ToolBox::empty().with(Arc::new(ReadFile::new())).with(Arc::new(ReadFile::new()));
+        let tools = ToolBox::empty()
+            .with(Arc::new(ReadFile::new()))
+            .with(Arc::new(ReadFile::new()));
         assert_eq!(tools.tools().count(), 1);
         assert!(tools.get(&"read_file".into()).is_some() && tools.get(&"other".into()).is_none());
     }

@@ -123,12 +123,18 @@ struct Tally {
 
 fn search(root: &Path, args: &Args, cancel: &CancellationToken) -> Result<Value, Failure> {
     let query = Query::new(&args.query).ok_or_else(|| {
-        Failure::new(FailureKind::Refused, format!("query {:?} holds no word to look for", args.query))
+        Failure::new(
+            FailureKind::Refused,
+            format!("query {:?} holds no word to look for", args.query),
+        )
     })?;
     let folder = Folder::open(root)?;
     let (files, mut tally) = files_below(&folder, &args.path, cancel)?;
     let corpus = read_all(&folder, &files, &query, &mut tally, cancel)?;
-    let most = args.max_results.unwrap_or(DEFAULT_RESULTS).clamp(1, MAX_RESULTS);
+    let most = args
+        .max_results
+        .unwrap_or(DEFAULT_RESULTS)
+        .clamp(1, MAX_RESULTS);
     let per_file = if files.len() == 1 { most } else { PER_FILE };
     let results: Vec<_> = corpus
         .rank(&query, most, per_file)
@@ -138,10 +144,17 @@ fn search(root: &Path, args: &Args, cancel: &CancellationToken) -> Result<Value,
     Ok(answer(&results, &query, &tally))
 }
 
-fn files_below(folder: &Folder, path: &str, cancel: &CancellationToken) -> Result<(Vec<PathBuf>, Tally), Failure> {
+fn files_below(
+    folder: &Folder,
+    path: &str,
+    cancel: &CancellationToken,
+) -> Result<(Vec<PathBuf>, Tally), Failure> {
     let path = folder.relative(path)?;
     if let Kind::File(_) = folder.kind(&path)? {
-        let tally = Tally { found: 1, ..Tally::default() };
+        let tally = Tally {
+            found: 1,
+            ..Tally::default()
+        };
         return Ok((vec![path], tally));
     }
     let walk = Walk::below(folder, &path, cancel)?;
@@ -151,7 +164,10 @@ fn files_below(folder: &Folder, path: &str, cancel: &CancellationToken) -> Resul
         stopped: walk.cut,
         ..Tally::default()
     };
-    Ok((walk.files.into_iter().map(|found| found.path).collect(), tally))
+    Ok((
+        walk.files.into_iter().map(|found| found.path).collect(),
+        tally,
+    ))
 }
 
 fn read_all(
@@ -231,10 +247,17 @@ fn answer(results: &[Value], query: &Query, tally: &Tally) -> Value {
         ));
     }
     if tally.not_text > 0 {
-        notes.push(format!("{} files that hold no text were left out", tally.not_text));
+        notes.push(format!(
+            "{} files that hold no text were left out",
+            tally.not_text
+        ));
     }
     if tally.cut > 0 {
-        notes.push(format!("{} long files were searched in their first {} MiB only", tally.cut, MAX_FILE >> 20));
+        notes.push(format!(
+            "{} long files were searched in their first {} MiB only",
+            tally.cut,
+            MAX_FILE >> 20
+        ));
     }
     json!({
         "results": results,
@@ -258,7 +281,10 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        write("docs/retry.md", b"# Retry\nA failed call is tried again after a pause.\n\n# Other\nNothing.\n");
+        write(
+            "docs/retry.md",
+            b"# Retry\nA failed call is tried again after a pause.\n\n# Other\nNothing.\n",
+        );
         write("docs/page.html", b"<html><body><script>scripted()</script><h1>Pauses</h1><p>The pause doubles.</p></body></html>");
         write("data/table.csv", b"name,pause\nfirst,1\nsecond,2\n");
         write("data/conf.json", b"{\"pause_s\": 7}");
@@ -275,15 +301,39 @@ mod tests {
     async fn passages_of_every_format_are_found_with_their_lines() {
         let folder = material();
         let authority = authority(Some(folder.path()), None);
-        let report = call(&SearchFiles::new(), &authority, json!({"query": "How long is the pause before a retry?"})).await;
+        let report = call(
+            &SearchFiles::new(),
+            &authority,
+            json!({"query": "How long is the pause before a retry?"}),
+        )
+        .await;
         let value = report.result.unwrap();
         assert_eq!(report.taint, Taint::FILE);
-        let paths: Vec<_> = value["results"].as_array().unwrap().iter().map(|r| r["path"].as_str().unwrap()).collect();
+        let paths: Vec<_> = value["results"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|r| r["path"].as_str().unwrap())
+            .collect();
         assert_eq!(paths.len(), 5, "{value}");
-        assert!(["src/main.rs", "docs/retry.md"].contains(&paths[0]), "{value}");
-        assert_eq!((&value["files_searched"], &value["files_found"]), (&json!(5), &json!(6)));
-        let first = value["results"].as_array().unwrap().iter().find(|r| r["path"] == "docs/retry.md").unwrap();
-        assert_eq!((&first["from_line"], &first["to_line"]), (&json!(1), &json!(3)));
+        assert!(
+            ["src/main.rs", "docs/retry.md"].contains(&paths[0]),
+            "{value}"
+        );
+        assert_eq!(
+            (&value["files_searched"], &value["files_found"]),
+            (&json!(5), &json!(6))
+        );
+        let first = value["results"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|r| r["path"] == "docs/retry.md")
+            .unwrap();
+        assert_eq!(
+            (&first["from_line"], &first["to_line"]),
+            (&json!(1), &json!(3))
+        );
         assert!(first["snippet"].as_str().unwrap().starts_with("# Retry"));
         assert!(!value.to_string().contains("scripted()"));
         assert!(value["notes"].to_string().contains("2 files"), "{value}");
@@ -295,7 +345,10 @@ mod tests {
         let authority = authority(Some(folder.path()), None);
         for (path, found) in [("data", 2), ("data/conf.json", 1), (".", 6)] {
             let args = json!({"query": "pause", "path": path});
-            let value = call(&SearchFiles::new(), &authority, args).await.result.unwrap();
+            let value = call(&SearchFiles::new(), &authority, args)
+                .await
+                .result
+                .unwrap();
             assert_eq!(value["files_found"], json!(found), "{path}");
         }
     }
@@ -304,7 +357,10 @@ mod tests {
     async fn nothing_found_says_what_was_looked_for() {
         let folder = material();
         let authority = authority(Some(folder.path()), None);
-        let value = call(&SearchFiles::new(), &authority, json!({"query": "zebras"})).await.result.unwrap();
+        let value = call(&SearchFiles::new(), &authority, json!({"query": "zebras"}))
+            .await
+            .result
+            .unwrap();
         assert!(value["notes"].to_string().contains("zebra"), "{value}");
     }
 
@@ -313,10 +369,21 @@ mod tests {
         let folder = material();
         let with = authority(Some(folder.path()), None);
         let tool = SearchFiles::new();
-        assert!(refused(&tool, &with, json!({"query": "?!"})).await.contains("no word"));
-        assert!(refused(&tool, &with, json!({"query": "a", "path": "../x"})).await.contains("leaves the folder"));
+        assert!(
+            refused(&tool, &with, json!({"query": "?!"}))
+                .await
+                .contains("no word")
+        );
+        assert!(
+            refused(&tool, &with, json!({"query": "a", "path": "../x"}))
+                .await
+                .contains("leaves the folder")
+        );
         let none = authority(None, None);
-        let failure = call(&tool, &none, json!({"query": "a"})).await.result.unwrap_err();
+        let failure = call(&tool, &none, json!({"query": "a"}))
+            .await
+            .result
+            .unwrap_err();
         assert_eq!(failure.kind, FailureKind::Permanent);
     }
 
@@ -325,7 +392,11 @@ mod tests {
         let folder = material();
         let cancel = CancellationToken::new();
         cancel.cancel();
-        let args = Args { query: "pause".into(), path: String::new(), max_results: None };
+        let args = Args {
+            query: "pause".into(),
+            path: String::new(),
+            max_results: None,
+        };
         let failure = search(folder.path(), &args, &cancel).unwrap_err();
         assert_eq!(failure.kind, FailureKind::Cancelled);
     }

@@ -26,17 +26,34 @@ pub fn key() -> EffectKey {
 
 pub async fn call(tool: &dyn Tool, authority: &Authority, args: Value) -> Report {
     let cancel = CancellationToken::new();
-    tool.call(ToolCall { args: &args, authority, effect_key: key(), attempt: 1, cancel: &cancel }).await
+    tool.call(ToolCall {
+        args: &args,
+        authority,
+        effect_key: key(),
+        attempt: 1,
+        cancel: &cancel,
+    })
+    .await
 }
 
 pub async fn probe(tool: &dyn Tool, authority: &Authority, args: Value) -> Probe {
     let cancel = CancellationToken::new();
-    tool.probe(ToolCall { args: &args, authority, effect_key: key(), attempt: 1, cancel: &cancel }).await
+    tool.probe(ToolCall {
+        args: &args,
+        authority,
+        effect_key: key(),
+        attempt: 1,
+        cancel: &cancel,
+    })
+    .await
 }
 
 /// The message of a refusal; panics where it was none.
 pub async fn refused(tool: &dyn Tool, authority: &Authority, args: Value) -> String {
-    let failure = call(tool, authority, args.clone()).await.result.expect_err(&args.to_string());
+    let failure = call(tool, authority, args.clone())
+        .await
+        .result
+        .expect_err(&args.to_string());
     assert_eq!(failure.kind, FailureKind::Refused, "{args}: {failure}");
     failure.message
 }

@@ -35,7 +35,11 @@ pub fn named_markdown(path: &Path) -> bool {
 
 fn has_ending(path: &Path, endings: &[&str]) -> bool {
     let ending = path.extension().and_then(|ending| ending.to_str());
-    ending.is_some_and(|ending| endings.iter().any(|known| known.eq_ignore_ascii_case(ending)))
+    ending.is_some_and(|ending| {
+        endings
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(ending))
+    })
 }
 
 /// The text in these bytes, bytes that are no UTF-8 replaced; `None` where they are not text.
@@ -47,12 +51,19 @@ pub fn decode(bytes: Vec<u8>) -> Option<String> {
         Some(rest) => rest.to_vec(),
         None => bytes,
     };
-    Some(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    Some(
+        String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+    )
 }
 
 /// A file's text as it is shown to a model.
 pub fn readable(path: &Path, text: String) -> String {
-    if named_html(path) { html::page(&text).text } else { text }
+    if named_html(path) {
+        html::page(&text).text
+    } else {
+        text
+    }
 }
 
 /// The longest beginning of `text` of at most `max` bytes that ends between characters.

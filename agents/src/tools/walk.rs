@@ -43,7 +43,11 @@ pub struct Walk {
 
 impl Walk {
     /// Walks through what lies below `path`. Folders that cannot be read are left out.
-    pub fn below(folder: &Folder, path: &Path, cancel: &CancellationToken) -> Result<Self, Failure> {
+    pub fn below(
+        folder: &Folder,
+        path: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<Self, Failure> {
         let dir = folder
             .dir()
             .open_dir(or_dot(path))
@@ -54,7 +58,13 @@ impl Walk {
         Ok(walk)
     }
 
-    fn visit(&mut self, dir: &Dir, path: &Path, depth: usize, cancel: &CancellationToken) -> Result<(), Failure> {
+    fn visit(
+        &mut self,
+        dir: &Dir,
+        path: &Path,
+        depth: usize,
+        cancel: &CancellationToken,
+    ) -> Result<(), Failure> {
         if cancel.is_cancelled() {
             return Err(cancelled());
         }
@@ -64,7 +74,12 @@ impl Walk {
         // Sorted before it is cut, so that the same tree is cut at the same place.
         let mut names: Vec<_> = entries
             .flatten()
-            .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.file_type().ok()?)))
+            .filter_map(|entry| {
+                Some((
+                    entry.file_name().into_string().ok()?,
+                    entry.file_type().ok()?,
+                ))
+            })
             .filter(|(name, _)| !name.starts_with('.'))
             .collect();
         names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
@@ -77,7 +92,9 @@ impl Walk {
             let below = path.join(&name);
             if file_type.is_file() {
                 self.add(below);
-            } else if file_type.is_dir() && depth < MAX_DEPTH && !SKIPPED.contains(&name.as_str())
+            } else if file_type.is_dir()
+                && depth < MAX_DEPTH
+                && !SKIPPED.contains(&name.as_str())
                 && let Ok(dir) = dir.open_dir(&name)
             {
                 self.visit(&dir, &below, depth + 1, cancel)?;

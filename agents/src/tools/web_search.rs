@@ -71,8 +71,19 @@ struct Hit {
 
 impl WebSearch {
     /// The tool, with its provider's key. Fails when no HTTP client can be built.
-    pub fn new(settings: &SearchSettings, key: SecretString, gateway: &Gateway) -> Result<Self, ClientError> {
-        let SearchSettings::Tavily { base_url, max_results, depth, answer, usd_per_search, .. } = settings;
+    pub fn new(
+        settings: &SearchSettings,
+        key: SecretString,
+        gateway: &Gateway,
+    ) -> Result<Self, ClientError> {
+        let SearchSettings::Tavily {
+            base_url,
+            max_results,
+            depth,
+            answer,
+            usd_per_search,
+            ..
+        } = settings;
         let tavily = Tavily {
             client: gateway.trusted(base_url, false)?,
             key,
@@ -88,7 +99,10 @@ impl WebSearch {
 
     async fn search(&self, call: &ToolCall<'_>) -> Result<Found, Failure> {
         let args: Args = arguments(call.args)?;
-        let most = args.max_results.unwrap_or(self.max_results).clamp(1, self.max_results.clamp(1, MAX_RESULTS));
+        let most = args
+            .max_results
+            .unwrap_or(self.max_results)
+            .clamp(1, self.max_results.clamp(1, MAX_RESULTS));
         let SearchProvider::Tavily(tavily) = &self.provider;
         tokio::select! {
             () = call.cancel.cancelled() => Err(blocking::cancelled()),
@@ -137,9 +151,15 @@ impl Tool for WebSearch {
         match self.search(&call).await {
             Ok(found) => Report {
                 result: Ok(answer(found)),
-                usage: Some(Usage { usd: self.info.price, ..Usage::default() }),
+                usage: Some(Usage {
+                    usd: self.info.price,
+                    ..Usage::default()
+                }),
                 taint: Taint::WEB,
-                evidence: vec![Evidence { kind: "http_status".into(), value: "200".into() }],
+                evidence: vec![Evidence {
+                    kind: "http_status".into(),
+                    value: "200".into(),
+                }],
             },
             // Failed calls that the provider answered are not charged; one that got no answer may
             // have been.
@@ -170,7 +190,10 @@ impl Tavily {
             .json(&body);
         let mut response = request.send().await.map_err(lost)?;
         if !response.status().is_success() {
-            return Err(refusal(failure::status("search provider", response.status(), response.headers()), response.status().as_u16()));
+            return Err(refusal(
+                failure::status("search provider", response.status(), response.headers()),
+                response.status().as_u16(),
+            ));
         }
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(lost)? {
@@ -198,9 +221,14 @@ fn refusal(mut failure: Failure, status: u16) -> Failure {
 
 fn understand(bytes: &[u8], most: u8) -> Result<Found, Failure> {
     let reply: Value = serde_json::from_slice(bytes).map_err(|_| unreadable("is not JSON"))?;
-    let results = reply["results"].as_array().ok_or_else(|| unreadable("has no results"))?;
+    let results = reply["results"]
+        .as_array()
+        .ok_or_else(|| unreadable("has no results"))?;
     // A single result that cannot be read is no reason to lose the others.
-    let results = results.iter().filter_map(|hit| Hit::deserialize(hit).ok()).take(most.into());
+    let results = results
+        .iter()
+        .filter_map(|hit| Hit::deserialize(hit).ok())
+        .take(most.into());
     let answer = reply["answer"].as_str().filter(|answer| !answer.is_empty());
     Ok(Found {
         answer: answer.map(str::to_owned),
@@ -209,7 +237,11 @@ fn understand(bytes: &[u8], most: u8) -> Result<Found, Failure> {
 }
 
 fn unreadable(why: &str) -> Failure {
-    Failure::new(FailureKind::Transient, format!("search provider: its reply {why}")).may_have_happened()
+    Failure::new(
+        FailureKind::Transient,
+        format!("search provider: its reply {why}"),
+    )
+    .may_have_happened()
 }
 
 fn answer(found: Found) -> Value {
@@ -273,7 +305,12 @@ mod tests {
             .mount(&server)
             .await;
         let tool = tool(&format!("{}/v1/", server.uri()));
-        let report = call(&tool, &authority(None, None), json!({"query": "q", "max_results": 2})).await;
+        let report = call(
+            &tool,
+            &authority(None, None),
+            json!({"query": "q", "max_results": 2}),
+        )
+        .await;
         let expected = json!({
             "answer": "Short.",
             "results": [
@@ -282,7 +319,10 @@ mod tests {
             ],
         });
         assert_eq!(report.result.unwrap(), expected);
-        assert_eq!((report.usage.unwrap().usd, report.taint), (Usd::from_dollars(0.008), Taint::WEB));
+        assert_eq!(
+            (report.usage.unwrap().usd, report.taint),
+            (Usd::from_dollars(0.008), Taint::WEB)
+        );
         assert_eq!(tool.info().price, Usd::from_dollars(0.008));
     }
 
@@ -290,21 +330,46 @@ mod tests {
     async fn failures_are_told_apart_and_never_name_the_key() {
         let html = ResponseTemplate::new(200).set_body_string("<html>");
         let table = [
-            (ResponseTemplate::new(429).insert_header("retry-after", "4"), FailureKind::Transient, "429"),
+            (
+                ResponseTemplate::new(429).insert_header("retry-after", "4"),
+                FailureKind::Transient,
+                "429",
+            ),
             (ResponseTemplate::new(503), FailureKind::Transient, "503"),
-            (ResponseTemplate::new(401).set_body_string("canary"), FailureKind::Permanent, "api_key"),
+            (
+                ResponseTemplate::new(401).set_body_string("canary"),
+                FailureKind::Permanent,
+                "api_key",
+            ),
             (ResponseTemplate::new(432), FailureKind::Permanent, "plan"),
             (html, FailureKind::Transient, "not JSON"),
         ];
         for (answer, kind, word) in table {
             let server = MockServer::start().await;
-            Mock::given(path("/search")).respond_with(answer).expect(1).mount(&server).await;
-            let failure = call(&tool(&server.uri()), &authority(None, None), json!({"query": "q"})).await.result.unwrap_err();
+            Mock::given(path("/search"))
+                .respond_with(answer)
+                .expect(1)
+                .mount(&server)
+                .await;
+            let failure = call(
+                &tool(&server.uri()),
+                &authority(None, None),
+                json!({"query": "q"}),
+            )
+            .await
+            .result
+            .unwrap_err();
             assert_eq!(failure.kind, kind, "{failure}");
-            assert!(failure.message.contains(word) && !failure.message.contains("canary"), "{failure}");
+            assert!(
+                failure.message.contains(word) && !failure.message.contains("canary"),
+                "{failure}"
+            );
         }
         let gone = MockServer::start().await.uri();
-        let failure = call(&tool(&gone), &authority(None, None), json!({"query": "q"})).await.result.unwrap_err();
+        let failure = call(&tool(&gone), &authority(None, None), json!({"query": "q"}))
+            .await
+            .result
+            .unwrap_err();
         assert!(!format!("{failure:?}").contains("canary"), "{failure}");
     }
 }

@@ -112,7 +112,8 @@ impl Tool for WriteFile {
             Ok(prepared) => prepared,
             Err(failure) => return Probe::Unknown(failure.message),
         };
-        let looked = blocking::run(call.cancel, move |_| look(&root, &args)).await;
+        let key = call.effect_key;
+        let looked = blocking::run(call.cancel, move |_| look(&root, &args, key)).await;
         match looked {
             Ok(Some(report)) => Probe::Happened(report),
             Ok(None) => Probe::DidNot,
@@ -130,30 +131,47 @@ fn output(call: &ToolCall<'_>) -> Result<PathBuf, Failure> {
 
 fn write(root: &Path, args: &Args, key: EffectKey) -> Result<Report, Failure> {
     if args.text.len() > MAX_TEXT {
-        let message = format!("text has {} bytes; the most is {MAX_TEXT}; write several files", args.text.len());
+        let message = format!(
+            "text has {} bytes; the most is {MAX_TEXT}; write several files",
+            args.text.len()
+        );
         return Err(Failure::new(FailureKind::Refused, message));
     }
     let folder = Folder::create(root)?;
     let path = file_path(&folder, &args.path)?;
     if holds(&folder, &path, &args.text)? {
-        return Ok(done(&folder, &path, &args.text));
+        return Ok(done_before(&folder, &path, &args.text, key));
     }
     let target = Target::at(&folder, &path, key)?;
-    target.put(args).inspect_err(|_| target.clear()).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => taken(&path),
-        _ => folder.explain(&path, &error),
-    })?;
-    target.settle().map_err(|error| folder.explain(&path, &error).may_have_happened())?;
+    target
+        .put(args)
+        .inspect_err(|_| target.clear())
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => taken(&path),
+            _ => folder.explain(&path, &error),
+        })?;
+    target
+        .settle()
+        .map_err(|error| folder.explain(&path, &error).may_have_happened())?;
     Ok(done(&folder, &path, &args.text))
 }
 
-fn look(root: &Path, args: &Args) -> Result<Option<Report>, Failure> {
+fn look(root: &Path, args: &Args, key: EffectKey) -> Result<Option<Report>, Failure> {
     if !root.try_exists().unwrap_or(true) {
         return Ok(None);
     }
     let folder = Folder::open(root)?;
     let path = file_path(&folder, &args.path)?;
-    Ok(holds(&folder, &path, &args.text)?.then(|| done(&folder, &path, &args.text)))
+    Ok(holds(&folder, &path, &args.text)?.then(|| done_before(&folder, &path, &args.text, key)))
+}
+
+/// The report of a write that an earlier attempt made, whose last two deeds are made up for: that
+/// attempt may have ended before its unfinished file was gone and its name durable.
+fn done_before(folder: &Folder, path: &Path, text: &str, key: EffectKey) -> Report {
+    // The bytes are there, which is what was asked; a folder that cannot be synced is no reason to
+    // say otherwise.
+    let _settled = Target::at(folder, path, key).map(|target| target.settle());
+    done(folder, path, text)
 }
 
 fn file_path(folder: &Folder, given: &str) -> Result<PathBuf, Failure> {
@@ -219,17 +237,27 @@ impl Target {
         if args.mode == Mode::Create {
             return self.link();
         }
-        self.parent.rename(&self.unfinished, &self.parent, &self.name)
+        self.parent
+            .rename(&self.unfinished, &self.parent, &self.name)
     }
 
     fn link(&self) -> io::Result<()> {
-        match self.parent.hard_link(&self.unfinished, &self.parent, &self.name) {
+        match self
+            .parent
+            .hard_link(&self.unfinished, &self.parent, &self.name)
+        {
             // File systems without links: looked at first, which is all that can be done there.
-            Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
+                ) =>
+            {
                 if self.parent.symlink_metadata(&self.name).is_ok() {
                     return Err(io::ErrorKind::AlreadyExists.into());
                 }
-                self.parent.rename(&self.unfinished, &self.parent, &self.name)
+                self.parent
+                    .rename(&self.unfinished, &self.parent, &self.name)
             }
             linked => linked,
         }
@@ -248,14 +276,19 @@ impl Target {
 }
 
 fn taken(path: &Path) -> Failure {
-    let message = format!("another file stands at {path:?}; choose another name, or set mode to \"replace\" to put this in its place");
+    let message = format!(
+        "another file stands at {path:?}; choose another name, or set mode to \"replace\" to put this in its place"
+    );
     Failure::new(FailureKind::Refused, message)
 }
 
 fn done(folder: &Folder, path: &Path, text: &str) -> Report {
     let sha256 = Hash::of_bytes(text.as_bytes()).to_string();
     let absolute = folder.root().join(path);
-    let evidence = |kind: &str, value: String| Evidence { kind: kind.into(), value };
+    let evidence = |kind: &str, value: String| Evidence {
+        kind: kind.into(),
+        value,
+    };
     Report {
         result: Ok(value(path, &absolute, text.len(), &sha256)),
         usage: Some(Usage::default()),
@@ -292,7 +325,10 @@ mod tests {
     }
 
     fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -300,11 +336,29 @@ mod tests {
     #[tokio::test]
     async fn a_file_is_written_whole_with_its_evidence_and_leaves_no_litter() {
         let (_outer, output, authority) = setup();
-        let report = call(&WriteFile::new(), &authority, json!({"path": "a/b.md", "text": "héllo"})).await;
+        let report = call(
+            &WriteFile::new(),
+            &authority,
+            json!({"path": "a/b.md", "text": "héllo"}),
+        )
+        .await;
         let value = report.result.unwrap();
-        assert_eq!((&value["path"], &value["bytes"]), (&json!("a/b.md"), &json!(6)));
-        assert_eq!(value["sha256"], Hash::of_bytes("héllo".as_bytes()).to_string());
-        assert_eq!(report.evidence.iter().map(|e| e.kind.as_str()).collect::<Vec<_>>(), ["sha256", "path"]);
+        assert_eq!(
+            (&value["path"], &value["bytes"]),
+            (&json!("a/b.md"), &json!(6))
+        );
+        assert_eq!(
+            value["sha256"],
+            Hash::of_bytes("héllo".as_bytes()).to_string()
+        );
+        assert_eq!(
+            report
+                .evidence
+                .iter()
+                .map(|e| e.kind.as_str())
+                .collect::<Vec<_>>(),
+            ["sha256", "path"]
+        );
         assert_eq!(fs::read_to_string(output.join("a/b.md")).unwrap(), "héllo");
         assert_eq!(names(&output.join("a")), ["b.md"]);
     }
@@ -314,12 +368,26 @@ mod tests {
         let (_outer, output, authority) = setup();
         let tool = WriteFile::new();
         for _ in 0..2 {
-            assert!(call(&tool, &authority, json!({"path": "a", "text": "1"})).await.result.is_ok());
+            assert!(
+                call(&tool, &authority, json!({"path": "a", "text": "1"}))
+                    .await
+                    .result
+                    .is_ok()
+            );
         }
         let message = refused(&tool, &authority, json!({"path": "a", "text": "2"})).await;
         assert!(message.contains("replace"), "{message}");
         assert_eq!(fs::read_to_string(output.join("a")).unwrap(), "1");
-        assert!(call(&tool, &authority, json!({"path": "a", "text": "2", "mode": "replace"})).await.result.is_ok());
+        assert!(
+            call(
+                &tool,
+                &authority,
+                json!({"path": "a", "text": "2", "mode": "replace"})
+            )
+            .await
+            .result
+            .is_ok()
+        );
         assert_eq!(fs::read_to_string(output.join("a")).unwrap(), "2");
         assert_eq!(names(&output), ["a"]);
     }
@@ -329,7 +397,10 @@ mod tests {
         let (_outer, output, authority) = setup();
         let tool = WriteFile::new();
         let args = json!({"path": "a", "text": "1"});
-        assert!(matches!(probe(&tool, &authority, args.clone()).await, Probe::DidNot));
+        assert!(matches!(
+            probe(&tool, &authority, args.clone()).await,
+            Probe::DidNot
+        ));
         assert!(!output.exists(), "a probe makes nothing");
         let first = call(&tool, &authority, args.clone()).await.result.unwrap();
         let Probe::Happened(report) = probe(&tool, &authority, args.clone()).await else {
@@ -337,7 +408,10 @@ mod tests {
         };
         assert_eq!(report.result.unwrap(), first);
         fs::write(output.join("a"), "other").unwrap();
-        assert!(matches!(probe(&tool, &authority, args).await, Probe::DidNot));
+        assert!(matches!(
+            probe(&tool, &authority, args).await,
+            Probe::DidNot
+        ));
     }
 
     #[tokio::test]
@@ -345,8 +419,20 @@ mod tests {
         let (_outer, output, authority) = setup();
         fs::create_dir_all(&output).unwrap();
         let litter = format!(".majordomo-{}.tmp", crate::tools::testing::key().0.short());
-        fs::write(output.join(litter), "half").unwrap();
-        assert!(call(&WriteFile::new(), &authority, json!({"path": "a", "text": "1"})).await.result.is_ok());
+        fs::write(output.join(&litter), "half").unwrap();
+        let args = json!({"path": "a", "text": "1"});
+        assert!(
+            call(&WriteFile::new(), &authority, args.clone())
+                .await
+                .result
+                .is_ok()
+        );
+        assert_eq!(names(&output), ["a"]);
+        fs::write(output.join(&litter), "1").unwrap();
+        assert!(matches!(
+            probe(&WriteFile::new(), &authority, args).await,
+            Probe::Happened(_)
+        ));
         assert_eq!(names(&output), ["a"]);
     }
 
@@ -357,23 +443,56 @@ mod tests {
         symlink(outer.path(), output.join("up")).unwrap();
         symlink("../../escaped", output.join("link")).unwrap();
         let absolute = outer.path().join("escaped");
-        for path in ["../escaped", "up/escaped", absolute.to_str().unwrap(), "folder", "folder/", ".", "", "a\0", "folder/../../../escaped"] {
+        for path in [
+            "../escaped",
+            "up/escaped",
+            absolute.to_str().unwrap(),
+            "folder",
+            "folder/",
+            ".",
+            "",
+            "a\0",
+            "folder/../../../escaped",
+        ] {
             for mode in ["create", "replace"] {
-                refused(&WriteFile::new(), &authority, json!({"path": path, "text": "x", "mode": mode})).await;
+                refused(
+                    &WriteFile::new(),
+                    &authority,
+                    json!({"path": path, "text": "x", "mode": mode}),
+                )
+                .await;
             }
         }
         // A link out in the file's own place: left alone by `create`, replaced itself by `replace`.
-        let _refused_or_replaced = call(&WriteFile::new(), &authority, json!({"path": "link", "text": "x", "mode": "replace"})).await;
+        let _refused_or_replaced = call(
+            &WriteFile::new(),
+            &authority,
+            json!({"path": "link", "text": "x", "mode": "replace"}),
+        )
+        .await;
         assert_eq!(names(outer.path()), ["out"]);
     }
 
     #[tokio::test]
     async fn failures_say_what_to_do() {
-        let (_outer, _output, none) = (0, 0, authority(None, None));
-        let failure = call(&WriteFile::new(), &none, json!({"path": "a", "text": ""})).await.result.unwrap_err();
+        let none = authority(None, None);
+        let failure = call(&WriteFile::new(), &none, json!({"path": "a", "text": ""}))
+            .await
+            .result
+            .unwrap_err();
         assert!(failure.message.contains("files.write"), "{failure}");
         let nowhere = authority(None, Some(Path::new("/proc/nowhere")));
-        let failure = call(&WriteFile::new(), &nowhere, json!({"path": "a", "text": ""})).await.result.unwrap_err();
-        assert_eq!((failure.kind, failure.may_have_happened), (FailureKind::Permanent, false));
+        let failure = call(
+            &WriteFile::new(),
+            &nowhere,
+            json!({"path": "a", "text": ""}),
+        )
+        .await
+        .result
+        .unwrap_err();
+        assert_eq!(
+            (failure.kind, failure.may_have_happened),
+            (FailureKind::Permanent, false)
+        );
     }
 }

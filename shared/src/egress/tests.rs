@@ -219,18 +219,18 @@ async fn a_redirect_inward_is_refused_and_not_followed() {
 #[tokio::test]
 async fn a_name_that_turns_inward_after_its_first_answer_gains_nothing() {
     let oracle = Oracle::new();
-    // The first answer is public but nobody listens there; the second one is the attack.
-    let lookup = Table::of(&[(
-        "rebind.example",
-        &[&["192.0.2.1"], &["127.0.0.1"], &["127.0.0.1"]],
-    )]);
-    let gateway = gateway(&[], lookup);
+    // The first answer counts as public, but no route leads there; the next ones are the attack.
+    let inward: &[&str] = &["127.0.0.1"];
+    let lookup = Table::of(&[("rebind.example", &[&["3ffe::1"], inward, inward, inward])]);
+    let gateway = gateway(&[], lookup.clone());
     for _ in 0..3 {
         let mut request = request(&format!("http://rebind.example:{}/", oracle.port));
         request.timeout = Duration::from_millis(200);
         assert!(gateway.fetch(request).await.is_err());
     }
     assert_eq!(oracle.connections(), 0);
+    // Each name was resolved once: what was checked is what was connected to.
+    assert_eq!(lookup.0.lock().unwrap()["rebind.example"].len(), 1);
 }
 
 #[test]
