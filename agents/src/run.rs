@@ -508,7 +508,7 @@ impl<'a> AgentRun<'a> {
     fn operation(&self, call: &ToolCall) -> Result<Op, String> {
         let args = self
             .gate
-            .check(&call.name, &call.arguments)
+            .check(call.name.as_str(), &call.arguments)
             .map_err(|refusal| refusal.to_string())?;
         let tool = self
             .tools()

@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod config;
 pub mod crash;
+pub mod egress;
 pub mod event;
 pub mod hash;
 pub mod id;

@@ -2,19 +2,45 @@
 //! declared effect class. One file per tool. A tool makes exactly one attempt per call and keeps
 //! nothing between calls; retries, journal and budgets belong to the engine.
 
+mod blocking;
+mod fetch_page;
+pub mod folder;
 pub mod gate;
+mod html;
+pub mod lint;
+mod passages;
+mod read_file;
+mod registry;
+mod search_files;
+#[cfg(test)]
+mod testing;
+mod text;
+mod walk;
+mod web_search;
+mod write_file;
 
+pub use fetch_page::FetchPage;
+pub use gate::Gate;
+pub use read_file::ReadFile;
+pub use registry::{Availability, ToolBox};
+pub use search_files::SearchFiles;
+pub use web_search::WebSearch;
+pub use write_file::WriteFile;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use shared::id::ToolName;
-use shared::label::Authority;
-use shared::money::Usd;
-use shared::run::{Effect, EffectKey, Probe, Report};
+use shared::label::{Authority, Taint};
+use shared::model::ToolDef;
+use shared::money::{Usage, Usd};
+use shared::run::{Effect, EffectKey, Failure, FailureKind, Probe, Report};
 
 /// What a tool is. The effect class is part of it: there is no tool without one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +59,17 @@ pub struct ToolInfo {
     pub timeout_s: u32,
     /// The most that one call can cost.
     pub price: Usd,
+}
+
+impl ToolInfo {
+    /// The tool as a model sees it under its own name.
+    pub fn def(&self) -> ToolDef {
+        ToolDef {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            parameters: self.parameters.clone(),
+        }
+    }
 }
 
 /// One attempt at a call.
@@ -63,5 +100,33 @@ pub trait Tool: Send + Sync {
     /// `Verifiable` can tell.
     async fn probe(&self, _call: ToolCall<'_>) -> Probe {
         Probe::Unknown(format!("{} cannot tell", self.info().name))
+    }
+}
+
+/// The arguments as a tool's own type. The gate has checked them against the schema; what it cannot
+/// see is refused here.
+fn arguments<T: DeserializeOwned>(args: &Value) -> Result<T, Failure> {
+    T::deserialize(args)
+        .map_err(|error| Failure::new(FailureKind::Refused, format!("arguments: {error}")))
+}
+
+/// The folder that the task may read.
+fn material(authority: &Authority) -> Result<PathBuf, Failure> {
+    authority.material.clone().ok_or_else(|| {
+        let message = "this task has no folder to read (files.read in the configuration, or --dir); answer without files";
+        Failure::new(FailureKind::Permanent, message)
+    })
+}
+
+/// The report of work that cost nothing and proves nothing.
+fn report(result: Result<Value, Failure>, taint: Taint) -> Report {
+    match result {
+        Ok(value) => Report {
+            result: Ok(value),
+            usage: Some(Usage::default()),
+            taint,
+            evidence: Vec::new(),
+        },
+        Err(failure) => Report::failed(failure),
     }
 }
