@@ -7,7 +7,7 @@ use regex::Regex;
 
 use super::conversation::Conversation;
 use super::rank::{self, Candidate, Ranked};
-use super::sentences::{self, Kind, Sentence};
+use super::sentences::{self, Sentence};
 use super::terms::Terms;
 use super::{terms, writing};
 
@@ -149,7 +149,7 @@ pub(super) fn quotes_in(text: &str) -> Vec<Candidate> {
                     line,
                     heading: String::new(),
                     block: found.len(),
-                    kind: Kind::Prose,
+                    kind: sentences::kind_of(quote),
                 },
             });
         }

@@ -5,7 +5,10 @@ use serde_json::Value;
 
 use super::conversation::Exchange;
 use super::rank::Candidate;
-use super::sentences;
+use super::sentences::{self, Kind, Sentence};
+
+/// What half a sentence counts, as part of a whole one.
+const CUT: f64 = 0.5;
 
 /// A text that a tool returned, and where it is from.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +49,11 @@ pub(super) fn passages<'a>(exchanges: impl IntoIterator<Item = &'a Exchange<'a>>
 pub(super) fn candidates(passages: &[Passage]) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();
     for (at, passage) in passages.iter().enumerate() {
-        for mut sentence in sentences::split(&passage.text, passage.line.max(1)) {
+        let pieces = sentences::split(&passage.text, passage.line.max(1));
+        let last = pieces.len().saturating_sub(1);
+        for (nth, mut sentence) in pieces.into_iter().enumerate() {
+            let cut = nth == 0 && passage.line > 1 && starts_inside(&sentence.text)
+                || nth == last && last > 0 && ends_inside(&sentence);
             if passage.line == 0 {
                 sentence.line = 0;
             }
@@ -59,12 +66,24 @@ pub(super) fn candidates(passages: &[Passage]) -> Vec<Candidate> {
                 found.push(Candidate {
                     sentence,
                     source: passage.source.clone(),
-                    prior: passage.prior,
+                    prior: passage.prior * if cut { CUT } else { 1.0 },
                 });
             }
         }
     }
     found
+}
+
+/// A passage begins and ends where the search cut it, which may be within a sentence.
+fn starts_inside(text: &str) -> bool {
+    text.starts_with(char::is_lowercase)
+}
+
+fn ends_inside(sentence: &Sentence) -> bool {
+    let whole = [".", "!", "?", ":", ")", "`", "\"", "”", "]"];
+    sentence.kind == Kind::Prose
+        && sentence.text.split(' ').count() > 5
+        && !whole.iter().any(|end| sentence.text.ends_with(end))
 }
 
 /// The addresses that a search found, in order.

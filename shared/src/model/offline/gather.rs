@@ -146,15 +146,16 @@ impl<'a> Kit<'a> {
         let urls = terms::urls(&self.talk.task);
         let pages = urls.iter().take(OPENED).filter_map(|url| self.fetch(url));
         let mut calls: Vec<_> = pages.collect();
+        let fetched = !calls.is_empty();
         let names = terms::file_names(question);
         let files = names.iter().take(OPENED).filter_map(|name| {
             let path = (&["path", "file"][..], json!(name));
             self.call(Job::Read, &[path])
         });
         calls.extend(files);
-        let opened = !calls.is_empty();
         let words = Terms::of(&focus(question));
-        if !words.is_empty() && !(opened && wants_summary(question)) && urls.is_empty() {
+        let is_there = fetched || !calls.is_empty() && wants_summary(question);
+        if !words.is_empty() && !is_there {
             calls.extend(self.search(&words.query()));
         }
         if calls.is_empty() && !words.is_empty() {
@@ -212,10 +213,10 @@ impl<'a> Kit<'a> {
 
     /// The lines around the best hits, where the search showed only a glimpse of them.
     fn read_around(&self, question: &str) -> Vec<(ToolName, Value)> {
-        if self
-            .made(Job::Read)
-            .any(|read| read.args.get("from_line").is_some())
-        {
+        let made = &self.talk.exchanges;
+        let is = |job| move |exchange: &Exchange<'_>| Job::of(exchange.tool) == job;
+        let searched = made.iter().rposition(is(Job::Search)).unwrap_or(0);
+        if made[searched..].iter().any(is(Job::Read)) {
             return Vec::new();
         }
         let passages = evidence::passages(self.made(Job::Search));

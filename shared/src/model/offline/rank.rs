@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::sentences::{Kind, Sentence};
 use super::terms::{Terms, stem, words_of};
 
-/// BM25's saturation of repeated words.
-const K1: f64 = 1.2;
+/// BM25's saturation of repeated words: low, for within one sentence a repetition says little.
+const K1: f64 = 0.4;
 /// BM25's weight of length.
 const B: f64 = 0.6;
 /// What a word in the heading or in the same paragraph counts, as part of one in the sentence.

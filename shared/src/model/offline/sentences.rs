@@ -39,6 +39,17 @@ pub(super) fn split(text: &str, first_line: usize) -> Vec<Sentence> {
     splitter.found
 }
 
+/// What a piece is that comes without its surroundings.
+pub(super) fn kind_of(text: &str) -> Kind {
+    if text.contains(" | ") {
+        Kind::Row
+    } else if is_code_like(text) {
+        Kind::Code
+    } else {
+        Kind::Prose
+    }
+}
+
 #[derive(Default)]
 struct Splitter {
     found: Vec<Sentence>,
@@ -116,13 +127,13 @@ impl Splitter {
     }
 }
 
-/// One line, and outside code without the marks of emphasis.
+/// One line, and outside code without tags and the marks of emphasis.
 fn plain(text: &str, kind: Kind) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match kind {
-        Kind::Code => line,
-        _ => without_tags(&line.replace("**", "")).trim().to_owned(),
-    }
+    let text = match kind {
+        Kind::Code => text.to_owned(),
+        _ => without_tags(&text.replace("**", "")),
+    };
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn heading(line: &str) -> Option<(usize, &str)> {

@@ -21,6 +21,7 @@ struct World {
     files: BTreeMap<&'static str, &'static str>,
     written: Vec<(String, String)>,
     calls: Vec<String>,
+    parameters: Arc<Value>,
 }
 
 impl World {
@@ -29,6 +30,7 @@ impl World {
             files: BTreeMap::from([("money.md", MONEY), ("store.md", STORE)]),
             written: Vec::new(),
             calls: Vec::new(),
+            parameters: Arc::new(json!({})),
         }
     }
 
@@ -72,7 +74,7 @@ impl World {
         let tools = tools.iter().map(|name| ToolDef {
             name: name.into(),
             description: "".into(),
-            parameters: Arc::new(json!({})),
+            parameters: self.parameters.clone(),
         });
         let mut request = ModelRequest {
             messages: vec![
@@ -203,6 +205,29 @@ fn the_web_is_asked_only_where_the_files_are_silent() {
         findings.contains("The page says that rivers flow. [https://e.com/]"),
         "{findings}"
     );
+}
+
+#[test]
+fn the_work_ends_whatever_names_the_arguments_have() {
+    let mut world = World::new();
+    world.parameters = Arc::new(json!({"properties": {"query": {}, "path": {}}}));
+    world.run(RESEARCHER, "What is a lease?");
+    assert_eq!(world.calls[0], "search_files");
+    assert!(
+        world.calls[1..].iter().all(|tool| tool == "read_file"),
+        "{:?}",
+        world.calls
+    );
+}
+
+#[test]
+fn without_a_tool_for_pages_the_files_are_searched() {
+    let mut world = World::new();
+    world.run(
+        &["search_files"],
+        "What does https://e.com/x say about a lease?",
+    );
+    assert_eq!(world.calls, ["search_files"]);
 }
 
 #[test]

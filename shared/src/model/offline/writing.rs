@@ -50,8 +50,7 @@ pub(super) fn wish(task: &str) -> Option<Wish> {
     }
     let path = terms::file_names(task)
         .into_iter()
-        .filter(|name| is_target(task, name))
-        .next_back()?;
+        .rfind(|name| is_target(task, name))?;
     let content = content(task, &path);
     Some(Wish { path, content })
 }
