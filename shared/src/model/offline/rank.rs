@@ -1,0 +1,544 @@
+//! Which sentences answer a question best. Term weights in the manner of BM25 (Robertson and
+//! Zaragoza, 2009), the shape of the question (what is, how many, why), the place of the sentence,
+//! and how much of the question it covers. Pure and deterministic.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::sentences::{Kind, Sentence};
+use super::terms::{Terms, stem, words_of};
+
+/// BM25's saturation of repeated words: low, for within one sentence a repetition says little.
+const K1: f64 = 0.4;
+/// BM25's weight of length.
+const B: f64 = 0.6;
+/// What a word in the heading or in the same paragraph counts, as part of one in the sentence.
+const CONTEXT: f64 = 0.35;
+/// Below this part of the question's weight a sentence is about something else.
+const LEAST_COVER: f64 = 0.4;
+/// Sentences that share more of their words than this say the same.
+const SAME: f64 = 0.6;
+
+/// A sentence and where it was found.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Candidate {
+    /// The sentence.
+    pub(super) sentence: Sentence,
+    /// Its file or address, without line.
+    pub(super) source: String,
+    /// Earlier judgement of it, 0 to 1: the search's, or that of who found it.
+    pub(super) prior: f64,
+}
+
+impl Candidate {
+    /// `path:line`, or the address alone.
+    pub(super) fn cite(&self) -> String {
+        match self.sentence.line {
+            0 => self.source.clone(),
+            line => format!("{}:{line}", self.source),
+        }
+    }
+}
+
+/// A candidate that answers, and how well.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Ranked {
+    /// The sentence.
+    pub(super) candidate: Candidate,
+    /// Its score; only to be compared within one question.
+    pub(super) score: f64,
+}
+
+/// The best sentences for a question, best first, none twice, at most `most`. Sentences that score
+/// below `floor` times the best one are left out.
+pub(super) fn best(
+    question: &str,
+    candidates: &[Candidate],
+    most: usize,
+    floor: f64,
+) -> Vec<Ranked> {
+    let terms = Terms::of(question);
+    let field = Field::new(&terms, candidates);
+    let shape = Shape::of(question);
+    let mut ranked: Vec<Ranked> = candidates
+        .iter()
+        .enumerate()
+        .filter(|(_, candidate)| candidate.sentence.kind != Kind::Heading)
+        .filter_map(|(at, candidate)| {
+            let score =
+                field.score(at, &terms)? * shape.fit(&candidate.sentence, &terms) * candidate.prior;
+            (score > 0.0).then(|| Ranked {
+                candidate: candidate.clone(),
+                score,
+            })
+        })
+        .collect();
+    ranked.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let least = ranked.first().map_or(0.0, |best| best.score * floor);
+    let mut chosen: Vec<Ranked> = Vec::new();
+    let mut chosen_words: Vec<BTreeSet<String>> = Vec::new();
+    for next in ranked {
+        if chosen.len() == most || next.score < least {
+            break;
+        }
+        let words = stems(&next.candidate.sentence.text);
+        if !chosen_words
+            .iter()
+            .any(|known| overlap(known, &words) > SAME)
+        {
+            chosen_words.push(words);
+            chosen.push(next);
+        }
+    }
+    chosen
+}
+
+/// The sentences that hold most of what the documents mostly speak of, in the documents' order.
+pub(super) fn central(candidates: &[Candidate], most: usize) -> Vec<Ranked> {
+    let words: Vec<BTreeSet<String>> = candidates
+        .iter()
+        .map(|c| {
+            Terms::of(&c.sentence.text)
+                .words
+                .into_iter()
+                .map(|t| t.stem)
+                .collect()
+        })
+        .collect();
+    let mut common: BTreeMap<&str, f64> = BTreeMap::new();
+    for word in words.iter().flatten() {
+        *common.entry(word).or_default() += 1.0;
+    }
+    let mut ranked: Vec<(usize, f64)> = (0..candidates.len())
+        .filter(|at| candidates[*at].sentence.kind == Kind::Prose)
+        .map(|at| {
+            let sum: f64 = words[at].iter().map(|word| common[word.as_str()]).sum();
+            // What a document is about stands at its beginning.
+            let place = 1.0 / (1.0 + 0.06 * at as f64);
+            let score =
+                sum / (words[at].len() as f64 + 3.0) * place * form(&candidates[at].sentence);
+            (at, score * candidates[at].prior)
+        })
+        .collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let mut chosen: Vec<(usize, f64)> = Vec::new();
+    for (at, score) in ranked {
+        let new = chosen
+            .iter()
+            .all(|(known, _)| overlap(&words[*known], &words[at]) <= SAME);
+        if new && chosen.len() < most {
+            chosen.push((at, score));
+        }
+    }
+    chosen.sort_by_key(|(at, _)| *at);
+    chosen
+        .into_iter()
+        .map(|(at, score)| Ranked {
+            candidate: candidates[at].clone(),
+            score,
+        })
+        .collect()
+}
+
+/// The words of a question that no candidate has, as written.
+pub(super) fn missing(question: &str, candidates: &[Candidate]) -> Vec<String> {
+    let mut there = BTreeSet::new();
+    for candidate in candidates {
+        there.extend(all_stems(&candidate.sentence.text));
+        there.extend(all_stems(&candidate.sentence.heading));
+        there.extend(all_stems(&candidate.source));
+    }
+    let words = Terms::of(question).words.into_iter();
+    words
+        .filter(|term| !there.contains(&term.stem))
+        .map(|term| term.text)
+        .collect()
+}
+
+/// The candidates' words, counted once.
+struct Field {
+    counts: Vec<BTreeMap<String, f64>>,
+    lengths: Vec<f64>,
+    context: Vec<BTreeSet<String>>,
+    texts: Vec<String>,
+    rarity: BTreeMap<String, f64>,
+    mean_length: f64,
+}
+
+impl Field {
+    fn new(terms: &Terms, candidates: &[Candidate]) -> Self {
+        let mut blocks: BTreeMap<(&str, usize), BTreeSet<String>> = BTreeMap::new();
+        let mut counts = Vec::with_capacity(candidates.len());
+        let mut lengths = Vec::with_capacity(candidates.len());
+        for candidate in candidates {
+            let sentence = &candidate.sentence;
+            let mut count: BTreeMap<String, f64> = BTreeMap::new();
+            let mut length = 0.0;
+            for stem in all_stems(&sentence.text) {
+                *count.entry(stem).or_default() += 1.0;
+                length += 1.0;
+            }
+            let block = blocks
+                .entry((&candidate.source, sentence.block))
+                .or_default();
+            block.extend(count.keys().cloned());
+            counts.push(count);
+            lengths.push(length);
+        }
+        let context = candidates.iter().map(|candidate| {
+            let mut words = stems(&candidate.sentence.heading);
+            words.extend(stems(&candidate.source));
+            words.extend(
+                blocks[&(candidate.source.as_str(), candidate.sentence.block)]
+                    .iter()
+                    .cloned(),
+            );
+            words
+        });
+        let total = candidates.len() as f64;
+        let having = |stem: &String| {
+            counts
+                .iter()
+                .filter(|count| count.contains_key(stem))
+                .count()
+        };
+        let rarity = |having: usize| {
+            let having = having as f64;
+            (1.0 + (total - having + 0.5) / (having + 0.5))
+                .ln()
+                .max(0.2)
+        };
+        // A word that nobody has says nothing about how rare it is: it counts like the others.
+        let known: Vec<f64> = terms
+            .words
+            .iter()
+            .map(|t| having(&t.stem))
+            .filter(|n| *n > 0)
+            .map(rarity)
+            .collect();
+        let usual = known.iter().sum::<f64>() / (known.len() as f64).max(1.0);
+        let rarity = terms.words.iter().map(|term| {
+            let rarity = match having(&term.stem) {
+                0 => usual,
+                having => rarity(having),
+            };
+            (term.stem.clone(), rarity * term.weight)
+        });
+        Self {
+            rarity: rarity.collect::<BTreeMap<_, _>>(),
+            context: context.collect(),
+            texts: candidates
+                .iter()
+                .map(|c| c.sentence.text.to_lowercase())
+                .collect(),
+            mean_length: lengths.iter().sum::<f64>() / total.max(1.0),
+            counts,
+            lengths,
+        }
+    }
+
+    /// How well the words of a sentence fit; `None` where it is about something else.
+    fn score(&self, at: usize, terms: &Terms) -> Option<f64> {
+        let (mut score, mut covered, mut wanted, mut direct) = (0.0, 0.0, 0.0, 0);
+        let length = 1.0 - B + B * self.lengths[at] / self.mean_length.max(1.0);
+        for term in &terms.words {
+            let rarity = self.rarity.get(&term.stem).copied().unwrap_or(0.0);
+            wanted += rarity;
+            if let Some(count) = self.counts[at].get(&term.stem) {
+                score += rarity * count * (K1 + 1.0) / (count + K1 * length);
+                covered += rarity;
+                direct += 1;
+            } else if self.context[at].contains(&term.stem) {
+                score += rarity * CONTEXT;
+                covered += rarity * CONTEXT;
+            }
+        }
+        for phrase in &terms.phrases {
+            if self.texts[at].contains(&phrase.to_lowercase()) {
+                score *= 1.5;
+            }
+        }
+        let cover = covered / f64::max(wanted, 1e-9);
+        let fits = direct > 0 && cover >= LEAST_COVER;
+        fits.then_some(score * (0.2 + cover * cover))
+    }
+}
+
+/// What kind of answer a question wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    Definition,
+    Manual,
+    Number,
+    Reason,
+    Person,
+    Time,
+    Open,
+}
+
+impl Shape {
+    fn of(question: &str) -> Self {
+        let q = question.to_lowercase();
+        let has = |signs: &[&str]| signs.iter().any(|sign| q.contains(sign));
+        if has(&[
+            "how many",
+            "how much",
+            "how long",
+            "how often",
+            "how large",
+            "how big",
+            "how fast",
+            "what percentage",
+            "how old",
+            "what version",
+            "which version",
+        ]) {
+            Self::Number
+        } else if has(&["why ", "reason", "what for"]) {
+            Self::Reason
+        } else if has(&["who "]) {
+            Self::Person
+        } else if has(&["when ", "what year", "what date"]) {
+            Self::Time
+        } else if has(&[
+            "how do i",
+            "how can i",
+            "how to",
+            "how do you",
+            "example",
+            "command",
+            "install",
+        ]) {
+            Self::Manual
+        } else if has(&[
+            "what is",
+            "what's",
+            "what are",
+            "what does",
+            "what do",
+            "define",
+            "meaning of",
+            "explain",
+        ]) {
+            Self::Definition
+        } else {
+            Self::Open
+        }
+    }
+
+    /// How far a sentence has the form that the question wants, around 1.
+    fn fit(self, sentence: &Sentence, terms: &Terms) -> f64 {
+        let text = sentence.text.to_lowercase();
+        let has = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
+        let shape = match self {
+            Self::Definition => defines(&text, terms),
+            Self::Manual if sentence.kind == Kind::Code => 2.2,
+            Self::Number if has_number(&text) => 1.5,
+            Self::Reason
+                if has(&[
+                    "because",
+                    "since ",
+                    "so that",
+                    "therefore",
+                    "reason",
+                    "thus",
+                    "otherwise",
+                    " so ",
+                    "to avoid",
+                    "in order",
+                ]) =>
+            {
+                1.4
+            }
+            Self::Time
+                if has_number(&text) || has(&["after", "before", "when ", "until", "at start"]) =>
+            {
+                1.3
+            }
+            Self::Person
+                if sentence
+                    .text
+                    .split(' ')
+                    .skip(1)
+                    .any(|w| w.starts_with(char::is_uppercase)) =>
+            {
+                1.2
+            }
+            _ => 1.0,
+        };
+        shape * form(sentence)
+    }
+}
+
+/// What speaks for or against quoting a sentence, whatever was asked.
+fn form(sentence: &Sentence) -> f64 {
+    let words = sentence.text.split(' ').count();
+    let kind = match sentence.kind {
+        Kind::Prose => 1.0,
+        Kind::Row => 0.7,
+        Kind::Code => 0.5,
+        Kind::Heading => 0.0,
+    };
+    let length = match words {
+        0..=3 => 0.3,
+        4..=6 => 0.8,
+        7..=45 => 1.0,
+        46..=80 => 0.8,
+        _ => 0.5,
+    };
+    let asks = if sentence.text.ends_with('?') {
+        0.4
+    } else {
+        1.0
+    };
+    let announces = if sentence.text.ends_with(':') {
+        0.6
+    } else {
+        1.0
+    };
+    let refers = [
+        "It ", "They ", "This ", "These ", "That ", "Those ", "He ", "She ", "So ",
+    ];
+    let dangles = if refers.iter().any(|word| sentence.text.starts_with(word)) {
+        0.75
+    } else {
+        1.0
+    };
+    let references = sentence.text.matches("://").count() + sentence.text.matches('#').count();
+    let refers_elsewhere = if references > 1 { 0.6 } else { 1.0 };
+    kind * length * asks * announces * dangles * refers_elsewhere
+}
+
+/// `X is`, `a X: `, `X = `, `X (…) means`: by how much this speaks for a sentence, the more the
+/// nearer X is to exactly what was asked for.
+fn defines(text: &str, terms: &Terms) -> f64 {
+    const VERBS: &[&str] = &[
+        " is ",
+        " are ",
+        " means ",
+        " stands for ",
+        ": ",
+        " = ",
+        " | ",
+        " holds ",
+        " owns ",
+        " describes ",
+        " provides ",
+    ];
+    let Some(end) = VERBS.iter().filter_map(|verb| text.find(verb)).min() else {
+        return 1.0;
+    };
+    let before = words_of(&text[..end]).filter(|word| !["a", "an", "the"].contains(word));
+    let subject: Vec<String> = before.map(stem).collect();
+    let asked = |stem: &String| terms.words.iter().any(|term| term.stem == *stem);
+    let ends = subject.last().is_some_and(asked);
+    match subject.len() {
+        0 => 1.0,
+        1..=3 if subject.iter().all(asked) => 2.4,
+        1..=3 if ends || asked(&subject[0]) => 1.5,
+        4 | 5 if ends => 1.3,
+        _ => 1.0,
+    }
+}
+
+fn has_number(text: &str) -> bool {
+    const NUMBERS: &[&str] = &[
+        "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+        "twelve", "twice", "once", "dozen", "hundred", "thousand", "million", "never",
+    ];
+    text.chars().any(|c| c.is_ascii_digit()) || words_of(text).any(|word| NUMBERS.contains(&word))
+}
+
+fn all_stems(text: &str) -> impl Iterator<Item = String> {
+    words_of(text).flat_map(|word| {
+        // `run.owner` is found by `owner` too.
+        let parts: Vec<_> = word
+            .split(['.', '_', ':', '/', '-'])
+            .filter(|p| !p.is_empty())
+            .collect();
+        let parts = if parts.len() > 1 { parts } else { Vec::new() };
+        std::iter::once(stem(word))
+            .chain(parts.into_iter().map(stem))
+            .collect::<Vec<_>>()
+    })
+}
+
+/// The words of a text, each once, as they are compared.
+pub(super) fn stems(text: &str) -> BTreeSet<String> {
+    all_stems(text).collect()
+}
+
+/// How much of the shorter one's words both have.
+fn overlap(a: &BTreeSet<String>, b: &BTreeSet<String>) -> f64 {
+    let shorter = a.len().min(b.len()).max(1) as f64;
+    a.intersection(b).count() as f64 / shorter
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::offline::sentences::split;
+
+    const DOC: &str = "# Engine\n\
+        A lease is a promise that one worker alone writes a run. Leases last 30 seconds and are renewed every 10.\n\n\
+        The worker stops all runs when its lease is lost, because another one may own them now.\n\n\
+        ## Money\n\
+        Budgets are reserved before the call. A budget that is spent pauses the task.\n\n\
+        The engine is written in Rust.\n";
+
+    fn top(question: &str) -> Option<String> {
+        let candidates: Vec<_> = split(DOC, 1)
+            .into_iter()
+            .map(|sentence| Candidate {
+                sentence,
+                source: "engine.md".into(),
+                prior: 1.0,
+            })
+            .collect();
+        let best = best(question, &candidates, 3, 0.3);
+        best.first()
+            .map(|r| format!("{} [{}]", r.candidate.sentence.text, r.candidate.cite()))
+    }
+
+    #[test]
+    fn different_questions_find_different_sentences() {
+        let table = [
+            (
+                "What is a lease?",
+                "A lease is a promise that one worker alone writes a run. [engine.md:2]",
+            ),
+            (
+                "How long does a lease last?",
+                "Leases last 30 seconds and are renewed every 10. [engine.md:2]",
+            ),
+            (
+                "Why does a worker stop its runs?",
+                "The worker stops all runs when its lease is lost, because another one may own them now. [engine.md:4]",
+            ),
+            (
+                "What happens when the budget is spent?",
+                "A budget that is spent pauses the task. [engine.md:7]",
+            ),
+            (
+                "Which language is the engine written in?",
+                "The engine is written in Rust. [engine.md:9]",
+            ),
+        ];
+        for (question, answer) in table {
+            assert_eq!(top(question).as_deref(), Some(answer), "{question}");
+        }
+        assert_eq!(top("Who won the football match?"), None);
+        assert_eq!(top(""), None);
+    }
+
+    #[test]
+    fn the_same_said_twice_is_quoted_once() {
+        let sentence = split("The lease lasts 30 seconds.", 1).remove(0);
+        let candidate = |source: &str| Candidate {
+            sentence: sentence.clone(),
+            source: source.into(),
+            prior: 1.0,
+        };
+        let found = best("lease", &[candidate("a.md"), candidate("b.md")], 5, 0.0);
+        assert_eq!(found.len(), 1);
+    }
+}
