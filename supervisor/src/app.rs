@@ -19,7 +19,7 @@ use shared::store::{Run, Store};
 use tokio::sync::broadcast;
 
 use crate::engine::{Ended, Engine, Parts, Program};
-use crate::equip;
+use crate::equip::{self, ModelCard};
 use crate::intake::Intake;
 use crate::program::Programs;
 use crate::supervisor::{Agents, Roster, StopAgents, Supervisor};
@@ -54,8 +54,8 @@ pub struct App {
     pub agents: Agents,
     /// Unfinished runs that were found at the start and go on.
     pub resumed: u64,
-    /// What each model is, for people: name and description.
-    pub models: Vec<(String, String)>,
+    /// What each model is, for people.
+    pub models: Vec<ModelCard>,
     programs: Arc<Programs>,
     engine: Arc<Engine>,
     supervisor: ActorRef<Supervisor>,
@@ -64,7 +64,7 @@ pub struct App {
 impl App {
     /// Starts everything but the doors. On return unfinished runs go on.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let equipped = equip::load(&options)?;
+        let equipped = equip::load(&options.source, &options.tools)?;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&options.data).await?);
         let settings = &equipped.config.settings;
         let agents = Agents::default();

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use agents::catalog::Catalog;
 use agents::run::Assignment;
-use agents::tools::gate::Gate;
+use agents::tools::gate::{Gate, InvalidSchema};
 use shared::hash::Hash;
 use shared::id::{AgentName, TenantId};
 use shared::run::{Failure, FailureKind, Interrupted, Interruption, RunCtx};
@@ -32,15 +32,15 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    fn new(catalog: Catalog) -> Self {
+    fn new(catalog: Catalog) -> Result<Self, InvalidSchema> {
         let gate = |(name, spec): (&AgentName, &shared::config::AgentSpec)| {
             let defs = catalog.tools_of(spec).map(|tool| tool.def());
-            (name.clone(), Gate::new(defs))
+            Ok((name.clone(), Gate::new(defs)?))
         };
-        Self {
-            gates: catalog.agents.iter().map(gate).collect(),
+        Ok(Self {
+            gates: catalog.agents.iter().map(gate).collect::<Result<_, _>>()?,
             catalog,
-        }
+        })
     }
 }
 
@@ -64,7 +64,8 @@ impl Programs {
         let body = body.ok_or_else(|| failed(format!("catalog {hash} is missing")))?;
         let catalog = Catalog::from_content(&body)
             .map_err(|error| failed(format!("catalog {hash} does not read: {error}")))?;
-        let prepared = Arc::new(Prepared::new(catalog));
+        let prepared = Prepared::new(catalog).map_err(|error| failed(error.to_string()))?;
+        let prepared = Arc::new(prepared);
         self.lock().insert(hash, prepared.clone());
         Ok(prepared)
     }
