@@ -1,3 +1,4 @@
 //! One integration binary, a module for each behaviour.
 
 mod engine;
+mod first_answer;

@@ -236,7 +236,10 @@ pub fn tool(effect: Effect, args: Value) -> Op {
             ..RetryPolicy::default()
         },
         worst_case: Usage {
-            usd: shared::money::Usd::from_nano(7),
+            usd: shared::money::Usd::from_nano(match effect {
+                Effect::Pure => 0,
+                _ => 7,
+            }),
             ..Usage::default()
         },
     }

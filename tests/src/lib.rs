@@ -1,4 +1,5 @@
 //! What integration tests stand on: an engine with a program and hands of the test's own
 //! ([`engine`]), and real instances of the product around a scripted model.
 
+pub mod app;
 pub mod engine;

@@ -20,7 +20,7 @@ use shared::event::{Event, Note, Sink};
 use shared::hash::Hash;
 use shared::id::{AgentName, SignalName, StepKey};
 use shared::label::Taint;
-use shared::money::Usage;
+use shared::money::{Usage, Usd};
 use shared::retry::Disposition;
 use shared::run::{
     Attempt, Child, Effect, EffectKey, Evidence, Exec, Failure, FailureKind, Interrupted,
@@ -267,7 +267,7 @@ impl Journal {
         step.reserved = Some(op.worst_case);
         step.begun_at = self.engine.store.now();
         step.deadline = Some(step.begun_at.after(op.timeout));
-        if op.effect != Effect::Pure || step.attempt > 1 {
+        if journaled_before(op, step.attempt) {
             self.write(step, vec![begun(step, op)]).await?;
         }
         let watch = clock::stopwatch();
@@ -764,6 +764,12 @@ fn answer_of(recorded: Recorded) -> Option<Value> {
         Outcome::Done(mut value) => Some(value["answer"].take()).filter(|answer| !answer.is_null()),
         Outcome::Failed(_) | Outcome::InDoubt { .. } => None,
     }
+}
+
+/// Whether an attempt must be durable before it is made: it may change the world, it costs money, or
+/// it follows a failed one. What only reads and costs nothing may be forgotten.
+fn journaled_before(op: &Op, attempt: u32) -> bool {
+    op.effect != Effect::Pure || op.worst_case.usd > Usd::ZERO || attempt > 1
 }
 
 fn timed_out(op: &Op) -> Report {

@@ -1,0 +1,246 @@
+//! A real instance of the product around a configuration of the test's own. At its end it asserts
+//! that nothing is left half-done.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agents::tools::Tool;
+use shared::config::Source;
+use shared::event::{Event, Live};
+use shared::id::TaskId;
+use shared::run::Outcome;
+use shared::store::{Accepted, RunState, Step};
+use shared::task::{Budget, Request, Task};
+use supervisor::app::{App, Options};
+use supervisor::intake::Submission;
+
+/// An instance under test, with its folders.
+pub struct TestApp {
+    /// The instance.
+    pub app: App,
+    folder: tempfile::TempDir,
+}
+
+/// What an instance is made of.
+#[derive(Default)]
+pub struct Setup {
+    files: BTreeMap<String, String>,
+    tools: Vec<Arc<dyn Tool>>,
+    built_in: bool,
+}
+
+impl Setup {
+    /// The configuration that the binary carries, with the offline model.
+    pub fn built_in() -> Self {
+        Self {
+            built_in: true,
+            ..Self::default()
+        }
+    }
+
+    /// A configuration with this `majordomo.toml`.
+    pub fn settings(text: &str) -> Self {
+        Self::default().config("majordomo.toml", text)
+    }
+
+    /// A model that answers from this script, and `more` settings.
+    pub fn scripted(script: &str, more: &str) -> Self {
+        let model = "[models.default]\nprovider = \"scripted\"\nfile = \"script.toml\"\n";
+        Self::settings(&format!("{model}\n[retry]\nbase_s = 0.001\n\n{more}"))
+            .config("script.toml", script)
+    }
+
+    /// One more file of the configuration.
+    pub fn config(mut self, path: &str, text: &str) -> Self {
+        self.files.insert(format!("config/{path}"), text.to_owned());
+        self
+    }
+
+    /// An agent's file.
+    pub fn agent(self, name: &str, rest: &str) -> Self {
+        let text = format!(
+            "name = \"{name}\"\ndescription = \"The {name} of a test, chosen when the test says so.\"\nprompt = \"You are the {name}.\"\n{rest}"
+        );
+        self.config(&format!("agents/{name}.toml"), &text)
+    }
+
+    /// A file of the material.
+    pub fn material(mut self, path: &str, text: &str) -> Self {
+        self.files.insert(format!("material/{path}"), text.to_owned());
+        self
+    }
+
+    /// One more tool.
+    pub fn tool(mut self, tool: Arc<dyn Tool>) -> Self {
+        self.tools.push(tool);
+        self
+    }
+
+    /// Starts the instance.
+    pub async fn start(self) -> TestApp {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (path, text) in &self.files {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            std::fs::write(path, text).expect("a file");
+        }
+        std::fs::create_dir_all(folder.path().join("material")).expect("a folder");
+        let source = match self.built_in {
+            true => Source::BuiltIn,
+            false => Source::Folder(folder.path().join("config")),
+        };
+        let app = App::start(Options {
+            source,
+            data: folder.path().join("data"),
+            read: Some(folder.path().join("material")),
+            tools: self.tools,
+        });
+        TestApp {
+            app: app.await.expect("the instance starts"),
+            folder,
+        }
+    }
+}
+
+impl TestApp {
+    /// A request with these words.
+    pub fn request(text: &str) -> Request {
+        Request {
+            text: text.into(),
+            agent: None,
+            channel: "cli".into(),
+            thread: None,
+            metadata: BTreeMap::new(),
+            budget: Budget::default(),
+        }
+    }
+
+    /// The folder of the material.
+    pub fn material(&self) -> PathBuf {
+        self.folder.path().join("material")
+    }
+
+    /// The folder that a task writes to.
+    pub fn output(&self, task: TaskId) -> PathBuf {
+        self.folder.path().join("data/files").join(task.to_string())
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Hands in a request.
+    pub async fn submit(&self, request: Request) -> TaskId {
+        let submission = Submission {
+            request,
+            principal: "local".into(),
+            submitted_by: "local".into(),
+            dedupe: None,
+            read: None,
+        };
+        match self.app.intake.submit(submission).await.expect("taken in") {
+            Accepted::New(id) | Accepted::Known(id) | Accepted::Conflict(id) => id,
+        }
+    }
+
+    /// The task as it stands.
+    pub async fn task(&self, id: TaskId) -> Task {
+        let task = self.app.store.task(self.app.tenant(), id).await;
+        task.expect("the store answers").expect("the task is there")
+    }
+
+    /// Waits until the task has ended.
+    pub async fn ends(&self, id: TaskId) -> Task {
+        self.reaches(id, |task| task.state.is_final()).await
+    }
+
+    /// Waits until the task is as wanted.
+    pub async fn reaches(&self, id: TaskId, wanted: impl Fn(&Task) -> bool) -> Task {
+        let mut feed = self.app.watch();
+        let waiting = async {
+            loop {
+                let task = self.task(id).await;
+                if wanted(&task) {
+                    return task;
+                }
+                while let Ok(Live::Delta { .. }) = feed.recv().await {}
+            }
+        };
+        let done = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+        done.expect("the task gets there within a minute")
+    }
+
+    /// Hands in words and waits for the end.
+    pub async fn ask(&self, text: &str) -> Task {
+        let id = self.submit(Self::request(text)).await;
+        self.ends(id).await
+    }
+
+    /// What happened, in order.
+    pub async fn events(&self, id: TaskId) -> Vec<Event> {
+        let events = self.app.store.events(id, 0, 10_000).await;
+        let events = events.expect("the store answers");
+        events.into_iter().map(|recorded| recorded.event).collect()
+    }
+
+    /// All steps of all runs of a task.
+    pub async fn steps(&self, id: TaskId) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for run in self.app.store.runs(id).await.expect("the store answers") {
+            steps.extend(self.app.store.steps(run.id).await.expect("the store answers"));
+        }
+        steps
+    }
+
+    /// Stops the instance and asserts that nothing is left half-done: every task has ended or waits
+    /// for a person, every ended run has only ended steps, no run is running.
+    pub async fn stop(self) {
+        let Self { app, folder } = self;
+        app.stop(Duration::from_secs(5)).await;
+        let tenant = app.tenant().clone();
+        drop(app);
+        let store = crate::engine::open(&folder.path().join("data")).await;
+        assert_settled(&store, &tenant).await;
+    }
+
+    /// The folder with everything in it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Asserts that a store at rest holds nothing half-done.
+pub async fn assert_settled(store: &dyn shared::store::Store, tenant: &shared::id::TenantId) {
+    let filter = shared::store::TaskFilter {
+        limit: 10_000,
+        ..Default::default()
+    };
+    for task in store.tasks(tenant, &filter).await.expect("the store answers") {
+        for run in store.runs(task.id).await.expect("the store answers") {
+            assert_ne!(run.state, RunState::Running, "run {} is running at rest", run.id);
+            let over = !matches!(run.state, RunState::Queued | RunState::Waiting);
+            assert!(
+                over || !task.state.is_final(),
+                "task {} is over, its run {} is {:?}",
+                task.id,
+                run.id,
+                run.state
+            );
+            if matches!(run.state, RunState::Done | RunState::Failed) {
+                for step in store.steps(run.id).await.expect("the store answers") {
+                    let outcome = step.recorded.as_ref().map(|recorded| &recorded.outcome);
+                    assert!(outcome.is_some(), "step {} of an ended run has no outcome", step.key);
+                    let lost = matches!(outcome, Some(Outcome::InDoubt { .. }));
+                    let settled = format!("signal/in_doubt/{}", step.key);
+                    if lost {
+                        let asked = store.step(run.id, &settled.as_str().into()).await;
+                        assert!(asked.expect("the store answers").is_some(), "doubt was settled");
+                    }
+                }
+            }
+        }
+    }
+}
