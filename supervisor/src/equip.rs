@@ -104,7 +104,10 @@ fn ready_models(
 ) -> anyhow::Result<BTreeMap<ModelName, Ready>> {
     let build = |(name, model): (&ModelName, &ModelSettings)| {
         let ready = ready(name, model, settings, gateway);
-        Ok((name.clone(), ready.with_context(|| format!("[models.{name}]"))?))
+        Ok((
+            name.clone(),
+            ready.with_context(|| format!("[models.{name}]"))?,
+        ))
     };
     settings.models.iter().map(build).collect()
 }
@@ -137,11 +140,18 @@ fn auto() -> anyhow::Result<Option<OpenaiSettings>> {
     }
     let base_url = set("OPENAI_BASE_URL").unwrap_or_else(|| "https://api.openai.com/v1".into());
     let base_url = Url::parse(&base_url).with_context(|| format!("OPENAI_BASE_URL={base_url}"))?;
-    let local = matches!(base_url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    let local = matches!(
+        base_url.host_str(),
+        Some("localhost" | "127.0.0.1" | "[::1]")
+    );
     Ok(Some(OpenaiSettings {
         model: set("OPENAI_MODEL").unwrap_or_else(|| AUTO_MODEL.into()),
         base_url,
-        api_key: Some("${OPENAI_API_KEY}".parse().map_err(|error| anyhow!("{error}"))?),
+        api_key: Some(
+            "${OPENAI_API_KEY}"
+                .parse()
+                .map_err(|error| anyhow!("{error}"))?,
+        ),
         headers: BTreeMap::new(),
         stream: true,
         local,
@@ -175,12 +185,18 @@ fn openai(
     found_by: Option<&'static str>,
 ) -> anyhow::Result<Ready> {
     let price = settings.price_of(&endpoint.model, endpoint.local)?;
-    let api_key = endpoint.api_key.as_ref().map(SecretRef::resolve).transpose();
+    let api_key = endpoint
+        .api_key
+        .as_ref()
+        .map(SecretRef::resolve)
+        .transpose();
     let api_key = api_key.context("api_key")?;
     let headers = endpoint.headers.iter().map(|(header, value)| {
-        let secret = value.resolve().with_context(|| format!("headers.{header}"))?;
-        let mut value = HeaderValue::from_str(secret.expose())
+        let secret = value
+            .resolve()
             .with_context(|| format!("headers.{header}"))?;
+        let mut value =
+            HeaderValue::from_str(secret.expose()).with_context(|| format!("headers.{header}"))?;
         value.set_sensitive(true);
         Ok((HeaderName::try_from(header.as_str())?, value))
     });
@@ -216,11 +232,20 @@ fn catalog(config: &Config, tools: &ToolBox, models: &BTreeMap<ModelName, Ready>
     let settings = &config.settings;
     let agents = config.agents.iter();
     let named = config.agents.iter().flat_map(|spec| &spec.tools);
-    let infos = named.filter_map(|name| tools.get(name)).map(|tool| tool.info());
+    let infos = named
+        .filter_map(|name| tools.get(name))
+        .map(|tool| tool.info());
     Catalog {
-        agents: agents.map(|spec| (spec.name.clone(), spec.clone())).collect(),
-        tools: infos.map(|info| (info.name.clone(), info.clone())).collect(),
-        models: models.iter().map(|(name, ready)| (name.clone(), ready.info)).collect(),
+        agents: agents
+            .map(|spec| (spec.name.clone(), spec.clone()))
+            .collect(),
+        tools: infos
+            .map(|info| (info.name.clone(), info.clone()))
+            .collect(),
+        models: models
+            .iter()
+            .map(|(name, ready)| (name.clone(), ready.info))
+            .collect(),
         supervisor: settings.supervisor.clone(),
         routes: settings.routes.clone(),
         limits: settings.limits,
@@ -238,7 +263,9 @@ fn equipment(
         let ready = models
             .get(model)
             .ok_or_else(|| anyhow!("agent {name}: there is no model {model}"))?;
-        let held = own.iter().filter_map(|tool| Some((tool.clone(), tools.get(tool)?.clone())));
+        let held = own
+            .iter()
+            .filter_map(|tool| Some((tool.clone(), tools.get(tool)?.clone())));
         Ok(Equipment {
             name: name.into(),
             model: ready.model.clone(),
@@ -248,8 +275,20 @@ fn equipment(
         })
     };
     let of_agent = |spec: &AgentSpec| {
-        equip(spec.name.as_str(), &spec.model, &spec.tools, spec.limits.concurrency)
+        equip(
+            spec.name.as_str(),
+            &spec.model,
+            &spec.tools,
+            spec.limits.concurrency,
+        )
     };
-    let supervisor = equip(SUPERVISOR, &settings.supervisor.model, &[], settings.engine.live_runs);
-    std::iter::once(supervisor).chain(config.agents.iter().map(of_agent)).collect()
+    let supervisor = equip(
+        SUPERVISOR,
+        &settings.supervisor.model,
+        &[],
+        settings.engine.live_runs,
+    );
+    std::iter::once(supervisor)
+        .chain(config.agents.iter().map(of_agent))
+        .collect()
 }

@@ -12,9 +12,18 @@ async fn different_questions_get_different_sourced_answers() {
         .await;
     let first = app.ask("When does the office open?").await;
     let second = app.ask("How long are backups of the database kept?").await;
-    assert_eq!((first.state, second.state), (TaskState::Done, TaskState::Done));
+    assert_eq!(
+        (first.state, second.state),
+        (TaskState::Done, TaskState::Done)
+    );
     let (first, second) = (first.answer.unwrap(), second.answer.unwrap());
-    assert!(first.contains("nine o'clock") && first.contains("handbook.md:3"), "{first}");
-    assert!(second.contains("thirty days") && second.contains("infra/backup.md:3"), "{second}");
+    assert!(
+        first.contains("nine o'clock") && first.contains("handbook.md:3"),
+        "{first}"
+    );
+    assert!(
+        second.contains("thirty days") && second.contains("infra/backup.md:3"),
+        "{second}"
+    );
     app.stop().await;
 }

@@ -68,7 +68,8 @@ impl Setup {
 
     /// A file of the material.
     pub fn material(mut self, path: &str, text: &str) -> Self {
-        self.files.insert(format!("material/{path}"), text.to_owned());
+        self.files
+            .insert(format!("material/{path}"), text.to_owned());
         self
     }
 
@@ -190,7 +191,13 @@ impl TestApp {
     pub async fn steps(&self, id: TaskId) -> Vec<Step> {
         let mut steps = Vec::new();
         for run in self.app.store.runs(id).await.expect("the store answers") {
-            steps.extend(self.app.store.steps(run.id).await.expect("the store answers"));
+            steps.extend(
+                self.app
+                    .store
+                    .steps(run.id)
+                    .await
+                    .expect("the store answers"),
+            );
         }
         steps
     }
@@ -218,9 +225,18 @@ pub async fn assert_settled(store: &dyn shared::store::Store, tenant: &shared::i
         limit: 10_000,
         ..Default::default()
     };
-    for task in store.tasks(tenant, &filter).await.expect("the store answers") {
+    for task in store
+        .tasks(tenant, &filter)
+        .await
+        .expect("the store answers")
+    {
         for run in store.runs(task.id).await.expect("the store answers") {
-            assert_ne!(run.state, RunState::Running, "run {} is running at rest", run.id);
+            assert_ne!(
+                run.state,
+                RunState::Running,
+                "run {} is running at rest",
+                run.id
+            );
             let over = !matches!(run.state, RunState::Queued | RunState::Waiting);
             assert!(
                 over || !task.state.is_final(),
@@ -232,12 +248,19 @@ pub async fn assert_settled(store: &dyn shared::store::Store, tenant: &shared::i
             if matches!(run.state, RunState::Done | RunState::Failed) {
                 for step in store.steps(run.id).await.expect("the store answers") {
                     let outcome = step.recorded.as_ref().map(|recorded| &recorded.outcome);
-                    assert!(outcome.is_some(), "step {} of an ended run has no outcome", step.key);
+                    assert!(
+                        outcome.is_some(),
+                        "step {} of an ended run has no outcome",
+                        step.key
+                    );
                     let lost = matches!(outcome, Some(Outcome::InDoubt { .. }));
                     let settled = format!("signal/in_doubt/{}", step.key);
                     if lost {
                         let asked = store.step(run.id, &settled.as_str().into()).await;
-                        assert!(asked.expect("the store answers").is_some(), "doubt was settled");
+                        assert!(
+                            asked.expect("the store answers").is_some(),
+                            "doubt was settled"
+                        );
                     }
                 }
             }

@@ -19,7 +19,6 @@ use shared::id::ToolName;
 use shared::model::ToolDef;
 use shared::run::{Failure, FailureKind};
 
-
 /// Longer arguments are refused unread; the longest honest ones are a file's text.
 const MAX_BYTES: usize = 5 << 20;
 /// Errors told in one refusal.

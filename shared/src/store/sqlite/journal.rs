@@ -136,7 +136,10 @@ fn answer(outcome: Result<Committed, Error>, batch: impl Iterator<Item = Pending
                 // A run that was dropped meanwhile does not want to know.
                 let _ = pending.reply.send(Ok(verdict));
             }
-            done.rung.runs.into_iter().for_each(|run| bell.ring_run(run));
+            done.rung
+                .runs
+                .into_iter()
+                .for_each(|run| bell.ring_run(run));
             if done.rung.queue {
                 bell.ring_queue();
             }

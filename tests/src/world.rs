@@ -1,0 +1,138 @@
+//! The world: a process of its own that keeps an append-only ledger of what was done to it. It is the
+//! oracle of crash tests, because it outlives those that die. It listens for effects on a socket, and
+//! watches a folder for files that appear in it.
+//!
+//! One line of the ledger is one effect: `post NAME KEY`, or `file NAME INODE`. A keyed effect that
+//! comes again with the same key is recognised and not done again, as an API with idempotency keys
+//! does.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::json;
+
+use agents::tools::{Tool, ToolCall, ToolInfo};
+use shared::label::Taint;
+use shared::money::{Usage, Usd};
+use shared::run::{Effect, Failure, FailureKind, Report};
+
+/// A running world.
+pub struct World {
+    process: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    ledger: PathBuf,
+}
+
+impl World {
+    /// Starts a world that watches `folder`. `program` is the path of the `world` binary.
+    pub fn start(program: &str, ledger: PathBuf, folder: &Path) -> Self {
+        let mut process = Command::new(program)
+            .arg(&ledger)
+            .arg(folder)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the world starts");
+        let stdout = process.stdout.take().expect("its output is piped");
+        let mut line = String::new();
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("the world says where it listens");
+        let address = line.trim().parse().expect("an address");
+        Self {
+            process,
+            address,
+            ledger,
+        }
+    }
+
+    /// How often each effect happened: files by their name, posts by theirs.
+    pub fn effects(&self) -> BTreeMap<String, u32> {
+        tell(self.address, "sync -").expect("the world answers");
+        let ledger = std::fs::read_to_string(&self.ledger).unwrap_or_default();
+        let mut effects = BTreeMap::new();
+        for line in ledger.lines() {
+            let name = line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+            *effects.entry(name).or_default() += 1;
+        }
+        effects
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Tells the world something and waits for its answer.
+pub fn tell(address: SocketAddr, what: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    writeln!(stream, "{what}")?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    Ok(answer.trim().to_owned())
+}
+
+/// A tool that does something to the world.
+pub struct Post {
+    info: ToolInfo,
+    address: SocketAddr,
+}
+
+impl Post {
+    /// A tool of this name and class.
+    pub fn tool(name: &str, effect: Effect, address: SocketAddr) -> Arc<dyn Tool> {
+        let info = ToolInfo {
+            name: name.into(),
+            version: 1,
+            description: "Use it to tell the world something. Returns what the world said.".into(),
+            parameters: Arc::new(json!({
+                "type": "object",
+                "properties": {"what": {"type": "string", "description": "what to tell"}},
+                "required": ["what"],
+                "additionalProperties": false
+            })),
+            effect,
+            timeout_s: 10,
+            price: Usd::ZERO,
+        };
+        Arc::new(Self { info, address })
+    }
+}
+
+#[async_trait]
+impl Tool for Post {
+    fn info(&self) -> &ToolInfo {
+        &self.info
+    }
+
+    async fn call(&self, call: ToolCall<'_>) -> Report {
+        let verb = match self.info.effect {
+            Effect::Idempotent => "keyed",
+            _ => "post",
+        };
+        let (address, name) = (self.address, self.info.name.clone());
+        let line = format!("{verb} {name} {}", call.effect_key);
+        let told = tokio::task::spawn_blocking(move || tell(address, &line)).await;
+        match told {
+            Ok(Ok(_)) => Report {
+                result: Ok(json!({"told": call.args["what"]})),
+                usage: Some(Usage::default()),
+                taint: Taint::NONE,
+                evidence: Vec::new(),
+            },
+            other => {
+                let failure = Failure::new(FailureKind::Transient, format!("{other:?}"));
+                Report::failed(failure.may_have_happened())
+            }
+        }
+    }
+}
