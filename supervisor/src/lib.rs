@@ -12,6 +12,8 @@
 //! [`app`] wires it all; [`view`] is what people see of it.
 
 pub mod app;
+pub mod auth;
+pub mod channels;
 pub mod engine;
 pub mod equip;
 pub mod intake;

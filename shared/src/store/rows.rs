@@ -329,8 +329,8 @@ pub enum Delivered {
 pub struct TaskFilter {
     /// Only tasks of these principals; all where absent.
     pub principals: Option<Vec<PrincipalId>>,
-    /// Tasks handed in by this principal are listed besides.
-    pub submitted_by: Option<PrincipalId>,
+    /// And of these only what is for this principal or was handed in by it.
+    pub visible_to: Option<PrincipalId>,
     /// Only of this thread.
     pub thread: Option<String>,
     /// Only of this agent.

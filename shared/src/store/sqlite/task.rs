@@ -263,18 +263,20 @@ pub(super) async fn list(
 ) -> Result<Vec<Task>, Error> {
     let mut query = select(tenant);
     if let Some(principals) = &filter.principals {
-        query.push(" and (principal in (");
+        query.push(" and principal in (");
         let mut names = query.separated(", ");
         for principal in principals {
             names.push_bind(principal.as_str().to_owned());
         }
         query.push(")");
-        if let Some(sender) = &filter.submitted_by {
-            query
-                .push(" or submitted_by = ")
-                .push_bind(sender.as_str().to_owned());
-        }
-        query.push(")");
+    }
+    if let Some(viewer) = &filter.visible_to {
+        query
+            .push(" and (principal = ")
+            .push_bind(viewer.as_str().to_owned())
+            .push(" or submitted_by = ")
+            .push_bind(viewer.as_str().to_owned())
+            .push(")");
     }
     if let Some(thread) = &filter.thread {
         query.push(" and thread = ").push_bind(thread.clone());

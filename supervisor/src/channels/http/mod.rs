@@ -1,0 +1,194 @@
+//! The HTTP door: tasks in, answers and events out, health for whoever runs it.
+//!
+//! ```text
+//!  request ─► host, origin ─► size ─► token ─► handler ─► intake | store
+//!             (guard)                          tasks, events, settle, health
+//! ```
+//! Errors are problem documents ([`problem`]); [`openapi`] describes all of it. The door holds no
+//! state of its own: two of them over one store answer alike. What it leaves out: TLS (a proxy's
+//! work), limits on how often somebody may ask, and any change of the configuration.
+
+pub mod problem;
+pub mod tasks;
+
+mod events;
+mod guard;
+mod health;
+mod input;
+mod openapi;
+mod settle;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::middleware;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::trace::TraceLayer;
+
+use shared::id::{AgentName, TenantId};
+use shared::store::Store;
+use shared::task::Task;
+
+use crate::app::App;
+use crate::auth::LocalToken;
+use crate::intake::Intake;
+use crate::transcript::{self, Transcript};
+use problem::{Kind, Problem};
+
+/// How long answers in flight get to end when the door closes.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How often an open stream asks whether its token is still good.
+const RECHECK: Duration = Duration::from_secs(2);
+
+/// What the door needs of the house behind it.
+#[async_trait]
+pub trait Inside: Send + Sync {
+    /// The store.
+    fn store(&self) -> &Arc<dyn Store>;
+    /// The way in for tasks.
+    fn intake(&self) -> &Intake;
+    /// Whose tasks these are.
+    fn tenant(&self) -> &TenantId;
+    /// Agents whose actor is not running.
+    fn away(&self) -> Vec<AgentName>;
+    /// What this process counts, in Prometheus' text format; follows the store's own numbers.
+    fn metrics(&self) -> String;
+    /// The full story of a task.
+    async fn transcript(&self, task: Task) -> anyhow::Result<Transcript>;
+}
+
+#[async_trait]
+impl Inside for App {
+    fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
+    fn tenant(&self) -> &TenantId {
+        App::tenant(self)
+    }
+
+    fn away(&self) -> Vec<AgentName> {
+        self.agents.away()
+    }
+
+    fn metrics(&self) -> String {
+        String::new()
+    }
+
+    async fn transcript(&self, task: Task) -> anyhow::Result<Transcript> {
+        transcript::of(self, task).await
+    }
+}
+
+/// What handlers share.
+pub(crate) struct Door {
+    inside: Arc<dyn Inside>,
+    local: LocalToken,
+    /// Whether it listens to this machine alone.
+    loopback: bool,
+    closing: CancellationToken,
+    recheck: Duration,
+}
+
+/// An address that would open the instance to others while nobody has a token.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "listening on {0} would open this instance to the network, and there is no token: make one with \
+     `majordomo token new NAME`, or listen on 127.0.0.1"
+)]
+pub struct OpenDoor(SocketAddr);
+
+/// Refuses a public address while there is no live token.
+pub fn check_bind(address: SocketAddr, has_token: bool) -> Result<(), OpenDoor> {
+    match has_token || is_loopback(address) {
+        true => Ok(()),
+        false => Err(OpenDoor(address)),
+    }
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// Answers requests until `shutdown`, then lets those in flight end, streams at once and the others
+/// within a few seconds. The caller has checked the address with [`check_bind`].
+pub async fn serve(
+    app: Arc<App>,
+    listener: TcpListener,
+    local_token: LocalToken,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let loopback = is_loopback(listener.local_addr()?);
+    let door = Door {
+        inside: app,
+        local: local_token,
+        loopback,
+        closing: shutdown,
+        recheck: RECHECK,
+    };
+    answer(Arc::new(door), listener).await
+}
+
+async fn answer(door: Arc<Door>, listener: TcpListener) -> std::io::Result<()> {
+    let closing = door.closing.clone();
+    let server = axum::serve(listener, router(door))
+        .with_graceful_shutdown(closing.clone().cancelled_owned());
+    let overdue = async {
+        closing.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        ended = server.into_future() => ended,
+        () = overdue => {
+            tracing::warn!("some requests did not end in time and were cut off");
+            Ok(())
+        }
+    }
+}
+
+/// All routes over one door.
+pub(crate) fn router(door: Arc<Door>) -> Router {
+    let (tasks, api) = openapi::routes().split_for_parts();
+    let tasks = tasks.route_layer(middleware::from_fn_with_state(door.clone(), guard::recognised));
+    let (open, open_api) = openapi::open_routes().split_for_parts();
+    let described = Arc::new(openapi::describe(api, open_api));
+    let described = get(move || openapi::answer(described.clone()));
+    tasks
+        .merge(open)
+        .route("/openapi.json", described)
+        .route("/", get(hint))
+        .fallback(nothing)
+        .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn(guard::small))
+        .layer(middleware::from_fn_with_state(door.clone(), guard::at_home))
+        .layer(TraceLayer::new_for_http().make_span_with(span))
+        .with_state(door)
+}
+
+/// The span of a request names its route, never its URL: what people put there is not ours to log.
+fn span<B>(request: &axum::http::Request<B>) -> tracing::Span {
+    let route = request.extensions().get::<axum::extract::MatchedPath>();
+    let route = route.map_or("none", |route| route.as_str());
+    tracing::debug_span!("http", http.method = %request.method(), http.route = route)
+}
+
+async fn hint() -> &'static str {
+    "majordomo: POST /v1/tasks hands in a task; /openapi.json describes the rest\n"
+}
+
+async fn nothing() -> Problem {
+    Problem::new(Kind::NotFound, "there is no such path; /openapi.json lists them")
+}
+
+async fn no_method() -> Problem {
+    Problem::new(Kind::Method, "the path knows other methods; the header Allow lists them")
+}

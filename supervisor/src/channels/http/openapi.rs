@@ -1,0 +1,64 @@
+//! The routes with their description: a handler that stands here is both answered and documented.
+
+use std::sync::Arc;
+
+use axum::Json;
+use utoipa::OpenApi as _;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, OpenApi, SecurityRequirement};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{Door, events, health, settle, tasks};
+
+#[derive(utoipa::OpenApi)]
+#[openapi(info(
+    title = "Majordomo",
+    description = "Hand in tasks, follow them, settle what waits for a person. Errors are \
+                   `application/problem+json` and name the field at fault."
+))]
+struct Described;
+
+/// Routes that need a token.
+pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::with_openapi(Described::openapi())
+        .routes(routes!(tasks::create, tasks::list))
+        .routes(routes!(tasks::show))
+        .routes(routes!(tasks::cancel))
+        .routes(routes!(tasks::transcript))
+        .routes(routes!(events::follow))
+        .routes(routes!(settle::settle))
+}
+
+/// Routes that decide for themselves who may ask.
+pub(super) fn open_routes() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::new()
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+}
+
+/// One description of both.
+pub(super) fn describe(mut api: OpenApi, open: OpenApi) -> OpenApi {
+    api.merge(open);
+    let token = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("A token of `majordomo token new`."))
+        .build();
+    let mut components = api
+        .components
+        .take()
+        .unwrap_or_else(|| ComponentsBuilder::new().build());
+    components.add_security_scheme("token", SecurityScheme::Http(token));
+    api.components = Some(components);
+    api.security = Some(vec![SecurityRequirement::new(
+        "token",
+        Vec::<String>::new(),
+    )]);
+    api
+}
+
+/// The description.
+pub(super) async fn answer(api: Arc<OpenApi>) -> Json<OpenApi> {
+    Json(OpenApi::clone(&api))
+}

@@ -1,0 +1,193 @@
+//! Errors as RFC 9457 problem documents: one shape for every refusal, with the field that is at fault
+//! where one is. What went wrong inside is logged, not told.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::auth::Denied;
+use crate::intake::Refused;
+
+/// Seconds after which a caller may try again when the store failed.
+const RETRY_AFTER_S: u32 = 5;
+
+/// Kinds of refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The request, or a part of it, does not read as what it must be.
+    Malformed,
+    /// A field has a value that cannot be used.
+    Field,
+    /// No token, or none that opens anything.
+    Unauthorised,
+    /// The token lacks a scope.
+    Forbidden,
+    /// Sent by a page of another origin.
+    ForeignOrigin,
+    /// There is nothing here, or nothing that the caller may see.
+    NotFound,
+    /// The path knows other methods.
+    Method,
+    /// The body did not arrive in time.
+    Slow,
+    /// The state of things does not allow it.
+    Conflict,
+    /// The body is too large.
+    TooLarge,
+    /// The body is not JSON.
+    MediaType,
+    /// Meant for another host.
+    ForeignHost,
+    /// A fault of ours.
+    Internal,
+    /// The store cannot be used now.
+    Unavailable,
+}
+
+impl Kind {
+    fn told(self) -> (StatusCode, &'static str, &'static str) {
+        use StatusCode as S;
+        match self {
+            Kind::Malformed => (S::BAD_REQUEST, "malformed", "The request cannot be read"),
+            Kind::Field => (S::BAD_REQUEST, "field", "A field cannot be used"),
+            Kind::Unauthorised => (S::UNAUTHORIZED, "token", "A valid token is needed"),
+            Kind::Forbidden => (S::FORBIDDEN, "scope", "The token does not allow this"),
+            Kind::ForeignOrigin => (S::FORBIDDEN, "origin", "Pages of other origins are refused"),
+            Kind::NotFound => (S::NOT_FOUND, "not-found", "Not found"),
+            Kind::Method => (S::METHOD_NOT_ALLOWED, "method", "Method not allowed"),
+            Kind::Slow => (
+                S::REQUEST_TIMEOUT,
+                "slow",
+                "The body did not arrive in time",
+            ),
+            Kind::Conflict => (S::CONFLICT, "conflict", "Not possible as things stand"),
+            Kind::TooLarge => (S::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
+            Kind::MediaType => (S::UNSUPPORTED_MEDIA_TYPE, "media-type", "JSON is needed"),
+            Kind::ForeignHost => (S::MISDIRECTED_REQUEST, "host", "Meant for another host"),
+            Kind::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "A fault in majordomo"),
+            Kind::Unavailable => (
+                S::SERVICE_UNAVAILABLE,
+                "store",
+                "The store cannot be used now",
+            ),
+        }
+    }
+}
+
+/// A refusal.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    kind: Kind,
+    detail: String,
+    field: Option<String>,
+}
+
+/// A refusal as it is sent, `application/problem+json`.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody {
+    /// A URI that names the kind of problem.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:majordomo:problem:field")]
+    pub kind: String,
+    /// The kind in a few words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong this time, and how to mend it.
+    pub detail: String,
+    /// The field, query parameter or header at fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+impl Problem {
+    /// A refusal of this kind.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+            field: None,
+        }
+    }
+
+    /// A field with a value that cannot be used.
+    pub fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(Kind::Field, detail).at(field)
+    }
+
+    /// The same refusal, with the field that caused it.
+    pub fn at(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// A fault of ours: logged here, told without its cause.
+    pub fn internal(error: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%error, "a request failed");
+        Self::new(Kind::Internal, "the server's log says what happened")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, name, title) = self.kind.told();
+        let body = ProblemBody {
+            kind: format!("urn:majordomo:problem:{name}"),
+            title: title.into(),
+            status: status.as_u16(),
+            detail: self.detail,
+            field: self.field,
+        };
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        let problem_json = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, problem_json);
+        match self.kind {
+            Kind::Unauthorised => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Kind::Unavailable => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<shared::store::Error> for Problem {
+    fn from(error: shared::store::Error) -> Self {
+        use shared::store::Error::{Corrupt, Database, Io, Locked, Migration};
+        match error {
+            Corrupt { .. } | Migration(_) => Self::internal(&error),
+            Locked { .. } | Database(_) | Io { .. } => {
+                tracing::error!(%error, "the store failed under a request");
+                let detail = "the store cannot be read or written now; try again with the same \
+                              Idempotency-Key";
+                Self::new(Kind::Unavailable, detail)
+            }
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Field { field, why } => Self::field(field, why),
+            Refused::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        let kind = match denied {
+            Denied::Hidden => Kind::NotFound,
+            Denied::Scope(_) => Kind::Forbidden,
+        };
+        Self::new(kind, denied.to_string())
+    }
+}

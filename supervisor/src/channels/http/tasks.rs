@@ -1,0 +1,434 @@
+//! Tasks over HTTP: hand in, wait, look, list, cancel, and the full story.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Extension, Request as HttpRequest, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use utoipa::ToSchema;
+
+use shared::event::{Event, Live, Recorded};
+use shared::hash::Hash;
+use shared::id::{PrincipalId, TaskId};
+use shared::money::Usd;
+use shared::store::{Accepted, TaskFilter};
+use shared::task::{Budget, Request, Task, TaskState};
+
+use super::Door;
+use super::input::{self, Id, Query, check_short};
+use super::problem::{Kind, Problem, ProblemBody};
+use crate::auth::{self, Act, Caller};
+use crate::intake::Submission;
+use crate::transcript::Transcript;
+use crate::view::TaskView;
+
+/// The longest time in seconds that a request waits for its task to end.
+pub const MAX_WAIT_S: f64 = 300.0;
+/// The longest `Idempotency-Key`.
+pub const MAX_KEY: usize = 255;
+/// The most labels of one task.
+pub const MAX_LABELS: usize = 64;
+/// Tasks on a page where nobody says how many.
+const PAGE: u32 = 50;
+/// The most tasks on a page.
+const MAX_PAGE: u32 = 200;
+
+/// A task to be done.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TaskOrder {
+    /// What is to be done, in words.
+    pub text: String,
+    /// The agent that must do it; without one the supervisor chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// The conversation that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
+    /// The user that it is done for; needs the scope `on_behalf`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Your own labels, to find it by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// Seconds to wait for its end, at most 300; longer is taken as 300.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_s: Option<f64>,
+    /// Limits of your own, below the configured ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetOrder>,
+    /// The folder on the server that it reads; needs the scope `admin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<String>,
+}
+
+/// Limits of one task.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetOrder {
+    /// Dollars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usd: Option<f64>,
+    /// Tokens sent and received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+}
+
+/// A task that was handed in, or changed.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TaskRef {
+    /// Its id.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: TaskId,
+    /// Where it stands.
+    pub state: String,
+}
+
+/// A page of tasks, newest first.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TaskPage {
+    /// The tasks, without their steps.
+    pub tasks: Vec<TaskView>,
+    /// What `before` must be for the next page; null on the last.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub next: Option<TaskId>,
+}
+
+/// Hands in a task. On 202 and 200 it is durable. The same Idempotency-Key with the same body is the
+/// same task.
+#[utoipa::path(post, path = "/v1/tasks", tag = "tasks", operation_id = "create_task",
+    params(("Idempotency-Key" = Option<String>, Header,
+        description = "1 to 255 visible ASCII characters; repeat a request with the same key and nothing is done twice")),
+    request_body = TaskOrder,
+    responses(
+        (status = 200, description = "It ended within `wait_s`", body = TaskView),
+        (status = 202, description = "It is taken in", body = TaskRef),
+        (status = 409, description = "The key was used with another body", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "The store failed; try again with the same key", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn create(
+    State(door): State<Arc<Door>>,
+    Extension(caller): Extension<Caller>,
+    http: HttpRequest,
+) -> Result<Response, Problem> {
+    caller.may(Act::Submit)?;
+    let key = idempotency_key(http.headers())?;
+    let (order, body) = input::json::<TaskOrder>(http).await?;
+    let wait = wait_of(&order)?;
+    let dedupe = key.map(|key| (key, hash_of(&body)));
+    let submission = submission(&caller, order, dedupe)?;
+    // Listening begins before the task does, so that its end cannot be missed.
+    let feed = wait.map(|wait| (door.inside.store().bell().feed().subscribe(), wait));
+    let (id, fresh) = match door.inside.intake().submit(submission).await? {
+        Accepted::New(id) => (id, true),
+        Accepted::Known(id) => (id, false),
+        Accepted::Conflict(id) => {
+            let detail = format!("this key was used with another body, for task {id}");
+            return Err(Problem::new(Kind::Conflict, detail).at("Idempotency-Key"));
+        }
+    };
+    let state = match feed {
+        Some((feed, wait)) => {
+            let task = door.ended(id, feed, wait).await?;
+            if task.state.is_final() {
+                let view = TaskView::with_steps(&**door.inside.store(), task).await?;
+                return Ok((StatusCode::OK, location(id), Json(view)).into_response());
+            }
+            task.state
+        }
+        None if fresh => TaskState::Queued,
+        None => door.task(id).await?.state,
+    };
+    let taken = TaskRef {
+        id,
+        state: state.as_str().into(),
+    };
+    Ok((StatusCode::ACCEPTED, location(id), Json(taken)).into_response())
+}
+
+fn location(id: TaskId) -> [(header::HeaderName, String); 1] {
+    [(header::LOCATION, format!("/v1/tasks/{id}"))]
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(key) = input::single(headers, "Idempotency-Key")? else {
+        return Ok(None);
+    };
+    if key.is_empty() || key.len() > MAX_KEY || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let detail = format!("must have 1 to {MAX_KEY} visible ASCII characters");
+        return Err(Problem::field("Idempotency-Key", detail));
+    }
+    Ok(Some(key.to_owned()))
+}
+
+/// What a body is recognised by: its values, not the order and spacing in which they were written.
+fn hash_of(body: &[u8]) -> Hash {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(value) => Hash::of(&value),
+        Err(_) => Hash::of_bytes(body),
+    }
+}
+
+fn wait_of(order: &TaskOrder) -> Result<Option<Duration>, Problem> {
+    match order.wait_s {
+        None => Ok(None),
+        Some(seconds) if !(seconds >= 0.0) => Err(Problem::field("wait_s", "must not be negative")),
+        Some(seconds) => Ok(Some(Duration::from_secs_f64(seconds.min(MAX_WAIT_S)))),
+    }
+}
+
+fn submission(
+    caller: &Caller,
+    order: TaskOrder,
+    dedupe: Option<(String, Hash)>,
+) -> Result<Submission, Problem> {
+    let principal = match &order.user {
+        Some(user) => {
+            caller
+                .may(Act::ActFor)
+                .map_err(|denied| Problem::from(denied).at("user"))?;
+            check_short("user", user)?;
+            auth::user_principal(user)
+        }
+        None => caller.principal.clone(),
+    };
+    if order.dir.is_some() {
+        caller
+            .may(Act::NameFolder)
+            .map_err(|denied| Problem::from(denied).at("dir"))?;
+    }
+    let metadata = order.metadata.unwrap_or_default();
+    check_labels(&metadata)?;
+    for (field, text) in [("agent", &order.agent), ("thread", &order.thread)] {
+        text.as_deref()
+            .map_or(Ok(()), |text| check_short(field, text))?;
+    }
+    Ok(Submission {
+        request: Request {
+            text: order.text,
+            agent: order.agent.map(Into::into),
+            channel: "http".into(),
+            thread: order.thread,
+            metadata,
+            budget: budget_of(order.budget.unwrap_or_default())?,
+        },
+        principal,
+        submitted_by: caller.principal.clone(),
+        dedupe,
+        read: order.dir.map(Into::into),
+    })
+}
+
+fn check_labels(metadata: &BTreeMap<String, String>) -> Result<(), Problem> {
+    if metadata.len() > MAX_LABELS {
+        let detail = format!(
+            "has {} labels, at most {MAX_LABELS} are taken",
+            metadata.len()
+        );
+        return Err(Problem::field("metadata", detail));
+    }
+    for (key, value) in metadata {
+        check_short("metadata", key)?;
+        if !value.is_empty() {
+            check_short(&format!("metadata.{key}"), value)?;
+        }
+    }
+    Ok(())
+}
+
+fn budget_of(order: BudgetOrder) -> Result<Budget, Problem> {
+    if order.usd.is_some_and(|usd| !(usd >= 0.0)) {
+        return Err(Problem::field("budget.usd", "must not be negative"));
+    }
+    Ok(Budget {
+        usd: order.usd.map(Usd::from_dollars),
+        tokens: order.tokens,
+    })
+}
+
+/// A task with all its steps.
+#[utoipa::path(get, path = "/v1/tasks/{id}", tag = "tasks", operation_id = "get_task",
+    params(("id" = String, Path, format = "uuid")),
+    responses(
+        (status = 200, description = "The task", body = TaskView),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn show(
+    State(door): State<Arc<Door>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+) -> Result<Json<TaskView>, Problem> {
+    let task = door.task(id).await?;
+    caller.may(Act::See(&task))?;
+    Ok(Json(
+        TaskView::with_steps(&**door.inside.store(), task).await?,
+    ))
+}
+
+/// Tasks that the caller may see, newest first.
+#[utoipa::path(get, path = "/v1/tasks", tag = "tasks", operation_id = "list_tasks",
+    params(
+        ("limit" = Option<u32>, Query, description = "Tasks on a page, 1 to 200", minimum = 1, maximum = 200),
+        ("before" = Option<String>, Query, description = "`next` of the page before"),
+        ("user" = Option<String>, Query, description = "Only of this user"),
+        ("thread" = Option<String>, Query, description = "Only of this conversation"),
+        ("agent" = Option<String>, Query, description = "Only those handed to this agent"),
+        ("state" = Option<String>, Query, description = "Only in this state"),
+        ("metadata.KEY" = Option<String>, Query, description = "Only with this label; once for each KEY")),
+    responses(
+        (status = 200, description = "A page of tasks", body = TaskPage),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    State(door): State<Arc<Door>>,
+    Extension(caller): Extension<Caller>,
+    query: Query,
+) -> Result<Json<TaskPage>, Problem> {
+    caller.may(Act::List)?;
+    let mut filter = filter(query)?;
+    filter.visible_to = caller.sees_only();
+    let page = filter.limit as usize;
+    // One more tells whether there is another page.
+    filter.limit += 1;
+    let mut tasks = door
+        .inside
+        .store()
+        .tasks(door.inside.tenant(), &filter)
+        .await?;
+    let more = tasks.len() > page;
+    tasks.truncate(page);
+    let next = tasks.last().filter(|_| more).map(|task| task.id);
+    let tasks = tasks.into_iter().map(TaskView::of).collect();
+    Ok(Json(TaskPage { tasks, next }))
+}
+
+fn filter(mut query: Query) -> Result<TaskFilter, Problem> {
+    let limit = query.read("limit", "a number")?.unwrap_or(PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Problem::field(
+            "limit",
+            format!("must be from 1 to {MAX_PAGE}"),
+        ));
+    }
+    let state = query.take("state").map(|name| {
+        TaskState::parse(&name).ok_or_else(|| {
+            let names = TaskState::ALL.map(TaskState::as_str).join(", ");
+            Problem::field("state", format!("must be one of {names}"))
+        })
+    });
+    let filter = TaskFilter {
+        principals: query.take("user").map(principals),
+        thread: query.take("thread"),
+        agent: query.take("agent").map(Into::into),
+        state: state.transpose()?,
+        metadata: query.take_all("metadata.").into_iter().collect(),
+        before: query.read("before", "a task's UUID")?,
+        limit,
+        visible_to: None,
+    };
+    query.finish("limit, before, user, thread, agent, state, metadata.KEY")?;
+    Ok(filter)
+}
+
+/// A user as an order names it, or anybody as a task shows it.
+fn principals(user: String) -> Vec<PrincipalId> {
+    vec![auth::user_principal(&user), user.into()]
+}
+
+/// Ends a task. One that was cancelled before stays so.
+#[utoipa::path(post, path = "/v1/tasks/{id}/cancel", tag = "tasks", operation_id = "cancel_task",
+    params(("id" = String, Path, format = "uuid")),
+    responses(
+        (status = 200, description = "It is cancelled", body = TaskRef),
+        (status = 409, description = "It had ended otherwise", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn cancel(
+    State(door): State<Arc<Door>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+) -> Result<Json<TaskRef>, Problem> {
+    let task = door.task(id).await?;
+    caller.may(Act::Cancel(&task))?;
+    let reason = format!("cancelled by {}", caller.principal);
+    if !door.inside.store().cancel(id, &reason).await? {
+        let state = door.task(id).await?.state;
+        if state != TaskState::Cancelled {
+            let detail = format!("the task is {} already", state.as_str());
+            return Err(Problem::new(Kind::Conflict, detail));
+        }
+    }
+    Ok(Json(TaskRef {
+        id,
+        state: TaskState::Cancelled.as_str().into(),
+    }))
+}
+
+/// The full story of a task: what each model was sent and said, each tool call, attempt, cost and
+/// decision.
+#[utoipa::path(get, path = "/v1/tasks/{id}/transcript", tag = "tasks", operation_id = "get_transcript",
+    params(("id" = String, Path, format = "uuid")),
+    responses(
+        (status = 200, description = "The story", body = Transcript),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn transcript(
+    State(door): State<Arc<Door>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+) -> Result<Json<Transcript>, Problem> {
+    let task = door.task(id).await?;
+    caller.may(Act::See(&task))?;
+    let told = door.inside.transcript(task).await;
+    told.map(Json).map_err(|error| Problem::internal(&error))
+}
+
+impl Door {
+    /// The task of this id. Whether the caller may know of it is the handler's next question.
+    pub(super) async fn task(&self, id: TaskId) -> Result<Task, Problem> {
+        let found = self.inside.store().task(self.inside.tenant(), id).await?;
+        found.ok_or_else(|| auth::Denied::Hidden.into())
+    }
+
+    /// The task when it has ended, or as it stands when the time is over or the door closes.
+    async fn ended(
+        &self,
+        id: TaskId,
+        mut feed: Receiver<Live>,
+        wait: Duration,
+    ) -> Result<Task, Problem> {
+        let over = tokio::time::sleep(wait);
+        tokio::pin!(over);
+        loop {
+            let task = self.task(id).await?;
+            if task.state.is_final() {
+                return Ok(task);
+            }
+            tokio::select! {
+                () = &mut over => return self.task(id).await,
+                () = self.closing.cancelled() => return Ok(task),
+                heard = until_end(id, &mut feed) => if !heard { return self.task(id).await },
+            }
+        }
+    }
+}
+
+/// Waits until the task may have ended; `false` where nothing more can be heard.
+async fn until_end(id: TaskId, feed: &mut Receiver<Live>) -> bool {
+    loop {
+        match feed.recv().await {
+            Ok(Live::Event(event)) if event.task == id && is_end(&event) => return true,
+            Ok(_) => {}
+            // What was missed may have been the end.
+            Err(RecvError::Lagged(_)) => return true,
+            Err(RecvError::Closed) => return false,
+        }
+    }
+}
+
+/// Whether nothing follows this event in its task.
+pub(super) fn is_end(event: &Recorded) -> bool {
+    matches!(&event.event, Event::State { state, agent: None, .. } if state.is_final())
+}
