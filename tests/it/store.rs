@@ -1,0 +1,216 @@
+//! What the store promises: fences, commits, numbers, sameness.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::FutureExt;
+use serde_json::json;
+
+use majordomo_tests::engine::{Bench, Code, World, done, ended, new_task, open, tool};
+use majordomo_tests::faults::Faulty;
+use shared::event::Event;
+use shared::hash::Hash;
+use shared::id::WorkerId;
+use shared::label::Taint;
+use shared::run::{Effect, Timestamp};
+use shared::store::{
+    Accepted, Appended, Change, Entry, Fence, RunState, Step, StepKind, Store,
+};
+
+fn step(key: &str) -> Step {
+    Step {
+        key: key.into(),
+        seq: 1,
+        kind: StepKind::Tool,
+        agent: None,
+        what: "x".into(),
+        effect: Effect::Once,
+        op_hash: Hash::of_bytes(b"x"),
+        attempt: 1,
+        attempts: Vec::new(),
+        reserved: None,
+        deadline: None,
+        recorded: None,
+        taint: Taint::NONE,
+        begun_at: Timestamp(1),
+    }
+}
+
+fn entry(task: shared::id::TaskId, key: &str) -> Entry {
+    Entry {
+        task,
+        tenant: "default".into(),
+        change: Change::Step {
+            step: Box::new(step(key)),
+            spawn: None,
+            unless_signal: None,
+        },
+        events: vec![Event::Decided {
+            what: key.into(),
+            reason: "test".into(),
+        }],
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_was_replaced_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let (old, new) = (WorkerId::fresh(), WorkerId::fresh());
+    store.register(old).await.unwrap();
+    let Accepted::New(task) = store.accept(new_task("x")).await.unwrap() else {
+        panic!("new")
+    };
+    let stale = store.claim(old, 9).await.unwrap().runs.remove(0);
+    let fence = |worker, epoch| Fence {
+        worker,
+        run: stale.id,
+        epoch,
+    };
+    let write = |fence, key: &'static str| store.append(fence, entry(task, key));
+    let ok = write(fence(old, stale.epoch), "a").await.unwrap();
+    assert_eq!(ok, Appended::Written);
+
+    assert_eq!(store.register(new).await.unwrap(), 1, "its run is queued again");
+    let fresh = store.claim(new, 9).await.unwrap().runs.remove(0);
+    assert_eq!(fresh.epoch, stale.epoch + 1);
+    for (worker, epoch) in [(old, stale.epoch), (old, fresh.epoch), (new, stale.epoch)] {
+        let refused = write(fence(worker, epoch), "b").await.unwrap();
+        assert_eq!(refused, Appended::Refused, "{worker} {epoch}");
+    }
+    assert_eq!(store.steps(stale.id).await.unwrap().len(), 1);
+    let told = store.events(task, 0, 99).await.unwrap();
+    let told = told.iter().filter(|event| matches!(event.event, Event::Decided { .. }));
+    assert_eq!(told.count(), 1, "a refused entry tells nobody");
+    let ok = write(fence(new, fresh.epoch), "b").await.unwrap();
+    assert_eq!(ok, Appended::Written);
+    store.cancel(task, "enough").await.unwrap();
+    let ended = write(fence(new, fresh.epoch), "c").await.unwrap();
+    assert_eq!(ended, Appended::Refused, "a run that has ended takes nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_numbered_without_gaps_whoever_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(folder.path()).await);
+    let worker = WorkerId::fresh();
+    store.register(worker).await.unwrap();
+    let mut tasks = Vec::new();
+    for _ in 0..4 {
+        store.accept(new_task("x")).await.unwrap();
+    }
+    for run in store.claim(worker, 9).await.unwrap().runs {
+        let fence = Fence {
+            worker,
+            run: run.id,
+            epoch: run.epoch,
+        };
+        tasks.push((run.task, fence));
+    }
+    let writes = (0..200).map(|n| {
+        let (store, (task, fence)) = (store.clone(), tasks[n % 4]);
+        async move { store.append(fence, entry(task, &format!("s{n}"))).await }
+    });
+    for written in futures::future::join_all(writes).await {
+        assert_eq!(written.unwrap(), Appended::Written);
+    }
+    for (task, _) in tasks {
+        let events = store.events(task, 0, 999).await.unwrap();
+        let numbers: Vec<i64> = events.iter().map(|event| event.seq).collect();
+        assert_eq!(numbers, (1..=52).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_message_is_the_same_task() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(folder.path()).await);
+    let keyed = |body: &'static [u8]| {
+        let mut task = new_task("x");
+        task.dedupe = Some(("key".into(), Hash::of_bytes(body)));
+        task
+    };
+    let posts = (0..100).map(|_| store.accept(keyed(b"one")));
+    let accepted = futures::future::join_all(posts).await;
+    let new = |accepted: &&Accepted| matches!(accepted, Accepted::New(_));
+    let accepted: Vec<Accepted> = accepted.into_iter().map(Result::unwrap).collect();
+    assert_eq!(accepted.iter().filter(new).count(), 1);
+    let other = store.accept(keyed(b"two")).await.unwrap();
+    assert!(matches!(other, Accepted::Conflict(_)));
+    let census = store.census().await.unwrap();
+    assert_eq!(census.tasks["queued"], 1);
+}
+
+#[tokio::test]
+async fn only_one_process_has_the_data_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = open(folder.path()).await;
+    let second = shared::store::sqlite::SqliteStore::open(folder.path()).await;
+    assert!(matches!(second.err(), Some(shared::store::Error::Locked { .. })));
+}
+
+/// One act of this class, then the end.
+fn one_act(effect: Effect) -> Arc<Code> {
+    Arc::new(move |ctx, _| {
+        async move {
+            ctx.act("a".into(), tool(effect, json!({}))).await?;
+            Ok(ended(json!("ok")))
+        }
+        .boxed()
+    })
+}
+
+async fn faulty(effect: Effect) -> (Bench, Arc<Faulty>, Arc<World>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(Faulty::new(Arc::new(open(folder.path()).await)));
+    let world = Arc::<World>::default();
+    let act = {
+        let world = world.clone();
+        Arc::new(move |exec: shared::run::Exec| {
+            world.touch(&exec.key);
+            async { Ok(done(json!("ok"))) }.boxed()
+        })
+    };
+    let bench = Bench::on(
+        store.clone(),
+        one_act(effect),
+        act,
+        world.clone(),
+        Duration::from_secs(60),
+    );
+    (bench.await, store, world, folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_costs_as_many_commits_as_its_class_says() {
+    for (effect, commits) in [
+        (Effect::Pure, 1),
+        (Effect::Idempotent, 2),
+        (Effect::Verifiable, 2),
+        (Effect::Once, 2),
+    ] {
+        let (bench, store, _, _folder) = faulty(effect).await;
+        let task = bench.submit("x").await;
+        bench.ends(task).await;
+        let end_of_run = 1;
+        let appended = store.appended.load(Ordering::SeqCst);
+        assert_eq!(appended, commits + end_of_run, "{effect:?}");
+        bench.stop().await;
+    }
+}
+
+/// A store that fails for a while delays a run, and repeats nothing: the run waits, replays and goes
+/// on, whether the write was refused or only its reply was lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fails_for_a_while_costs_time_and_nothing_else() {
+    for lost_reply in [false, true] {
+        let (bench, store, world, _folder) = faulty(Effect::Verifiable).await;
+        let fault = if lost_reply { &store.lose } else { &store.refuse };
+        fault.store(2, Ordering::SeqCst);
+        let task = bench.submit("x").await;
+        assert_eq!(bench.ends(task).await.state, RunState::Done);
+        assert_eq!(world.done()["a"], 1, "lost_reply: {lost_reply}");
+        bench.stop().await;
+    }
+}

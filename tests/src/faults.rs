@@ -1,0 +1,136 @@
+//! A store that counts what is appended and fails when it is told to: before the write, or after it,
+//! when the reply is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use shared::hash::Hash;
+use shared::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use shared::run::Timestamp;
+use shared::store::{
+    Accepted, Appended, Bell, Census, Claimed, Delivered, Entry, Error, Fence, NewSignal, NewTask,
+    Run, Step, Store, TaskFilter, Token,
+};
+use shared::task::Task;
+
+/// A store around another one.
+pub struct Faulty {
+    inner: Arc<dyn Store>,
+    /// Entries appended so far.
+    pub appended: AtomicU32,
+    /// So many appends fail before they are written.
+    pub refuse: AtomicU32,
+    /// So many appends are written, and their reply is lost.
+    pub lose: AtomicU32,
+}
+
+impl Faulty {
+    /// Around `inner`, without a fault.
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self {
+            inner,
+            appended: AtomicU32::new(0),
+            refuse: AtomicU32::new(0),
+            lose: AtomicU32::new(0),
+        }
+    }
+}
+
+/// Takes one from a counter that is not at zero.
+fn take(counter: &AtomicU32) -> bool {
+    let less = |n: u32| n.checked_sub(1);
+    counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
+}
+
+#[async_trait]
+impl Store for Faulty {
+    async fn append(&self, fence: Fence, entry: Entry) -> Result<Appended, Error> {
+        if take(&self.refuse) {
+            return Err(Error::Database("disk full".into()));
+        }
+        let appended = self.inner.append(fence, entry).await?;
+        self.appended.fetch_add(1, Ordering::SeqCst);
+        if take(&self.lose) {
+            return Err(Error::Database("the reply was lost".into()));
+        }
+        Ok(appended)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+    fn bell(&self) -> &Bell {
+        self.inner.bell()
+    }
+    async fn register(&self, worker: WorkerId) -> Result<u64, Error> {
+        self.inner.register(worker).await
+    }
+    async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
+        self.inner.accept(task).await
+    }
+    async fn claim(&self, worker: WorkerId, limit: u32) -> Result<Claimed, Error> {
+        self.inner.claim(worker, limit).await
+    }
+    async fn steps(&self, run: RunId) -> Result<Vec<Step>, Error> {
+        self.inner.steps(run).await
+    }
+    async fn step(&self, run: RunId, key: &StepKey) -> Result<Option<Step>, Error> {
+        self.inner.step(run, key).await
+    }
+    async fn run(&self, run: RunId) -> Result<Option<Run>, Error> {
+        self.inner.run(run).await
+    }
+    async fn runs(&self, task: TaskId) -> Result<Vec<Run>, Error> {
+        self.inner.runs(task).await
+    }
+    async fn deliver(&self, signal: NewSignal) -> Result<Delivered, Error> {
+        self.inner.deliver(signal).await
+    }
+    async fn signal(&self, run: RunId, name: &SignalName) -> Result<Option<Value>, Error> {
+        self.inner.signal(run, name).await
+    }
+    async fn cancel(&self, task: TaskId, reason: &str) -> Result<bool, Error> {
+        self.inner.cancel(task, reason).await
+    }
+    async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error> {
+        self.inner.task(tenant, task).await
+    }
+    async fn tasks(&self, tenant: &TenantId, filter: &TaskFilter) -> Result<Vec<Task>, Error> {
+        self.inner.tasks(tenant, filter).await
+    }
+    async fn events(
+        &self,
+        task: TaskId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<shared::event::Recorded>, Error> {
+        self.inner.events(task, after, limit).await
+    }
+    async fn keep(&self, tenant: &TenantId, hash: Hash, body: &str) -> Result<(), Error> {
+        self.inner.keep(tenant, hash, body).await
+    }
+    async fn content(&self, tenant: &TenantId, hash: Hash) -> Result<Option<String>, Error> {
+        self.inner.content(tenant, hash).await
+    }
+    async fn add_token(&self, token: Token, hash: Hash) -> Result<bool, Error> {
+        self.inner.add_token(token, hash).await
+    }
+    async fn token(&self, hash: Hash) -> Result<Option<Token>, Error> {
+        self.inner.token(hash).await
+    }
+    async fn tokens(&self, tenant: &TenantId) -> Result<Vec<Token>, Error> {
+        self.inner.tokens(tenant).await
+    }
+    async fn revoke_token(&self, tenant: &TenantId, name: &str) -> Result<bool, Error> {
+        self.inner.revoke_token(tenant, name).await
+    }
+    async fn census(&self) -> Result<Census, Error> {
+        self.inner.census().await
+    }
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
