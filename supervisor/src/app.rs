@@ -13,12 +13,12 @@ use agents::tools::Tool;
 use shared::config::{Config, Source};
 use shared::event::Live;
 use shared::id::TenantId;
-use shared::run::{Interrupted, RunCtx};
-use shared::store::{Run, Store};
+use shared::store::Store;
 use shared::store::sqlite::SqliteStore;
 use tokio::sync::broadcast;
 
-use crate::engine::{Ended, Engine, Parts, Program};
+use crate::desk::Desk;
+use crate::engine::{Engine, Parts};
 use crate::equip;
 use crate::intake::Intake;
 use crate::program::Programs;
@@ -119,9 +119,9 @@ impl App {
         self.store.bell().feed().subscribe()
     }
 
-    /// Runs the code of `run` over a context of the caller's: a reader that walks its journal.
-    pub async fn walk(&self, ctx: &dyn RunCtx, run: &Run) -> Result<Ended, Interrupted> {
-        self.programs.run(ctx, run).await
+    /// Where tasks are looked at, cancelled and answered.
+    pub fn desk(&self) -> Desk {
+        Desk::new(self.store.clone(), self.tenant().clone(), self.programs.clone())
     }
 
     /// Takes all runs out of memory, then stops the actors, then closes the store. Unfinished tasks
