@@ -97,12 +97,14 @@ pub struct Telemetry {
 }
 
 /// Sets up logs on stderr, and traces where a collector is named. Once per process.
-pub fn start(format: Format, verbosity: Verbosity) -> anyhow::Result<Telemetry> {
+pub fn start(format: Format, verbosity: Verbosity, colours: bool) -> anyhow::Result<Telemetry> {
     let traces = match wanted(|name| std::env::var(name).ok()) {
         true => Some(exporting().context("traces cannot be sent by OTLP")?),
         false => None,
     };
-    let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt::layer()
+        .with_ansi(colours)
+        .with_writer(std::io::stderr);
     let logs = match format {
         Format::Text => logs.with_target(false).boxed(),
         Format::Json => logs
@@ -468,7 +470,7 @@ mod tests {
     async fn sends_two_runs_of_a_task() {
         let task: TaskId = std::env::var("TASK").unwrap().parse().unwrap();
         let verbosity = Verbosity::new(LevelFilter::WARN, 0);
-        let telemetry = start(Format::Text, verbosity).unwrap();
+        let telemetry = start(Format::Text, verbosity, false).unwrap();
         for run in [task.into(), RunId::fresh()] {
             let span = tracing::info_span!(parent: None, "invoke_agent", task.id = %task);
             join_trace(&span, &run_of(task, run));

@@ -19,7 +19,7 @@ use super::exit::{Exit, Fault};
 use super::progress::{Progress, Rest};
 use super::signals::Signals;
 use super::{story, words};
-use crate::app::App;
+use crate::app::{App, GRACE};
 use crate::view::TaskView;
 
 /// How often the line that says what goes on is drawn anew.
@@ -106,23 +106,17 @@ pub async fn run(context: &Context, ask: Ask) -> anyhow::Result<Exit> {
             () = signals.next() => {}
         }
     };
-    match ended {
-        Ok(Some((task, view))) => {
-            closed.await;
-            show(&view, &ask, live)?;
-            tracing::debug!(task.id = %task, "ask ended");
+    // The answer first: what else goes on here may take its time to end.
+    let exit = match ended {
+        Ok(Some(view)) => show(&view, &ask, live).map(|()| {
             let state = TaskState::parse(&view.state).unwrap_or(TaskState::Failed);
-            Ok(Exit::of_task(state))
-        }
-        Ok(None) => {
-            closed.await;
-            Ok(Exit::Interrupted)
-        }
-        Err(error) => {
-            closed.await;
-            Err(error)
-        }
-    }
+            Exit::of_task(state)
+        }),
+        Ok(None) => Ok(Exit::Interrupted),
+        Err(error) => Err(error),
+    };
+    closed.await;
+    exit
 }
 
 /// The task's words: from the command line, from stdin, or both where `-` stands among them.
@@ -214,7 +208,7 @@ async fn follow(
     order: Order,
     ask: &Ask,
     signals: &mut Signals,
-) -> anyhow::Result<Option<(TaskId, TaskView)>> {
+) -> anyhow::Result<Option<TaskView>> {
     let id = tokio::select! {
         id = access.submit(order) => id?,
         () = signals.next() => return Ok(None),
@@ -227,24 +221,30 @@ async fn follow(
     };
     screen.clear();
     let Some(rest) = watched else {
-        eprintln!(
-            "interrupted. Task {} is safe; {}\n  majordomo tasks show {}      what there is so far\n  \
-             majordomo tasks cancel {}    give it up",
-            words::short(id),
-            match access {
-                Access::Live(_) => "the running instance goes on with it",
-                _ => "it goes on at the next `majordomo serve` or `majordomo ask`",
-            },
-            words::short(id),
-            words::short(id),
-        );
+        eprintln!("{}", interrupted(access, id));
         return Ok(None);
     };
-    let rest = rest?;
+    let _: Rest = rest?;
     let view = access.task(id).await?;
     let view = view.ok_or_else(|| Fault::failed(format!("task {id} is gone")))?;
-    tracing::debug!(task.state = rest.0.as_str(), "task came to rest");
-    Ok(Some((id, view)))
+    Ok(Some(view))
+}
+
+/// What becomes of a task whose watcher leaves.
+fn interrupted(access: &Access, id: TaskId) -> String {
+    let id = words::short(id);
+    let next = match access {
+        Access::Live(_) => "the running instance goes on with it".to_owned(),
+        _ => format!(
+            "it goes on at the next `majordomo serve` or `majordomo ask`\n  \
+             the step in flight gets {} s to end; Ctrl-C once more ends at once",
+            GRACE.as_secs()
+        ),
+    };
+    format!(
+        "interrupted. Task {id} is safe: {next}\n  majordomo tasks show {id}      what there is so far\n  \
+         majordomo tasks cancel {id}    give it up"
+    )
 }
 
 async fn watch(access: &Access, id: TaskId, screen: &Screen) -> anyhow::Result<Rest> {

@@ -88,25 +88,29 @@ fn plan(equipped: &Equipped, context: &Context) -> String {
             words::usd(limits.usd)
         ),
     );
-    field("retries", format!("{:?}", catalog.retry));
+    let retry = &catalog.retry;
+    field(
+        "attempts",
+        format!(
+            "{} per call, pauses of {} s doubling up to {} s",
+            retry.attempts, retry.base_s, retry.cap_s
+        ),
+    );
     if let Some(SearchSettings::Tavily { base_url, .. }) = &settings.search {
         field("search", format!("tavily at {base_url}"));
     }
 
     text.push_str("\nmodels\n");
-    let described: Vec<String> = equipped
-        .models
-        .iter()
-        .map(|(name, what)| format!("  {name}: {what}"))
-        .collect();
-    let _ = writeln!(text, "{}", described.join("\n"));
-    for (name, model) in &catalog.models {
-        let price = model.price;
+    for (name, what) in &equipped.models {
+        let _ = writeln!(text, "  {name}: {what}");
+        let Some(model) = catalog.models.get(name.as_str()) else {
+            continue;
+        };
         let _ = writeln!(
             text,
-            "  {name}: ${} in, ${} out per million tokens; {} tokens of context; {} s per call",
-            price.input,
-            price.output,
+            "    ${} in, ${} out per million tokens; {} tokens of context; {} s per call",
+            model.price.input,
+            model.price.output,
             words::number(model.context_tokens.into()),
             model.timeout_s
         );

@@ -158,7 +158,8 @@ async fn run(cli: Cli, tools: Vec<Arc<dyn Tool>>) -> anyhow::Result<Exit> {
         Command::Serve(_) => LevelFilter::INFO,
         _ => LevelFilter::WARN,
     };
-    let telemetry = telemetry::start(cli.global.log, Verbosity::new(quiet, cli.global.verbose))?;
+    let verbosity = Verbosity::new(quiet, cli.global.verbose);
+    let telemetry = telemetry::start(cli.global.log, verbosity, colours())?;
     let exit = command(cli, tools).await;
     telemetry.stop().await;
     exit

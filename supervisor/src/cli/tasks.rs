@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn a_list_reads_well() {
         let task = transcript().task;
-        insta::assert_snapshot!(table(&[task.clone()], Some(task.id), 7_201_000));
+        insta::assert_snapshot!(table(std::slice::from_ref(&task), Some(task.id), 7_201_000));
         assert_eq!(table(&[], None, 0), "no tasks\n");
     }
 
