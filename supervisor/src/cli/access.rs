@@ -383,7 +383,7 @@ mod tests {
         let story = access.transcript(id).await.unwrap();
         assert_eq!(story.entries.len(), transcript().entries.len());
         access
-            .resolve(id, "tool/1.0", &Resolution::Again)
+            .resolve(id, &format!("{id}/tool/1.0"), &Resolution::Again)
             .await
             .unwrap();
         let sent = sent.0.lock().unwrap().clone();
@@ -395,7 +395,7 @@ mod tests {
             )
         );
         assert_eq!(sent[1], ("list".into(), json!("limit=200")));
-        let resolved = json!({"step": "tool/1.0", "decision": "again"});
+        let resolved = json!({"step": "tool/1.0", "decision": "again", "run": id});
         assert_eq!(sent.last().unwrap(), &("resolve".into(), resolved));
     }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use agents::run::Resolution;
 use shared::event::Recorded;
-use shared::id::TaskId;
+use shared::id::{RunId, TaskId};
 use shared::store::TaskFilter;
 
 use super::exit::Fault;
@@ -154,7 +154,7 @@ impl Client {
             .map(drop)
     }
 
-    /// `POST /v1/tasks/{id}/resolve`.
+    /// `POST /v1/tasks/{id}/resolve`. `step` is a key, or `RUN/KEY`.
     pub async fn resolve(
         &self,
         task: TaskId,
@@ -162,7 +162,11 @@ impl Client {
         resolution: &Resolution,
     ) -> anyhow::Result<()> {
         let mut body = serde_json::to_value(resolution)?;
-        body["step"] = json!(step);
+        let (run, key) = split(step);
+        body["step"] = json!(key);
+        if let Some(run) = run {
+            body["run"] = json!(run);
+        }
         let request = self.request(Method::POST, &format!("/v1/tasks/{task}/resolve"));
         accepted(self.send(request.timeout(ANSWER).json(&body)).await?)
             .await
@@ -183,15 +187,15 @@ impl Client {
         scopes: &[String],
     ) -> anyhow::Result<String> {
         let body = json!({"name": name, "principal": principal, "scopes": scopes});
-        let minted: Minted = self
-            .read(self.request(Method::POST, "/v1/tokens").json(&body))
-            .await?;
+        let request = self.request(Method::POST, "/v1/tokens").json(&body);
+        let minted: Minted = self.about_tokens(request).await?;
         Ok(minted.token)
     }
 
     /// `GET /v1/tokens`.
     pub async fn tokens(&self) -> anyhow::Result<Vec<TokenView>> {
-        let page: TokenPage = self.read(self.request(Method::GET, "/v1/tokens")).await?;
+        let request = self.request(Method::GET, "/v1/tokens");
+        let page: TokenPage = self.about_tokens(request).await?;
         Ok(page.tokens)
     }
 
@@ -218,6 +222,25 @@ impl Client {
             open: None,
             broken: 0,
         }
+    }
+
+    async fn about_tokens<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> anyhow::Result<T> {
+        let answer = self.send(request.timeout(ANSWER)).await?;
+        if matches!(
+            answer.status(),
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
+        ) {
+            let what = format!(
+                "the running instance at {} keeps its tokens to itself",
+                self.instance.url
+            );
+            let help = "stop it, make or list tokens, and start it again";
+            return Err(Fault::failed(what).help(help).into());
+        }
+        Ok(accepted(answer).await?.json().await?)
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -249,6 +272,13 @@ impl Client {
         );
         Fault::unreachable(what).help("look at its log; `majordomo health` asks it again")
     }
+}
+
+/// A step's run, where its name has one, and its key.
+fn split(step: &str) -> (Option<RunId>, &str) {
+    let parts = step.split_once('/');
+    let full = parts.and_then(|(run, key)| Some((run.parse().ok()?, key)));
+    full.map_or((None, step), |(run, key)| (Some(run), key))
 }
 
 fn query(filter: &TaskFilter) -> Vec<(String, String)> {

@@ -162,13 +162,12 @@ impl List {
     fn filter(&self) -> TaskFilter {
         TaskFilter {
             principals: self.user.as_ref().map(|user| vec![user.into()]),
-            submitted_by: None,
             thread: self.thread.clone(),
             agent: self.agent.as_ref().map(Into::into),
             state: self.state.as_deref().and_then(TaskState::parse),
             metadata: self.metadata.iter().cloned().collect::<BTreeMap<_, _>>(),
-            before: None,
             limit: self.limit,
+            ..TaskFilter::default()
         }
     }
 }

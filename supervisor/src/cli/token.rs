@@ -10,7 +10,7 @@ use super::words;
 use crate::desk::Desk;
 
 /// Everything that a token may be allowed.
-pub const ALL_SCOPES: [&str; 2] = ["admin", "on_behalf"];
+pub const ALL_SCOPES: [&str; 4] = ["tasks", "on_behalf", "approve", "admin"];
 
 /// Makes, lists and revokes API tokens.
 #[derive(Debug, Subcommand)]
@@ -18,15 +18,17 @@ pub enum Token {
     /// Make a token and print its secret, once.
     #[command(after_help = "Examples:
   majordomo token new ci
-  majordomo token new bridge --scope on_behalf
+  majordomo token new bridge --scope tasks --scope on_behalf
   majordomo token new ops --scope admin --principal alice")]
     New {
         /// A name for people, unique among live tokens.
         name: String,
-        /// What it may do beyond its own tasks. May be given several times.
-        #[arg(long = "scope", value_name = "SCOPE", value_parser = ALL_SCOPES)]
+        /// What it may do; may be given several times. tasks: hand in tasks, see and cancel its own.
+        /// on_behalf: hand in tasks for users. approve: settle what its tasks wait for. admin:
+        /// everything, for all.
+        #[arg(long = "scope", value_name = "SCOPE", value_parser = ALL_SCOPES, default_value = "tasks")]
         scopes: Vec<String>,
-        /// Who acts when it is used; a fresh identity of its own where absent.
+        /// Who acts when it is used; `token:NAME` where absent.
         #[arg(long, value_name = "NAME")]
         principal: Option<String>,
     },
