@@ -13,12 +13,12 @@ use agents::tools::Tool;
 use shared::config::{Config, Source};
 use shared::event::Live;
 use shared::id::TenantId;
-use shared::run::{Interrupted, RunCtx};
+use shared::store::Store;
 use shared::store::sqlite::SqliteStore;
-use shared::store::{Run, Store};
 use tokio::sync::broadcast;
 
-use crate::engine::{Ended, Engine, Parts, Program};
+use crate::desk::Desk;
+use crate::engine::{Engine, Parts};
 use crate::equip::{self, ModelCard};
 use crate::intake::Intake;
 use crate::program::Programs;
@@ -52,7 +52,8 @@ pub struct App {
     pub intake: Intake,
     /// The agents' actors.
     pub agents: Agents,
-    /// Unfinished runs that were found at the start and go on.
+    /// Unfinished runs that were found at the start and go on; those that wait for something are not
+    /// among them.
     pub resumed: u64,
     /// What each model is, for people.
     pub models: Vec<ModelCard>,
@@ -75,7 +76,7 @@ impl App {
         let supervisor = Supervisor::spawn_with_mailbox(roster, mailbox::bounded(64));
         supervisor.wait_for_startup().await;
         let programs = Arc::new(Programs::new(store.clone()));
-        let (engine, resumed) = Engine::start(Parts {
+        let (engine, _) = Engine::start(Parts {
             store: store.clone(),
             executor: Arc::new(agents.clone()),
             program: programs.clone(),
@@ -84,6 +85,7 @@ impl App {
                 .unwrap_or(Duration::from_secs(3)),
         })
         .await?;
+        let resumed = store.census().await?.runs.get("queued").copied().unwrap_or(0);
         let write = settings.files.write.clone();
         let intake = Intake::open(
             store.clone(),
@@ -93,14 +95,14 @@ impl App {
             write.unwrap_or_else(|| options.data.join("files")),
         )
         .await?;
-        tokio::spawn(engine.clone().dispatch());
+        engine.begin();
         Ok(Self {
             config: equipped.config,
             catalog: Arc::new(equipped.catalog),
             store,
             intake,
             agents,
-            resumed,
+            resumed: resumed.max(0) as u64,
             models: equipped.models,
             programs,
             engine,
@@ -119,9 +121,9 @@ impl App {
         self.store.bell().feed().subscribe()
     }
 
-    /// Runs the code of `run` over a context of the caller's: a reader that walks its journal.
-    pub async fn walk(&self, ctx: &dyn RunCtx, run: &Run) -> Result<Ended, Interrupted> {
-        self.programs.run(ctx, run).await
+    /// Where tasks are looked at, cancelled and answered.
+    pub fn desk(&self) -> Desk {
+        Desk::new(self.store.clone(), self.tenant().clone(), self.programs.clone())
     }
 
     /// Takes all runs out of memory, then stops the actors, then closes the store. Unfinished tasks

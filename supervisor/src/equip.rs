@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use reqwest::header::{HeaderName, HeaderValue};
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use agents::actor::Equipment;
@@ -45,7 +46,7 @@ pub struct Equipped {
 }
 
 /// What a model is, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelCard {
     /// Its name in the configuration.
     pub name: ModelName,
@@ -53,8 +54,9 @@ pub struct ModelCard {
     pub description: String,
     /// Whether it is the rule-based one inside the program.
     pub offline: bool,
-    /// The environment variable whose key it was found by.
-    pub found_by: Option<&'static str>,
+    /// The environment variable whose key was found, where the configuration names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_by: Option<String>,
 }
 
 /// A model that is ready to be asked, with what is known of it.
@@ -182,7 +184,7 @@ fn openai(
     endpoint: &OpenaiSettings,
     settings: &Settings,
     gateway: &Gateway,
-    found_by: Option<&'static str>,
+    found_by: Option<&str>,
 ) -> anyhow::Result<Ready> {
     let price = settings.price_of(&endpoint.model, endpoint.local)?;
     let api_key = endpoint
@@ -222,7 +224,7 @@ fn openai(
             name: name.clone(),
             description: model.describe(),
             offline: false,
-            found_by,
+            found_by: found_by.map(str::to_owned),
         },
         model: Arc::new(model),
     })

@@ -9,13 +9,17 @@
 //! ```
 //! Doors differ only before [`intake`]. Everything after it is driven by the [`engine`] and written
 //! against `RunCtx`: [`supervise`] is the task's own run, [`route`] and [`plan`] are its pure parts.
-//! [`app`] wires it all; [`view`] is what people see of it.
+//! [`app`] wires it all; [`view`] is what people see of it, at the [`desk`] where tasks are looked at,
+//! cancelled and answered. [`cli`] is what the binary does.
 
 pub mod app;
 pub mod auth;
 pub mod channels;
+pub mod cli;
+pub mod desk;
 pub mod engine;
 pub mod equip;
+pub mod instance;
 pub mod intake;
 pub mod plan;
 pub mod program;

@@ -12,7 +12,7 @@ use shared::run::{Op, OpKind, Outcome, Recorded};
 use shared::store::Run;
 use shared::task::Task;
 
-use crate::app::App;
+use crate::desk::Desk;
 use crate::engine::replay::{Replay, Seen, input_of};
 use crate::view::{CostView, TaskView};
 
@@ -54,15 +54,15 @@ pub struct Entry {
 }
 
 /// Tells the story of a task.
-pub async fn of(app: &App, task: Task) -> anyhow::Result<Transcript> {
+pub async fn of(desk: &Desk, task: Task) -> Result<Transcript, shared::store::Error> {
     let mut entries = Vec::new();
-    for run in app.store.runs(task.id).await? {
-        let replay = Replay::new(&run, app.store.steps(run.id).await?);
+    for run in desk.store.runs(task.id).await? {
+        let replay = Replay::new(&run, desk.store.steps(run.id).await?);
         // However the walk ends, what it saw on the way is the story.
-        let _ = app.walk(&replay, &run).await;
+        let _ = desk.walk(&replay, &run).await;
         entries.extend(replay.into_seen().into_iter().map(|seen| entry(&run, seen)));
     }
-    let task = TaskView::with_steps(&*app.store, task).await?;
+    let task = TaskView::with_steps(&*desk.store, task).await?;
     Ok(Transcript { task, entries })
 }
 

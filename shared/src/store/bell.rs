@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use crate::event::Live;
+use crate::event::{Live, Recorded};
 use crate::id::RunId;
 
 /// How many events a slow watcher may fall behind before it must read the store instead.
@@ -18,6 +18,7 @@ const FEED: usize = 4096;
 #[derive(Clone)]
 pub struct Bell {
     feed: broadcast::Sender<Live>,
+    events: broadcast::Sender<Recorded>,
     queue: Arc<Notify>,
     runs: Arc<Mutex<HashMap<RunId, Seat>>>,
 }
@@ -35,6 +36,7 @@ impl Default for Bell {
     fn default() -> Self {
         Self {
             feed: broadcast::channel(FEED).0,
+            events: broadcast::channel(FEED).0,
             queue: Arc::default(),
             runs: Arc::default(),
         }
@@ -42,9 +44,14 @@ impl Default for Bell {
 }
 
 impl Bell {
-    /// Where committed events and live text are published.
+    /// Where committed events and live text are published. Whoever listens makes models stream.
     pub fn feed(&self) -> &broadcast::Sender<Live> {
         &self.feed
+    }
+
+    /// Where committed events alone are published, for those who do not show text as it comes in.
+    pub fn events(&self) -> &broadcast::Sender<Recorded> {
+        &self.events
     }
 
     /// There may be runs to claim.

@@ -26,7 +26,7 @@ const SWEEP: Duration = Duration::from_secs(30);
 
 impl Engine {
     /// Claims runs and drives them until the engine is frozen. One loop for one engine.
-    pub async fn dispatch(self: Arc<Self>) {
+    pub(super) async fn dispatch(self: Arc<Self>) {
         while !self.frozen.is_cancelled() {
             let idle_for = match self.claim_some().await {
                 Ok(idle_for) => idle_for,

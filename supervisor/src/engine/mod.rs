@@ -72,7 +72,7 @@ pub struct Engine {
 
 impl Engine {
     /// Registers a fresh worker with the store; the runs of workers that are gone are queued again.
-    /// Nothing runs until [`Engine::dispatch`] does. Answers how many were taken over.
+    /// Nothing runs until [`Engine::begin`]. Answers how many were taken over.
     pub async fn start(parts: Parts) -> Result<(Arc<Self>, u64), shared::store::Error> {
         let worker = WorkerId::fresh();
         let recovered = parts.store.register(worker).await?;
@@ -88,6 +88,12 @@ impl Engine {
             drivers: TaskTracker::new(),
         };
         Ok((Arc::new(engine), recovered))
+    }
+
+    /// Begins to claim runs and to drive them. Once per engine.
+    pub fn begin(self: &Arc<Self>) {
+        // Among the drivers, so that nothing is claimed any more when a freeze is over.
+        self.drivers.spawn(self.clone().dispatch());
     }
 
     /// Takes all runs out of memory: no step begins any more, those that go on get `grace` to end.

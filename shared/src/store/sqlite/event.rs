@@ -90,6 +90,7 @@ pub(super) async fn insert(
 /// Tells those who watch now. Nobody watching is the usual case.
 pub(super) fn publish(bell: &Bell, events: Vec<Recorded>) {
     for event in events {
+        let _ = bell.events().send(event.clone());
         let _ = bell.feed().send(Live::Event(event));
     }
 }

@@ -1,0 +1,546 @@
+//! How a command reaches the tasks: through a live instance over HTTP, or, where none runs, by
+//! opening the store itself. Commands are written once, against [`Access`].
+//!
+//! A `serve` that answers is spoken to. Else the data folder's lock decides: where it is free the
+//! store is opened; an `ask` that holds it is waited for, for a while.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use agents::run::Resolution;
+use shared::event::Recorded;
+use shared::id::TaskId;
+use shared::money::Usd;
+use shared::store::{Accepted, Error as StoreError, TaskFilter};
+use shared::task::{Budget, Request};
+
+use super::client::{self, Client, Order};
+use super::context::Context;
+use super::exit::Fault;
+use crate::app::{App, GRACE};
+use crate::desk::{self, Desk, Resolved};
+use crate::instance::{Instance, LOCAL};
+use crate::intake::{Refused, Submission};
+use crate::transcript::Transcript;
+use crate::view::TaskView;
+
+/// How long a held data folder is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is tried meanwhile.
+const TRY_EVERY: Duration = Duration::from_millis(200);
+
+/// A way to the tasks.
+pub enum Access {
+    /// A running instance.
+    Live(Box<Client>),
+    /// An engine in this process.
+    Own(Box<App>),
+    /// The store alone: nothing runs.
+    Store(Desk),
+}
+
+/// The events of one task.
+pub enum Watch {
+    /// From an instance.
+    Live(Box<client::Stream>),
+    /// From the store.
+    Own(desk::Watch),
+}
+
+impl Access {
+    /// A way to look at tasks: starts nothing.
+    pub async fn to_look(context: &Context) -> anyhow::Result<Self> {
+        reach(context, async || {
+            let desk = Desk::open(&context.data, context.tenant()).await;
+            Ok(desk.map(Access::Store)?)
+        })
+        .await
+    }
+
+    /// A way to have tasks worked on; `read` is the folder for tasks that name none.
+    pub async fn to_work(context: &Context, read: Option<PathBuf>) -> anyhow::Result<Self> {
+        reach(context, async || {
+            let app = App::start(context.options(read.clone())).await?;
+            Ok(Access::Own(Box::new(app)))
+        })
+        .await
+    }
+
+    /// Hands a task in. It is durable on return.
+    pub async fn submit(&self, order: Order) -> anyhow::Result<TaskId> {
+        match self {
+            Access::Live(client) => {
+                let key = uuid::Uuid::now_v7().to_string();
+                client.submit(&order, &key).await
+            }
+            Access::Own(app) => match app.intake.submit(submission(order)).await {
+                Ok(Accepted::New(id) | Accepted::Known(id) | Accepted::Conflict(id)) => Ok(id),
+                Err(refused @ Refused::Field { .. }) => {
+                    Err(Fault::usage(refused.to_string()).into())
+                }
+                Err(Refused::Store(error)) => Err(error.into()),
+            },
+            Access::Store(_) => Err(Fault::failed("nothing runs that could work on a task").into()),
+        }
+    }
+
+    /// A task with its steps.
+    pub async fn task(&self, task: TaskId) -> anyhow::Result<Option<TaskView>> {
+        let desk = match self.desk() {
+            Ok(desk) => desk,
+            Err(client) => return client.task(task).await,
+        };
+        match desk.task(task).await? {
+            Some(found) => Ok(Some(TaskView::with_steps(&*desk.store, found).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Tasks without their steps, newest first.
+    pub async fn tasks(&self, filter: &TaskFilter) -> anyhow::Result<Vec<TaskView>> {
+        match self.desk() {
+            Ok(desk) => Ok(desk
+                .tasks(filter)
+                .await?
+                .into_iter()
+                .map(TaskView::of)
+                .collect()),
+            Err(client) => client.tasks(filter).await,
+        }
+    }
+
+    /// The events of a task, from the first one on.
+    pub fn watch(&self, task: TaskId) -> Watch {
+        match self.desk() {
+            Ok(desk) => Watch::Own(desk.watch(task)),
+            Err(client) => Watch::Live(Box::new(client.watch(task))),
+        }
+    }
+
+    /// Ends a task. One that has ended stays as it is.
+    pub async fn cancel(&self, task: TaskId) -> anyhow::Result<()> {
+        match self.desk() {
+            Ok(desk) => Ok(desk
+                .store
+                .cancel(task, "cancelled on the command line")
+                .await
+                .map(drop)?),
+            Err(client) => client.cancel(task).await,
+        }
+    }
+
+    /// Says what became of a step in doubt.
+    pub async fn resolve(
+        &self,
+        task: TaskId,
+        step: &str,
+        resolution: &Resolution,
+    ) -> anyhow::Result<()> {
+        let desk = match self.desk() {
+            Ok(desk) => desk,
+            Err(client) => return client.resolve(task, step, resolution).await,
+        };
+        let fault = match desk.resolve(task, step, resolution, LOCAL.into()).await? {
+            Resolved::Taken => return Ok(()),
+            Resolved::Answered => Fault::failed(format!("step {step} was resolved before")),
+            Resolved::NotWaiting => {
+                Fault::failed(format!("no step {step} of this task waits for a person"))
+            }
+            Resolved::Several(names) => {
+                let help = format!("--step takes the full name: {}", names.join(", "));
+                Fault::usage(format!("several steps are named {step}")).help(help)
+            }
+        };
+        Err(fault.into())
+    }
+
+    /// The full story of a task.
+    pub async fn transcript(&self, task: TaskId) -> anyhow::Result<Transcript> {
+        let desk = match self.desk() {
+            Ok(desk) => desk,
+            Err(client) => return client.transcript(task).await,
+        };
+        let found = desk.task(task).await?;
+        let found = found.ok_or_else(|| Fault::failed(format!("there is no task {task}")))?;
+        Ok(desk.transcript(found).await?)
+    }
+
+    /// Puts down what this process holds.
+    pub async fn close(self) {
+        match self {
+            Access::Live(_) => {}
+            Access::Own(app) => app.stop(GRACE).await,
+            Access::Store(desk) => desk.store.close().await,
+        }
+    }
+
+    fn desk(&self) -> Result<Desk, &Client> {
+        match self {
+            Access::Live(client) => Err(client),
+            Access::Own(app) => Ok(app.desk()),
+            Access::Store(desk) => Ok(desk.clone()),
+        }
+    }
+}
+
+impl Watch {
+    /// The next event; waits for it.
+    pub async fn next(&mut self) -> anyhow::Result<Recorded> {
+        match self {
+            Watch::Live(stream) => stream.next().await,
+            Watch::Own(watch) => {
+                let event = watch.next().await?;
+                event.ok_or_else(|| Fault::failed("the store was closed").into())
+            }
+        }
+    }
+}
+
+/// Finds the live instance of a data folder.
+pub async fn live(context: &Context) -> Option<Client> {
+    let client = Client::new(Instance::read(&context.data)?).ok()?;
+    client.is_alive().await.then_some(client)
+}
+
+async fn reach(
+    context: &Context,
+    open: impl AsyncFn() -> anyhow::Result<Access>,
+) -> anyhow::Result<Access> {
+    reach_within(context, PATIENCE, open).await
+}
+
+async fn reach_within(
+    context: &Context,
+    patience: Duration,
+    open: impl AsyncFn() -> anyhow::Result<Access>,
+) -> anyhow::Result<Access> {
+    let waiting = shared::clock::stopwatch();
+    let mut told = false;
+    loop {
+        if let Some(client) = live(context).await {
+            return Ok(Access::Live(Box::new(client)));
+        }
+        let error = match open().await {
+            Err(error) if is_locked(&error) => error,
+            opened => return opened,
+        };
+        if waiting.ms() >= patience.as_millis() as u64 {
+            return Err(held(&error).into());
+        }
+        if !std::mem::replace(&mut told, true) {
+            eprintln!("waiting: {error}");
+        }
+        tokio::time::sleep(TRY_EVERY).await;
+    }
+}
+
+/// Whether another process has the data folder.
+pub fn is_locked(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(StoreError::Locked { .. }))
+}
+
+fn held(error: &anyhow::Error) -> Fault {
+    Fault::unreachable(format!("{error}, and it answers no requests")).help(
+        "an `ask` holds the folder until its task ends: wait for it,\n\
+         or keep `majordomo serve` running, beside which every command works",
+    )
+}
+
+fn submission(order: Order) -> Submission {
+    Submission {
+        request: Request {
+            text: order.text,
+            agent: order.agent.map(Into::into),
+            channel: "cli".into(),
+            thread: order.thread,
+            metadata: Default::default(),
+            budget: Budget {
+                usd: order.budget.map(|budget| Usd::from_dollars(budget.usd)),
+                tokens: None,
+            },
+        },
+        principal: LOCAL.into(),
+        submitted_by: LOCAL.into(),
+        dedupe: None,
+        read: order.dir,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::extract::{Path, State};
+    use axum::http::{HeaderMap, StatusCode};
+    use axum::response::IntoResponse;
+    use axum::routing::{get, post};
+    use axum::{Json, Router};
+    use serde_json::{Value, json};
+    use shared::id::TenantId;
+    use shared::store::NewTask;
+
+    use super::super::exit::Exit;
+    use super::super::pick::pick;
+    use super::super::progress::Progress;
+    use super::super::progress::tests::{recorded, scripted};
+    use super::super::story::tests::transcript;
+    use super::*;
+    use shared::task::TaskState;
+
+    /// What a fake instance was sent: method and path, and headers or a body.
+    #[derive(Clone, Default)]
+    struct Sent(Arc<Mutex<Vec<(String, Value)>>>);
+
+    impl Sent {
+        fn note(&self, what: &str, body: Value) {
+            self.0.lock().unwrap().push((what.into(), body));
+        }
+    }
+
+    /// Four events, and the connection breaks.
+    async fn events(State(sent): State<Sent>, headers: HeaderMap) -> impl IntoResponse {
+        let after = headers.get("last-event-id");
+        let after: i64 = after.map_or(0, |id| id.to_str().unwrap().parse().unwrap());
+        sent.note("events", json!(after));
+        let mut body = String::from("event: delta\ndata: {\"text\": \"It\"}\n\n");
+        for event in recorded(scripted())
+            .iter()
+            .filter(|event| event.seq > after)
+            .take(4)
+        {
+            let data = serde_json::to_string(event).unwrap();
+            body.push_str(&format!("id: {}\nevent: x\ndata: {data}\n\n", event.seq));
+        }
+        ([("content-type", "text/event-stream")], body)
+    }
+
+    async fn fake() -> (Access, Sent) {
+        let sent = Sent::default();
+        let submit = async |State(sent): State<Sent>,
+                            headers: HeaderMap,
+                            Json(body): Json<Value>| {
+            if body["text"] == "refuse" {
+                let problem = json!({"title": "Bad request", "detail": "there is no agent x", "field": "agent"});
+                return (StatusCode::UNPROCESSABLE_ENTITY, Json(problem));
+            }
+            let token = headers["authorization"].to_str().unwrap().to_owned();
+            assert!(headers.contains_key("idempotency-key"));
+            sent.note(&token, body);
+            let id = transcript().task.id;
+            (
+                StatusCode::ACCEPTED,
+                Json(json!({"id": id, "state": "queued"})),
+            )
+        };
+        let one = async |Path(id): Path<TaskId>| match id == transcript().task.id {
+            true => Json(serde_json::to_value(transcript().task).unwrap()).into_response(),
+            false => StatusCode::NOT_FOUND.into_response(),
+        };
+        let list = async |State(sent): State<Sent>, uri: axum::http::Uri| {
+            let query = uri.query().unwrap_or_default();
+            sent.note("list", json!(query));
+            let tasks = match query.contains("before") {
+                true => Vec::new(),
+                false => vec![transcript().task],
+            };
+            Json(json!({"tasks": tasks, "next": null}))
+        };
+        let resolve = async |State(sent): State<Sent>, Json(body): Json<Value>| {
+            sent.note("resolve", body);
+            StatusCode::NO_CONTENT
+        };
+        let cancel = async || (StatusCode::FORBIDDEN, Json(json!({"title": "not yours"})));
+        let story = async || Json(serde_json::to_value(transcript()).unwrap());
+        let router = Router::new()
+            .route("/healthz", get(async || "ok"))
+            .route("/v1/tasks", post(submit).get(list))
+            .route("/v1/tasks/{id}", get(one))
+            .route("/v1/tasks/{id}/events", get(events))
+            .route("/v1/tasks/{id}/resolve", post(resolve))
+            .route("/v1/tasks/{id}/cancel", post(cancel))
+            .route("/v1/tasks/{id}/transcript", get(story))
+            .with_state(sent.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let here = Instance::here(url, "s3cret".into(), Vec::new(), shared::run::Timestamp(0));
+        (Access::Live(Box::new(Client::new(here).unwrap())), sent)
+    }
+
+    #[tokio::test]
+    async fn a_live_instance_is_spoken_to_over_http() {
+        let (access, sent) = fake().await;
+        let order = Order {
+            text: "what".into(),
+            dir: Some("/material".into()),
+            ..Order::default()
+        };
+        let id = access.submit(order).await.unwrap();
+        let view = access.task(id).await.unwrap().unwrap();
+        assert_eq!(view, transcript().task);
+        assert_eq!(access.task(TaskId::fresh()).await.unwrap(), None);
+        assert_eq!(pick(&access, "0000abcd").await.unwrap(), id);
+        let story = access.transcript(id).await.unwrap();
+        assert_eq!(story.entries.len(), transcript().entries.len());
+        access
+            .resolve(id, &format!("{id}/tool/1.0"), &Resolution::Again)
+            .await
+            .unwrap();
+        let sent = sent.0.lock().unwrap().clone();
+        assert_eq!(
+            sent[0],
+            (
+                "Bearer s3cret".into(),
+                json!({"text": "what", "dir": "/material"})
+            )
+        );
+        assert_eq!(sent[1], ("list".into(), json!("limit=200")));
+        let resolved = json!({"step": "tool/1.0", "decision": "again", "run": id});
+        assert_eq!(sent.last().unwrap(), &("resolve".into(), resolved));
+    }
+
+    #[tokio::test]
+    async fn problems_become_exit_codes() {
+        let (access, _) = fake().await;
+        let order = Order {
+            text: "refuse".into(),
+            ..Order::default()
+        };
+        let refused = access.submit(order).await.unwrap_err();
+        assert_eq!(
+            (refused.to_string(), Exit::of_error(&refused)),
+            ("agent: there is no agent x".into(), Exit::Usage)
+        );
+        let forbidden = access.cancel(TaskId::fresh()).await.unwrap_err();
+        assert_eq!(
+            (forbidden.to_string(), Exit::of_error(&forbidden)),
+            ("not yours".into(), Exit::Failed)
+        );
+        let here = Instance::here(
+            "http://127.0.0.1:1".into(),
+            String::new(),
+            Vec::new(),
+            shared::run::Timestamp(0),
+        );
+        let gone = Access::Live(Box::new(Client::new(here).unwrap()));
+        let gone = gone.task(TaskId::fresh()).await.unwrap_err();
+        assert_eq!(Exit::of_error(&gone), Exit::Unreachable, "{gone}");
+    }
+
+    #[tokio::test]
+    async fn a_broken_stream_of_events_is_taken_up_where_it_broke() {
+        let (access, sent) = fake().await;
+
+        let mut watch = access.watch(transcript().task.id);
+        let mut seen = Vec::new();
+        loop {
+            let event = watch.next().await.unwrap();
+            seen.push(event.seq);
+            if Progress::rest(&event.event).is_some_and(|rest| rest.0 == TaskState::Done) {
+                break;
+            }
+        }
+        let all: Vec<i64> = recorded(scripted()).iter().map(|event| event.seq).collect();
+        assert_eq!(seen, all);
+        let connected: Vec<Value> = sent
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(_, after)| after.clone())
+            .collect();
+        assert_eq!(connected, [0, 4, 8, 12]);
+    }
+
+    fn context(data: &std::path::Path) -> Context {
+        Context::new(Some(data.into()), None, |_| None, Vec::new()).unwrap()
+    }
+
+    fn new_task(tenant: &TenantId) -> NewTask {
+        let submission = submission(Order {
+            text: "what".into(),
+            ..Order::default()
+        });
+        NewTask {
+            id: TaskId::fresh(),
+            submitted_by: submission.submitted_by,
+            request: submission.request,
+            authority: shared::label::Authority {
+                tenant: tenant.clone(),
+                principal: submission.principal,
+                material: None,
+                output: None,
+            },
+            catalog: shared::hash::Hash::of_bytes(b""),
+            dedupe: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn without_an_instance_the_store_itself_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let access = Access::to_look(&context(folder.path())).await.unwrap();
+        let Access::Store(desk) = &access else {
+            panic!("nothing runs on a fresh folder");
+        };
+        let task = new_task(&desk.tenant);
+        desk.store.accept(task.clone()).await.unwrap();
+        let listed = access
+            .tasks(&TaskFilter {
+                limit: 5,
+                ..TaskFilter::default()
+            })
+            .await
+            .unwrap();
+        assert_eq!(
+            listed.iter().map(|task| task.id).collect::<Vec<_>>(),
+            [task.id]
+        );
+        let short = super::super::words::short(task.id);
+        assert_eq!(pick(&access, &short).await.unwrap(), task.id);
+        let story = access.transcript(task.id).await.unwrap();
+        assert_eq!(story.task.state, "queued");
+        let doubt = access
+            .resolve(task.id, "tool/1.0", &Resolution::GiveUp)
+            .await
+            .unwrap_err();
+        assert_eq!(Exit::of_error(&doubt), Exit::Failed);
+
+        let mut watch = access.watch(task.id);
+        access.cancel(task.id).await.unwrap();
+        let rest = loop {
+            if let Some(rest) = Progress::rest(&watch.next().await.unwrap().event) {
+                break rest.0;
+            }
+        };
+        assert_eq!(rest, TaskState::Cancelled);
+        access.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_folder_held_by_a_command_is_waited_for_and_then_explained() {
+        let folder = tempfile::tempdir().unwrap();
+        let holder = Access::to_look(&context(folder.path())).await.unwrap();
+        // A file that a killed instance left behind misleads nobody.
+        let mut stale = Instance::here(
+            "http://127.0.0.1:1".into(),
+            String::new(),
+            Vec::new(),
+            shared::run::Timestamp(0),
+        );
+        stale.pid = u32::MAX;
+        let _published = stale.publish(folder.path()).unwrap();
+        let patience = Duration::from_millis(1);
+        let context = context(folder.path());
+        let opened = reach_within(&context, patience, async || {
+            let desk = Desk::open(folder.path(), "default".into()).await;
+            Ok(desk.map(Access::Store)?)
+        });
+        let Err(error) = opened.await else {
+            panic!("two processes hold one folder");
+        };
+        assert_eq!(Exit::of_error(&error), Exit::Unreachable);
+        assert!(error.to_string().contains("majordomo serve"), "{error}");
+        holder.close().await;
+    }
+}

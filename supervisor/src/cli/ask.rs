@@ -1,0 +1,386 @@
+//! `majordomo ask`: one task from its words to its answer. Progress goes to stderr, the answer alone
+//! to stdout. The task is durable from the start: whatever ends this process, it can go on.
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use shared::id::TaskId;
+use shared::task::TaskState;
+
+use super::access::Access;
+use super::client::{Order, OrderBudget};
+use super::context::Context;
+use super::exit::{Exit, Fault};
+use super::progress::{Progress, Rest};
+use super::signals::Signals;
+use super::{story, words};
+use crate::app::{App, GRACE};
+use crate::view::TaskView;
+
+/// How often the line that says what goes on is drawn anew.
+const TICK: Duration = Duration::from_millis(120);
+
+/// Has a task done and prints its answer.
+///
+/// The answer goes to stdout, everything else to stderr. Agents read the current folder unless
+/// --dir or the configuration names another.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  majordomo ask \"Which exit codes are there?\" --dir docs
+  git diff | majordomo ask \"Write a commit message for this diff:\" -
+  majordomo ask --agent writer --budget-usd 0.05 --json \"A haiku about queues\"")]
+pub struct Ask {
+    /// What is asked. `-`, or nothing where stdin is piped, reads it from stdin.
+    text: Vec<String>,
+    /// The folder that agents may read.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// The agent that must do it, instead of the one the supervisor would choose.
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// The conversation that it belongs to.
+    #[arg(long, value_name = "NAME")]
+    thread: Option<String>,
+    /// The most that it may cost, in dollars; never more than the configuration allows.
+    #[arg(long, value_name = "USD", value_parser = dollars)]
+    budget_usd: Option<f64>,
+    /// Print the whole task as JSON instead of the answer.
+    #[arg(long)]
+    json: bool,
+    /// No progress, only the answer and what went wrong.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+fn dollars(text: &str) -> Result<f64, String> {
+    match text.trim_start_matches('$').parse::<f64>() {
+        Ok(usd) if usd.is_finite() && usd > 0.0 => Ok(usd),
+        _ => Err("must be an amount above 0, such as 0.25".into()),
+    }
+}
+
+/// Runs the command.
+pub async fn run(context: &Context, ask: Ask) -> anyhow::Result<Exit> {
+    let text = text_of(&ask.text, std::io::stdin().is_terminal(), || {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    })?;
+    let here = std::env::current_dir().context("the current folder")?;
+    let dir = ask.dir.as_ref().map(|dir| here.join(dir));
+    let material = dir
+        .clone()
+        .or(context.configured_material())
+        .unwrap_or_else(|| here.clone());
+    context.keep_apart(&material)?;
+
+    let mut signals = Signals::new()?;
+    let access = tokio::select! {
+        access = Access::to_work(context, Some(here)) => access?,
+        () = signals.next() => return Ok(Exit::Interrupted),
+    };
+    if !ask.quiet {
+        announce(&access);
+    }
+    // An instance knows nothing of this command's folder; its own configuration goes before it.
+    let dir = match &access {
+        Access::Live(_) if context.configured_material().is_none() => Some(material),
+        _ => dir,
+    };
+    let order = Order {
+        text,
+        agent: ask.agent.clone(),
+        thread: ask.thread.clone(),
+        budget: ask.budget_usd.map(|usd| OrderBudget { usd }),
+        dir,
+    };
+    let ended = follow(&access, order, &ask, &mut signals).await;
+    let live = matches!(access, Access::Live(_));
+    let closed = async {
+        tokio::select! {
+            () = access.close() => {}
+            () = signals.next() => {}
+        }
+    };
+    // The answer first: what else goes on here may take its time to end.
+    let exit = match ended {
+        Ok(Some(view)) => show(&view, &ask, live).map(|()| {
+            let state = TaskState::parse(&view.state).unwrap_or(TaskState::Failed);
+            Exit::of_task(state)
+        }),
+        Ok(None) => Ok(Exit::Interrupted),
+        Err(error) => Err(error),
+    };
+    closed.await;
+    exit
+}
+
+/// The task's words: from the command line, from stdin, or both where `-` stands among them.
+fn text_of(
+    words: &[String],
+    stdin_is_terminal: bool,
+    read: impl FnOnce() -> std::io::Result<String>,
+) -> anyhow::Result<String> {
+    let (dashes, words): (Vec<&String>, Vec<&String>) = words.iter().partition(|word| *word == "-");
+    let mut text = words
+        .iter()
+        .map(|word| word.as_str())
+        .collect::<Vec<_>>()
+        .join(" ");
+    if !dashes.is_empty() || (text.is_empty() && !stdin_is_terminal) {
+        let piped = read().context("stdin cannot be read as text")?;
+        if !text.is_empty() {
+            text.push_str("\n\n");
+        }
+        text.push_str(piped.trim_end());
+    }
+    if text.trim().is_empty() {
+        let fault = Fault::usage("there is nothing to ask");
+        return Err(fault
+            .help("majordomo ask \"What is in this folder?\"")
+            .into());
+    }
+    Ok(text)
+}
+
+/// Says who works, and with which models.
+fn announce(access: &Access) {
+    match access {
+        Access::Live(client) => {
+            let instance = &client.instance;
+            eprintln!(
+                "asking the running instance at {} (process {})",
+                instance.url, instance.pid
+            );
+            for line in models(&instance.models) {
+                eprintln!("{line}");
+            }
+        }
+        Access::Own(app) => {
+            for line in models(&app.models) {
+                eprintln!("{line}");
+            }
+            if app.resumed > 0 {
+                eprintln!("resuming {}", words::count(app.resumed, "unfinished run"));
+            }
+        }
+        Access::Store(_) => {}
+    }
+}
+
+/// What the models are, and what the offline one is not.
+pub(super) fn models(models: &[ModelCard]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for card in models {
+        lines.push(format!("model {}: {}", card.name, card.description));
+        if let Some(variable) = &card.found_by {
+            lines.push(format!("{variable} was found in the environment and is used"));
+        }
+    }
+    if models.iter().any(|card| card.offline) {
+        lines.push(
+            "the offline model follows rules: it searches and quotes, it does not understand. For a \
+             real one set OPENAI_API_KEY, or run `majordomo init` and edit [models.default]"
+                .to_owned(),
+        );
+    }
+    lines
+}
+
+/// Hands the task in and watches it to its rest. None where a signal came first.
+async fn follow(
+    access: &Access,
+    order: Order,
+    ask: &Ask,
+    signals: &mut Signals,
+) -> anyhow::Result<Option<TaskView>> {
+    let id = tokio::select! {
+        id = access.submit(order) => id?,
+        () = signals.next() => return Ok(None),
+    };
+    let screen = Screen::new(ask.quiet);
+    screen.print(&format!("task {id}"));
+    let watched = tokio::select! {
+        rest = watch(access, id, &screen) => Some(rest),
+        () = signals.next() => None,
+    };
+    screen.clear();
+    let Some(rest) = watched else {
+        eprintln!("{}", interrupted(access, id));
+        return Ok(None);
+    };
+    let _: Rest = rest?;
+    let view = access.task(id).await?;
+    let view = view.ok_or_else(|| Fault::failed(format!("task {id} is gone")))?;
+    Ok(Some(view))
+}
+
+/// What becomes of a task whose watcher leaves.
+fn interrupted(access: &Access, id: TaskId) -> String {
+    let id = words::short(id);
+    let next = match access {
+        Access::Live(_) => "the running instance goes on with it".to_owned(),
+        _ => format!(
+            "it goes on at the next `majordomo serve` or `majordomo ask`\n  \
+             the step in flight gets {} s to end; Ctrl-C once more ends at once",
+            GRACE.as_secs()
+        ),
+    };
+    format!(
+        "interrupted. Task {id} is safe: {next}\n  majordomo tasks show {id}      what there is so far\n  \
+         majordomo tasks cancel {id}    give it up"
+    )
+}
+
+async fn watch(access: &Access, id: TaskId, screen: &Screen) -> anyhow::Result<Rest> {
+    let mut events = access.watch(id);
+    let mut progress = Progress::default();
+    loop {
+        let event = events.next().await?;
+        if let Some(line) = progress.line(&event) {
+            screen.print(&line);
+        }
+        screen.show(progress.now());
+        if let Some(rest) = Progress::rest(&event.event) {
+            return Ok(rest);
+        }
+    }
+}
+
+/// Prints what came of it.
+fn show(view: &TaskView, ask: &Ask, live: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if ask.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(view)?)?;
+    } else if let Some(answer) = view.answer.as_ref().or(view.partial.as_ref()) {
+        writeln!(out, "{}", answer.trim_end())?;
+    }
+    out.flush()?;
+    drop(out);
+    for line in verdict(view, live) {
+        eprintln!("{line}");
+    }
+    if !ask.quiet {
+        let short = words::short(view.id);
+        eprintln!("{}", story::costs(view));
+        eprintln!("everything that was done: majordomo tasks show {short} --full");
+    }
+    Ok(())
+}
+
+/// Why there is no answer, and what can be done.
+fn verdict(view: &TaskView, live: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    let state = TaskState::parse(&view.state);
+    match state {
+        Some(TaskState::Done) => return lines,
+        Some(TaskState::AwaitingHuman) => {
+            lines.push("the task awaits a person".to_owned());
+            lines.extend(story::how_to_resolve(view).lines().map(str::to_owned));
+            if !live {
+                lines.push(
+                    "then it goes on at the next `majordomo serve` or `majordomo ask`".into(),
+                );
+            }
+        }
+        Some(state) => lines.push(format!("the task is {}", words::state(state))),
+        None => lines.push(format!("the task is {}", view.state)),
+    }
+    if let Some(error) = &view.error {
+        lines.push(format!("  {}", error.trim_end().replace('\n', "\n  ")));
+    }
+    if view.partial.is_some() {
+        lines.push("what is printed above is what was reached, not the answer".into());
+    }
+    lines
+}
+
+/// Stderr while a task is watched: lines that stay, and on a terminal one that says what goes on.
+struct Screen {
+    quiet: bool,
+    bar: Option<ProgressBar>,
+}
+
+impl Screen {
+    fn new(quiet: bool) -> Self {
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} · {msg}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(TICK);
+            bar
+        });
+        Self { quiet, bar }
+    }
+
+    fn print(&self, line: &str) {
+        match (&self.bar, self.quiet) {
+            (_, true) => {}
+            (Some(bar), _) => bar.println(line),
+            (None, _) => eprintln!("{line}"),
+        }
+    }
+
+    fn show(&self, now: String) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(now);
+        }
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_come_from_the_command_line_and_from_stdin() {
+        let text = |words: &[&str], terminal: bool| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            text_of(&words, terminal, || Ok("piped\n".into())).map_err(|error| error.to_string())
+        };
+        assert_eq!(text(&["a", "b"], false).unwrap(), "a b");
+        assert_eq!(text(&["a", "-"], true).unwrap(), "a\n\npiped");
+        assert_eq!(text(&["-"], true).unwrap(), "piped");
+        assert_eq!(text(&[], false).unwrap(), "piped");
+        assert!(text(&[], true).unwrap_err().contains("nothing to ask"));
+    }
+
+    #[test]
+    fn budgets_are_amounts() {
+        assert_eq!(dollars("$0.25"), Ok(0.25));
+        for wrong in ["0", "-1", "NaN", "inf", "x"] {
+            assert!(dollars(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_offline_model_is_called_what_it_is() {
+        let card = |description: &str, offline, found_by: Option<&str>| ModelCard {
+            name: "default".into(),
+            description: description.into(),
+            offline,
+            found_by: found_by.map(str::to_owned),
+        };
+        let real = card("gpt-5 at https://api.openai.com", false, Some("OPENAI_API_KEY"));
+        assert_eq!(models(&[real]).len(), 2);
+        let offline = card("offline (built-in)", true, None);
+        assert!(models(&[offline])[1].contains("does not understand"));
+    }
+
+    #[test]
+    fn a_task_that_awaits_a_person_says_how_to_answer() {
+        let view = story::tests::transcript().task;
+        insta::assert_snapshot!(verdict(&view, false).join("\n"));
+    }
+}

@@ -1,0 +1,399 @@
+//! The command line's side of the HTTP API of a live instance on this machine. One method for each
+//! call; what they mean is told by the HTTP door. Answers that say what is wrong become faults with
+//! the exit code that fits.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use eventsource_stream::Eventsource;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use agents::run::Resolution;
+use shared::event::Recorded;
+use shared::id::{RunId, TaskId};
+use shared::store::TaskFilter;
+
+use super::exit::Fault;
+use crate::instance::{Instance, loopback_client};
+use crate::transcript::Transcript;
+use crate::view::TaskView;
+
+/// How long an answer other than a stream may take.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How often a broken stream of events is taken up again before the instance counts as gone.
+const RECONNECTS: u32 = 5;
+/// By how much the pause before each of them grows; there is none before the first.
+const RECONNECT: Duration = Duration::from_millis(500);
+
+/// A client of one live instance.
+#[derive(Clone)]
+pub struct Client {
+    /// The instance.
+    pub instance: Instance,
+    http: reqwest::Client,
+}
+
+/// A task to be handed in.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Order {
+    /// What is asked.
+    pub text: String,
+    /// Who must do it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// The conversation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
+    /// The most that it may cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<OrderBudget>,
+    /// The folder to read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+}
+
+/// The most that a task may cost.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct OrderBudget {
+    /// Dollars.
+    pub usd: f64,
+}
+
+/// A token as the API lists it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenView {
+    /// Its name.
+    pub name: String,
+    /// Who acts when it is used.
+    pub principal: String,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// When it was made.
+    pub created_at_ms: i64,
+    /// When it was revoked.
+    pub revoked_at_ms: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct Taken {
+    id: TaskId,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    tasks: Vec<TaskView>,
+}
+
+#[derive(Deserialize)]
+struct Minted {
+    token: String,
+}
+
+#[derive(Deserialize)]
+struct TokenPage {
+    tokens: Vec<TokenView>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Problem {
+    title: String,
+    detail: String,
+    field: Option<String>,
+}
+
+impl Client {
+    /// A client for this instance, whether it lives or not.
+    pub fn new(instance: Instance) -> anyhow::Result<Self> {
+        let http = loopback_client().context("the HTTP client cannot be built")?;
+        Ok(Self { instance, http })
+    }
+
+    /// Whether the instance answers.
+    pub async fn is_alive(&self) -> bool {
+        self.instance.is_alive(&self.http).await
+    }
+
+    /// `POST /v1/tasks`. Safe to repeat with the same `key`.
+    pub async fn submit(&self, order: &Order, key: &str) -> anyhow::Result<TaskId> {
+        let request = self
+            .request(Method::POST, "/v1/tasks")
+            .header("Idempotency-Key", key);
+        let taken: Taken = self.read(request.json(order)).await?;
+        Ok(taken.id)
+    }
+
+    /// `GET /v1/tasks/{id}`.
+    pub async fn task(&self, task: TaskId) -> anyhow::Result<Option<TaskView>> {
+        let request = self.request(Method::GET, &format!("/v1/tasks/{task}"));
+        let answer = self.send(request.timeout(ANSWER)).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        Ok(Some(accepted(answer).await?.json().await?))
+    }
+
+    /// `GET /v1/tasks`.
+    pub async fn tasks(&self, filter: &TaskFilter) -> anyhow::Result<Vec<TaskView>> {
+        let request = self.request(Method::GET, "/v1/tasks").query(&query(filter));
+        let page: Page = self.read(request).await?;
+        Ok(page.tasks)
+    }
+
+    /// `POST /v1/tasks/{id}/cancel`.
+    pub async fn cancel(&self, task: TaskId) -> anyhow::Result<()> {
+        let request = self.request(Method::POST, &format!("/v1/tasks/{task}/cancel"));
+        accepted(self.send(request.timeout(ANSWER)).await?)
+            .await
+            .map(drop)
+    }
+
+    /// `POST /v1/tasks/{id}/resolve`. `step` is a key, or `RUN/KEY`.
+    pub async fn resolve(
+        &self,
+        task: TaskId,
+        step: &str,
+        resolution: &Resolution,
+    ) -> anyhow::Result<()> {
+        let mut body = serde_json::to_value(resolution)?;
+        let (run, key) = split(step);
+        body["step"] = json!(key);
+        if let Some(run) = run {
+            body["run"] = json!(run);
+        }
+        let request = self.request(Method::POST, &format!("/v1/tasks/{task}/resolve"));
+        accepted(self.send(request.timeout(ANSWER).json(&body)).await?)
+            .await
+            .map(drop)
+    }
+
+    /// `GET /v1/tasks/{id}/transcript`.
+    pub async fn transcript(&self, task: TaskId) -> anyhow::Result<Transcript> {
+        self.read(self.request(Method::GET, &format!("/v1/tasks/{task}/transcript")))
+            .await
+    }
+
+    /// `POST /v1/tokens`: the new token's secret.
+    pub async fn mint(
+        &self,
+        name: &str,
+        principal: Option<&str>,
+        scopes: &[String],
+    ) -> anyhow::Result<String> {
+        let body = json!({"name": name, "principal": principal, "scopes": scopes});
+        let request = self.request(Method::POST, "/v1/tokens").json(&body);
+        let minted: Minted = self.about_tokens(request).await?;
+        Ok(minted.token)
+    }
+
+    /// `GET /v1/tokens`.
+    pub async fn tokens(&self) -> anyhow::Result<Vec<TokenView>> {
+        let request = self.request(Method::GET, "/v1/tokens");
+        let page: TokenPage = self.about_tokens(request).await?;
+        Ok(page.tokens)
+    }
+
+    /// `DELETE /v1/tokens/{name}`. False where no live token has that name.
+    pub async fn revoke(&self, name: &str) -> anyhow::Result<bool> {
+        let mut url = url::Url::parse(&self.instance.url)?;
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.extend(["v1", "tokens", name]);
+        }
+        let request = self.http.delete(url).bearer_auth(&self.instance.token);
+        let answer = self.send(request.timeout(ANSWER)).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        accepted(answer).await.map(|_| true)
+    }
+
+    /// `GET /v1/tasks/{id}/events`, from the first one on.
+    pub fn watch(&self, task: TaskId) -> Stream {
+        Stream {
+            client: self.clone(),
+            task,
+            last: 0,
+            open: None,
+            broken: 0,
+        }
+    }
+
+    async fn about_tokens<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> anyhow::Result<T> {
+        let answer = self.send(request.timeout(ANSWER)).await?;
+        if matches!(
+            answer.status(),
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
+        ) {
+            let what = format!(
+                "the running instance at {} keeps its tokens to itself",
+                self.instance.url
+            );
+            let help = "stop it, make or list tokens, and start it again";
+            return Err(Fault::failed(what).help(help).into());
+        }
+        Ok(accepted(answer).await?.json().await?)
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{}{path}", self.instance.url);
+        self.http
+            .request(method, url)
+            .bearer_auth(&self.instance.token)
+    }
+
+    async fn read<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+        let answer = accepted(self.send(request.timeout(ANSWER)).await?).await?;
+        let answer = answer.json().await;
+        answer.with_context(|| format!("the instance at {} answered oddly", self.instance.url))
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Fault> {
+        request.send().await.map_err(|error| self.gone(&error))
+    }
+
+    fn gone(&self, error: &reqwest::Error) -> Fault {
+        let why = if error.is_timeout() {
+            "did not answer in time"
+        } else {
+            "does not answer"
+        };
+        let what = format!(
+            "the running instance at {} (process {}) {why}",
+            self.instance.url, self.instance.pid
+        );
+        Fault::unreachable(what).help("look at its log; `majordomo health` asks it again")
+    }
+}
+
+/// A step's run, where its name has one, and its key.
+fn split(step: &str) -> (Option<RunId>, &str) {
+    let parts = step.split_once('/');
+    let full = parts.and_then(|(run, key)| Some((run.parse().ok()?, key)));
+    full.map_or((None, step), |(run, key)| (Some(run), key))
+}
+
+fn query(filter: &TaskFilter) -> Vec<(String, String)> {
+    let mut query = vec![("limit".to_owned(), filter.limit.to_string())];
+    let mut add = |name: &str, value: Option<String>| {
+        query.extend(value.map(|value| (name.to_owned(), value)));
+    };
+    let users = filter.principals.iter().flatten();
+    add("before", filter.before.map(|task| task.to_string()));
+    add("user", users.map(|user| user.to_string()).next());
+    add("thread", filter.thread.clone());
+    add("agent", filter.agent.as_ref().map(ToString::to_string));
+    add("state", filter.state.map(|state| state.as_str().to_owned()));
+    for (key, value) in &filter.metadata {
+        add(&format!("metadata.{key}"), Some(value.clone()));
+    }
+    query
+}
+
+/// An answer that is no problem.
+async fn accepted(answer: Response) -> anyhow::Result<Response> {
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let body: Value = answer.json().await.unwrap_or_default();
+    Err(fault(status, serde_json::from_value(body).unwrap_or_default()).into())
+}
+
+fn fault(status: StatusCode, problem: Problem) -> Fault {
+    let told = match (problem.title.as_str(), problem.detail.as_str()) {
+        ("", "") => format!("the instance answered {status}"),
+        (title, "") => title.to_owned(),
+        (_, detail) => detail.to_owned(),
+    };
+    let told = match problem.field {
+        Some(field) if !told.starts_with(&field) => format!("{field}: {told}"),
+        _ => told,
+    };
+    match status {
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY | StatusCode::PAYLOAD_TOO_LARGE => {
+            Fault::usage(told)
+        }
+        StatusCode::UNAUTHORIZED => Fault::unreachable(told)
+            .help("the instance does not know the token in its own data folder: was it restarted just now? try again"),
+        StatusCode::SERVICE_UNAVAILABLE => Fault::unreachable(told),
+        _ => Fault::failed(told),
+    }
+}
+
+/// The events of one task, taken up again where the connection breaks.
+pub struct Stream {
+    client: Client,
+    task: TaskId,
+    last: i64,
+    open: Option<BoxStream<'static, Option<Recorded>>>,
+    broken: u32,
+}
+
+impl Stream {
+    /// The next event; waits for it.
+    pub async fn next(&mut self) -> anyhow::Result<Recorded> {
+        loop {
+            let open = match &mut self.open {
+                Some(open) => open,
+                closed => closed.insert(connect(&self.client, self.task, self.last).await?),
+            };
+            match open.next().await {
+                Some(Some(event)) if event.seq > self.last => {
+                    self.last = event.seq;
+                    self.broken = 0;
+                    return Ok(event);
+                }
+                // Live text, an event that came before, or one that this version does not know.
+                Some(_) => {}
+                None => self.reconnect().await?,
+            }
+        }
+    }
+
+    async fn reconnect(&mut self) -> anyhow::Result<()> {
+        self.open = None;
+        tokio::time::sleep(RECONNECT * self.broken).await;
+        self.broken += 1;
+        if self.broken > RECONNECTS || !self.client.is_alive().await {
+            let what = format!(
+                "the running instance at {} went away",
+                self.client.instance.url
+            );
+            let help = format!(
+                "the task is safe and goes on at the next `majordomo serve` or `ask`\n\
+                 majordomo tasks show {}",
+                self.task
+            );
+            return Err(Fault::unreachable(what).help(help).into());
+        }
+        Ok(())
+    }
+}
+
+async fn connect(
+    client: &Client,
+    task: TaskId,
+    last: i64,
+) -> anyhow::Result<BoxStream<'static, Option<Recorded>>> {
+    let request = client.request(Method::GET, &format!("/v1/tasks/{task}/events"));
+    let request = match last {
+        0 => request,
+        last => request.header("Last-Event-ID", last.to_string()),
+    };
+    let answer = accepted(client.send(request).await?).await?;
+    let events = answer.bytes_stream().eventsource();
+    // A broken stream ends.
+    let whole = events.take_while(|event| std::future::ready(event.is_ok()));
+    Ok(whole
+        .map(|event| serde_json::from_str(&event.ok()?.data).ok())
+        .boxed())
+}

@@ -1,0 +1,225 @@
+//! Where a command finds its data and its configuration, from options, environment and the
+//! platform's habits. Reads of the configuration only what is needed before it is loaded.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+use agents::tools::Tool;
+use shared::config::Source;
+use shared::id::TenantId;
+
+use super::exit::Fault;
+use crate::app::Options;
+
+/// The width of reports where the terminal does not say its own.
+const WIDTH: usize = 100;
+
+/// What all commands share.
+#[derive(Clone)]
+pub struct Context {
+    /// The folder that holds all state. Absolute.
+    pub data: PathBuf,
+    /// Where the configuration comes from.
+    pub source: Source,
+    /// Tools besides the built-in ones.
+    pub tools: Vec<Arc<dyn Tool>>,
+}
+
+impl Context {
+    /// Decides where data and configuration are. Creates nothing.
+    pub fn new(
+        data: Option<PathBuf>,
+        config: Option<PathBuf>,
+        variable: impl Fn(&str) -> Option<OsString>,
+        tools: Vec<Arc<dyn Tool>>,
+    ) -> anyhow::Result<Self> {
+        let set = |name: &str| {
+            variable(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let platform = || dirs::data_dir().map(|folder| folder.join("majordomo"));
+        let data = data.or_else(|| set("MAJORDOMO_DATA")).or_else(platform);
+        let data = data.ok_or_else(|| {
+            Fault::usage("there is no home folder to keep data in")
+                .help("name a folder with --data DIR or MAJORDOMO_DATA")
+        })?;
+        let data = std::path::absolute(&data).context("the data folder")?;
+        let own = Some(data.join("config")).filter(|folder| folder.is_dir());
+        let config = config.or_else(|| set("MAJORDOMO_CONFIG"));
+        let source = match config.or(own) {
+            Some(folder) => Source::Folder(folder),
+            None => Source::BuiltIn,
+        };
+        Ok(Self {
+            data,
+            source,
+            tools,
+        })
+    }
+
+    /// What an instance is started with.
+    pub fn options(&self, read: Option<PathBuf>) -> Options {
+        Options {
+            source: self.source.clone(),
+            data: self.data.clone(),
+            read,
+            tools: self.tools.clone(),
+        }
+    }
+
+    /// Whose data the installation holds, where the configuration says it; a configuration that
+    /// cannot be read is reported by those who load it.
+    pub fn tenant(&self) -> TenantId {
+        let settings = self.glimpse();
+        settings.tenant.as_deref().unwrap_or("default").into()
+    }
+
+    /// The folder that the configuration gives agents to read.
+    pub fn configured_material(&self) -> Option<PathBuf> {
+        let Source::Folder(folder) = &self.source else {
+            return None;
+        };
+        self.glimpse().files.read.map(|read| folder.join(read))
+    }
+
+    /// Refuses a folder of material in which the data folder lies: agents would read the journal.
+    pub fn keep_apart(&self, material: &Path) -> Result<(), Fault> {
+        let (data, read) = (real(&self.data), real(material));
+        if !data.starts_with(&read) {
+            return Ok(());
+        }
+        let what = format!(
+            "agents would read {}, and the data folder {} lies in it",
+            read.display(),
+            data.display()
+        );
+        Err(Fault::usage(what).help(
+            "choose another folder to read (ask --dir DIR, or files.read in majordomo.toml),\n\
+             or another data folder (--data DIR)",
+        ))
+    }
+
+    fn glimpse(&self) -> Glimpse {
+        let Source::Folder(folder) = &self.source else {
+            return Glimpse::default();
+        };
+        let text = std::fs::read_to_string(folder.join("majordomo.toml")).unwrap_or_default();
+        toml::from_str(&text).unwrap_or_default()
+    }
+}
+
+/// The settings that are needed before, or without, the whole configuration.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Glimpse {
+    tenant: Option<String>,
+    files: GlimpseFiles,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct GlimpseFiles {
+    read: Option<PathBuf>,
+}
+
+/// The path without links, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    if let Ok(found) = path.canonicalize() {
+        return found;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => real(parent).join(name),
+        _ => path.to_owned(),
+    }
+}
+
+/// Whether stderr takes colours.
+pub fn colours() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !unwanted
+}
+
+/// How wide reports may be.
+pub fn width() -> usize {
+    let asked = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|columns| columns.parse().ok());
+    asked.filter(|columns| *columns >= 40).unwrap_or(WIDTH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(data: Option<&Path>, config: Option<&str>, set: &[(&str, &str)]) -> Context {
+        let variable = |name: &str| {
+            let found = set.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        Context::new(
+            data.map(Into::into),
+            config.map(Into::into),
+            variable,
+            Vec::new(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn options_go_before_variables_and_these_before_habits() {
+        let variables = [("MAJORDOMO_DATA", "/var/m"), ("MAJORDOMO_CONFIG", "/etc/m")];
+        let both = context(Some(Path::new("/d")), Some("/c"), &variables);
+        assert_eq!(
+            (both.data.to_str(), both.source),
+            (Some("/d"), Source::Folder("/c".into()))
+        );
+        let set = context(None, None, &variables);
+        assert_eq!(
+            (set.data.to_str(), set.source),
+            (Some("/var/m"), Source::Folder("/etc/m".into()))
+        );
+        let empty = context(None, None, &[("MAJORDOMO_DATA", "")]);
+        assert!(empty.data.ends_with("majordomo"));
+        assert!(empty.data.is_absolute());
+    }
+
+    #[test]
+    fn a_config_folder_beside_the_data_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(
+            context(Some(folder.path()), None, &[]).source,
+            Source::BuiltIn
+        );
+        let config = folder.path().join("config");
+        std::fs::create_dir(&config).unwrap();
+        let text = "tenant = \"acme\"\n[files]\nread = \"../docs\"\n";
+        std::fs::write(config.join("majordomo.toml"), text).unwrap();
+        let found = context(Some(folder.path()), None, &[]);
+        assert_eq!(found.source, Source::Folder(config.clone()));
+        assert_eq!(found.tenant().as_str(), "acme");
+        assert_eq!(found.configured_material(), Some(config.join("../docs")));
+    }
+
+    #[test]
+    fn the_data_folder_is_never_material() {
+        let folder = tempfile::tempdir().unwrap();
+        let context = context(Some(&folder.path().join("not/yet/there")), None, &[]);
+        for inside in [folder.path().to_owned(), folder.path().join("not/../not")] {
+            let exists = inside == folder.path();
+            assert_eq!(context.keep_apart(&inside).is_err(), exists, "{inside:?}");
+        }
+        std::fs::create_dir_all(&context.data).unwrap();
+        let error = context
+            .keep_apart(&folder.path().join("not/../not"))
+            .unwrap_err();
+        assert!(error.to_string().contains("--dir"), "{error}");
+        context.keep_apart(&context.data.join("beside")).unwrap();
+        context.keep_apart(&folder.path().join("other")).unwrap();
+    }
+}

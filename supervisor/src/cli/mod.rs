@@ -1,0 +1,253 @@
+//! What the `majordomo` binary does: parses the command line, sets up logs, runs one command, and
+//! turns its end into an exit code. One file per command. Everything that tasks are made of lies
+//! behind [`access`]; stdout carries results alone, stderr everything else.
+
+pub mod access;
+mod ask;
+mod bill;
+mod check;
+pub mod client;
+pub mod context;
+pub mod exit;
+mod health;
+mod init;
+mod pick;
+mod progress;
+mod schema;
+mod serve;
+mod signals;
+mod story;
+mod tasks;
+mod token;
+mod words;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use tracing::level_filters::LevelFilter;
+
+use agents::tools::Tool;
+
+use self::context::{Context, colours, width};
+use self::exit::Exit;
+use crate::telemetry::{self, Format, Verbosity};
+
+/// Threads that work besides the main one, at least: one long computation must not hold up all.
+const WORKERS: usize = 2;
+/// What goes on in the background at the end is not waited for longer.
+const LEAVE: Duration = Duration::from_millis(200);
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    the task failed, or the command did
+  2    the command line or the configuration is wrong
+  3    the task waits for a person
+  4    the task was cancelled
+  5    the instance or server cannot be reached
+  130  interrupted; an interrupted task goes on at the next `serve` or `ask`";
+
+const EXAMPLES: &str = "\
+Examples:
+  majordomo ask \"What happens after a crash?\" --dir docs
+  majordomo serve                          HTTP on 127.0.0.1:7717
+  majordomo tasks list --state running
+  majordomo tasks show 9f3a02c1 --full     everything that was done, from the journal
+  majordomo init && majordomo check        a configuration of your own";
+
+/// A supervisor for teams of agents: durable, within budget, and never silent about failure.
+#[derive(Debug, Parser)]
+#[command(
+    name = "majordomo",
+    version,
+    after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+struct Global {
+    /// The folder that holds all state; else $MAJORDOMO_DATA, else the platform's data folder.
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The folder of the configuration; else $MAJORDOMO_CONFIG, else `config` in the data folder,
+    /// else what the program brings along.
+    #[arg(long, global = true, value_name = "DIR")]
+    config: Option<PathBuf>,
+    /// How logs are written to stderr. RUST_LOG says which.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    log: Format,
+    /// Log more; -vv more still.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Ask(ask::Ask),
+    Serve(serve::Serve),
+    #[command(subcommand)]
+    Tasks(tasks::Tasks),
+    #[command(subcommand)]
+    Token(token::Token),
+    Check(check::Check),
+    Init(init::Init),
+    Schema(schema::Schema),
+    Health(health::Health),
+}
+
+/// The whole program, with `tools` besides the built-in ones.
+pub fn main_with(tools: Vec<Arc<dyn Tool>>) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be told where not even this can be printed.
+            let _ = error.print();
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
+            return exit.into();
+        }
+    };
+    // Refused where the process has one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let workers =
+        std::thread::available_parallelism().map_or(WORKERS, |cores| cores.get().max(WORKERS));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build();
+    let exit = match runtime {
+        Ok(runtime) => {
+            let exit = runtime.block_on(run(cli, tools));
+            runtime.shutdown_timeout(LEAVE);
+            exit
+        }
+        Err(error) => Err(error.into()),
+    };
+    match exit {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            complain(&error);
+            Exit::of_error(&error).into()
+        }
+    }
+}
+
+async fn run(cli: Cli, tools: Vec<Arc<dyn Tool>>) -> anyhow::Result<Exit> {
+    let quiet = match cli.command {
+        Command::Serve(_) => LevelFilter::INFO,
+        _ => LevelFilter::WARN,
+    };
+    let verbosity = Verbosity::new(quiet, cli.global.verbose);
+    let telemetry = telemetry::start(cli.global.log, verbosity, colours())?;
+    let exit = command(cli, tools).await;
+    telemetry.stop().await;
+    exit
+}
+
+async fn command(cli: Cli, tools: Vec<Arc<dyn Tool>>) -> anyhow::Result<Exit> {
+    let variable = |name: &str| std::env::var_os(name);
+    let context = Context::new(cli.global.data, cli.global.config, variable, tools)?;
+    match cli.command {
+        Command::Ask(ask) => ask::run(&context, ask).await,
+        Command::Serve(serve) => serve::run(&context, serve).await,
+        Command::Tasks(tasks) => tasks::run(&context, tasks).await,
+        Command::Token(token) => token::run(&context, token).await,
+        Command::Check(check) => check::run(&context, check),
+        Command::Init(init) => init::run(&context, init),
+        Command::Schema(schema) => schema::run(schema),
+        Command::Health(health) => health::run(&context, health).await,
+    }
+}
+
+/// Tells a person what went wrong: a configuration's problems drawn in full, all else in a line with
+/// its causes.
+fn complain(error: &anyhow::Error) {
+    match error.downcast_ref::<shared::config::Report>() {
+        Some(report) => eprintln!("{}", report.render(colours(), width())),
+        None => eprintln!("error: {error:#}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_reads_well() {
+        let mut command = Cli::command().term_width(100);
+        insta::assert_snapshot!(command.render_help().to_string());
+    }
+
+    #[test]
+    fn good_lines_are_taken() {
+        for line in [
+            "majordomo ask what is this --dir docs --budget-usd 0.5 -q",
+            "majordomo ask - --json --agent writer --thread t",
+            "majordomo --data d serve --listen 0.0.0.0:7717 --first-token --log json -vv",
+            "majordomo tasks list --state awaiting_human --metadata a=b --metadata c=d=e --limit 5",
+            "majordomo tasks show abcd --full --cost",
+            "majordomo tasks resolve abcd --happened --result 7",
+            "majordomo tasks cancel abcd --data d",
+            "majordomo token new ci --scope admin --scope on_behalf --principal p",
+            "majordomo schema agent",
+            "majordomo schema",
+            "majordomo init config",
+            "majordomo check --config c",
+            "majordomo health",
+        ] {
+            parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn bad_lines_are_refused() {
+        for line in [
+            "majordomo",
+            "majordomo ask x --budget-usd 0",
+            "majordomo serve --listen 7717",
+            "majordomo tasks list --state gone",
+            "majordomo tasks list --metadata a",
+            "majordomo tasks list --limit 0",
+            "majordomo tasks resolve abcd",
+            "majordomo tasks resolve abcd --again --give-up",
+            "majordomo tasks resolve abcd --again --result 7",
+            "majordomo token new ci --scope root",
+            "majordomo schema tools",
+            "majordomo check --log xml",
+        ] {
+            assert!(parse(line).unwrap_err().use_stderr(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! `majordomo serve`: the instance that others speak to. From start to drain; what is answered over
+//! HTTP is the door's.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::exit::{Exit, Fault};
+use super::signals::Signals;
+use super::{access, ask, token};
+use crate::app::{App, GRACE};
+use crate::instance::Instance;
+use crate::telemetry;
+
+/// How long a data folder that a short command holds is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How often it is tried meanwhile.
+const TRY_EVERY: Duration = Duration::from_millis(50);
+
+/// Runs the instance that HTTP and the other commands speak to.
+///
+/// SIGTERM and Ctrl-C let steps in flight end for up to 10 s; a second one ends at once. Either way
+/// nothing is lost: unfinished tasks go on at the next start.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  majordomo serve
+  majordomo serve --listen 0.0.0.0:7717 --first-token
+  majordomo serve --log json --config /etc/majordomo")]
+pub struct Serve {
+    /// Address and port, instead of the configuration's. Only loopback needs no token.
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where there is no token yet, make one named `admin` that may do everything, and print it.
+    #[arg(long)]
+    first_token: bool,
+}
+
+/// The HTTP door, in one place.
+mod door {
+    use super::{App, Arc, CancellationToken, SocketAddr, TcpListener};
+
+    /// Refuses addresses that others can reach while nobody needs a token.
+    pub(super) fn check_bind(address: SocketAddr, has_token: bool) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            address.ip().is_loopback() || has_token,
+            "{address} can be reached by others and there is no token"
+        );
+        Ok(())
+    }
+
+    /// Answers until `shutdown`.
+    pub(super) async fn serve(
+        _app: Arc<App>,
+        _listener: TcpListener,
+        _local_token: String,
+        _shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        anyhow::bail!("this build has no HTTP door")
+    }
+}
+
+/// Runs the command.
+pub async fn run(context: &Context, serve: Serve) -> anyhow::Result<Exit> {
+    if let Some(material) = context.configured_material() {
+        context.keep_apart(&material)?;
+    }
+    let mut signals = Signals::new()?;
+    let app = tokio::select! {
+        app = start(context) => Arc::new(app?),
+        () = signals.next() => return Ok(Exit::Interrupted),
+    };
+    let observer = tokio::spawn(telemetry::observe(app.store.bell().events().subscribe()));
+    let answered = answer(context, &serve, app.clone(), &mut signals).await;
+    let drained = tokio::select! {
+        () = app.stop(GRACE) => true,
+        () = signals.next() => false,
+    };
+    observer.abort();
+    answered?;
+    match drained {
+        true => tracing::info!("stopped"),
+        false => tracing::warn!("stopped at once; unfinished steps are settled at the next start"),
+    }
+    Ok(if drained {
+        Exit::Done
+    } else {
+        Exit::Interrupted
+    })
+}
+
+/// Starts everything but the door. A command that holds the data folder for a moment is waited for.
+async fn start(context: &Context) -> anyhow::Result<App> {
+    let waiting = shared::clock::stopwatch();
+    loop {
+        let error = match App::start(context.options(None)).await {
+            Err(error) if access::is_locked(&error) => error,
+            started => return started,
+        };
+        if let Some(client) = access::live(context).await {
+            let what = format!("an instance runs already, at {}", client.instance.url);
+            return Err(Fault::failed(what)
+                .help("stop it, or use another data folder (--data DIR)")
+                .into());
+        }
+        if waiting.ms() >= PATIENCE.as_millis() as u64 {
+            let help = "an `ask` holds the folder until its task ends: wait for it, or end it";
+            return Err(Fault::failed(error.to_string()).help(help).into());
+        }
+        tokio::time::sleep(TRY_EVERY).await;
+    }
+}
+
+/// Opens the door and keeps it open until a signal comes.
+async fn answer(
+    context: &Context,
+    serve: &Serve,
+    app: Arc<App>,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
+    let address = serve.listen.unwrap_or(app.config.settings.server.listen);
+    if serve.first_token {
+        first_token(&app).await?;
+    }
+    let has_token = app
+        .store
+        .tokens(app.tenant())
+        .await?
+        .iter()
+        .any(|token| token.revoked_at.is_none());
+    door::check_bind(address, has_token).map_err(|error| {
+        Fault::usage(error.to_string()).help(
+            "make a token first: majordomo token new NAME --scope admin\n\
+             or let the first start make one: majordomo serve --first-token",
+        )
+    })?;
+    let listener = bind(address).await?;
+    let address = listener.local_addr()?;
+    let secret = secret()?;
+    let url = format!("http://{}", reachable(address));
+    let here = Instance::here(
+        url.clone(),
+        secret.clone(),
+        app.models.clone(),
+        shared::clock::now(),
+    );
+    let _published = here
+        .publish(&context.data)
+        .context("instance.json in the data folder")?;
+    report(context, &app, address, &url);
+
+    let shutdown = CancellationToken::new();
+    let serving = door::serve(app, listener, secret, shutdown.clone());
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => return ended,
+        () = signals.next() => {}
+    }
+    tracing::info!(
+        grace.s = GRACE.as_secs(),
+        "stopping; a second signal ends at once"
+    );
+    shutdown.cancel();
+    tokio::select! {
+        ended = tokio::time::timeout(GRACE, serving) => ended.unwrap_or(Ok(())),
+        () = signals.next() => Ok(()),
+    }
+}
+
+async fn first_token(app: &App) -> anyhow::Result<()> {
+    let tokens = app.store.tokens(app.tenant()).await?;
+    if tokens.iter().any(|token| token.revoked_at.is_none()) {
+        return Ok(());
+    }
+    let scopes = token::ALL_SCOPES.map(str::to_owned).to_vec();
+    let secret = token::mint(&app.desk(), "admin", None, scopes).await?;
+    println!("token `admin`, shown only this once: {secret}");
+    Ok(())
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Fault> {
+    use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
+    TcpListener::bind(address).await.map_err(|error| {
+        let help = match error.kind() {
+            AddrInUse => {
+                "another program listens there: stop it, or choose another port with\n\
+                          --listen 127.0.0.1:7718, or server.listen in majordomo.toml"
+            }
+            AddrNotAvailable => "no network card of this machine has that address",
+            PermissionDenied => "ports below 1024 are for the system: choose a higher one",
+            _ => "choose another address with --listen, or server.listen in majordomo.toml",
+        };
+        Fault::failed(format!("cannot listen on {address}: {error}")).help(help)
+    })
+}
+
+/// The address by which this machine reaches the listener.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// 256 random bits.
+fn secret() -> anyhow::Result<String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+    Ok(hex::encode(bytes))
+}
+
+fn report(context: &Context, app: &App, address: SocketAddr, url: &str) {
+    for line in ask::models(&app.models) {
+        tracing::info!("{line}");
+    }
+    if app.resumed > 0 {
+        tracing::info!(runs.resumed = app.resumed, "going on with unfinished runs");
+    }
+    tracing::info!(
+        listen = %address,
+        url,
+        data = %context.data.display(),
+        config = app.config.origin,
+        "ready"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_on_all_addresses_is_reached_by_loopback() {
+        let reach = |address: &str| reachable(address.parse().unwrap()).to_string();
+        assert_eq!(reach("0.0.0.0:7717"), "127.0.0.1:7717");
+        assert_eq!(reach("[::]:7717"), "[::1]:7717");
+        assert_eq!(reach("10.0.0.7:80"), "10.0.0.7:80");
+    }
+
+    #[test]
+    fn only_loopback_is_open_without_a_token() {
+        let open = |address: &str, token| door::check_bind(address.parse().unwrap(), token).is_ok();
+        assert!(open("127.0.0.1:1", false));
+        assert!(!open("0.0.0.0:1", false));
+        assert!(open("0.0.0.0:1", true));
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_told_with_what_to_do() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let error = bind(taken.local_addr().unwrap())
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("--listen"), "{error}");
+    }
+
+    #[test]
+    fn secrets_are_long_and_differ() {
+        let (one, other) = (secret().unwrap(), secret().unwrap());
+        assert_eq!(one.len(), 64);
+        assert_ne!(one, other);
+    }
+}

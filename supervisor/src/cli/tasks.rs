@@ -1,0 +1,308 @@
+//! `majordomo tasks`: looking at tasks, cancelling them, and settling what they are in doubt about.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use agents::run::Resolution;
+use shared::id::TaskId;
+use shared::store::TaskFilter;
+use shared::task::TaskState;
+
+use super::access::Access;
+use super::context::Context;
+use super::exit::{Exit, Fault};
+use super::pick::pick;
+use super::{bill, story, words};
+use crate::view::TaskView;
+
+/// How much of a task's text a list shows.
+const TEXT: usize = 60;
+
+/// Lists, shows, cancels and resolves tasks.
+#[derive(Debug, Subcommand)]
+pub enum Tasks {
+    /// List tasks, newest first.
+    List(List),
+    /// Show a task: what was asked, done and answered.
+    #[command(after_help = "Examples:
+  majordomo tasks show 9f3a02c1
+  majordomo tasks show 9f3a02c1 --full | less
+  majordomo tasks show 9f3a02c1 --cost")]
+    Show(Show),
+    /// End a task. What it has done stays done.
+    Cancel {
+        /// Its id, or at least 4 characters of its beginning or end.
+        id: String,
+    },
+    /// Say what became of a step that may or may not have happened.
+    #[command(after_help = "Examples:
+  majordomo tasks resolve 9f3a02c1 --happened
+  majordomo tasks resolve 9f3a02c1 --step tool/2.0 --happened --result '{\"id\": 7}'
+  majordomo tasks resolve 9f3a02c1 --again")]
+    Resolve(Resolve),
+}
+
+/// Which tasks are listed, and how.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Only in this state.
+    #[arg(long, value_parser = TaskState::ALL.map(TaskState::as_str))]
+    state: Option<String>,
+    /// Only of this person or token.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Only of this conversation.
+    #[arg(long, value_name = "NAME")]
+    thread: Option<String>,
+    /// Only those for which the asker chose this agent.
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// Only with this label. May be given several times.
+    #[arg(long = "metadata", value_name = "KEY=VALUE", value_parser = label)]
+    metadata: Vec<(String, String)>,
+    /// Only older than this one.
+    #[arg(long, value_name = "ID")]
+    before: Option<String>,
+    /// At most so many.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
+    limit: u32,
+    /// Print JSON: {"tasks": [...], "next": id or null}.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which task is shown, and how.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// Its id, or at least 4 characters of its beginning or end.
+    id: String,
+    /// The whole story from the journal: every input and output, attempt, cost and decision.
+    #[arg(long)]
+    full: bool,
+    /// Explain what it cost, step by step.
+    #[arg(long)]
+    cost: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What became of a step in doubt.
+#[derive(Debug, Args)]
+pub struct Resolve {
+    /// The task's id, or at least 4 characters of its beginning or end.
+    id: String,
+    /// The step; not needed where only one waits.
+    #[arg(long, value_name = "STEP")]
+    step: Option<String>,
+    #[command(flatten)]
+    decision: Decision,
+    /// What the tool would have answered, as JSON or as plain text.
+    #[arg(long, value_name = "RESULT", conflicts_with_all = ["again", "give_up"])]
+    result: Option<String>,
+}
+
+/// One of three.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Decision {
+    /// It happened.
+    #[arg(long)]
+    happened: bool,
+    /// It did not happen: do it again.
+    #[arg(long)]
+    again: bool,
+    /// Leave it.
+    #[arg(long)]
+    give_up: bool,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("is not KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Runs the command.
+pub async fn run(context: &Context, tasks: Tasks) -> anyhow::Result<Exit> {
+    let access = Access::to_look(context).await?;
+    let told = match tasks {
+        Tasks::List(list) => list.tell(&access).await,
+        Tasks::Show(show) => show.tell(&access).await,
+        Tasks::Cancel { id } => cancel(&access, &id).await,
+        Tasks::Resolve(resolve) => resolve.tell(&access).await,
+    };
+    access.close().await;
+    // A pager that was closed early wants no more.
+    let mut out = std::io::stdout().lock();
+    match out.write_all(told?.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(Exit::Done),
+    }
+}
+
+impl List {
+    async fn tell(&self, access: &Access) -> anyhow::Result<String> {
+        let mut filter = self.filter();
+        if let Some(before) = &self.before {
+            filter.before = Some(pick(access, before).await?);
+        }
+        let tasks = access.tasks(&filter).await?;
+        let full = tasks.len() == self.limit as usize;
+        let next = tasks.last().map(|task| task.id).filter(|_| full);
+        if self.json {
+            let page = serde_json::json!({"tasks": tasks, "next": next});
+            return Ok(format!("{page:#}\n"));
+        }
+        Ok(table(&tasks, next, shared::clock::now().0))
+    }
+
+    fn filter(&self) -> TaskFilter {
+        TaskFilter {
+            principals: self.user.as_ref().map(|user| vec![user.into()]),
+            thread: self.thread.clone(),
+            agent: self.agent.as_ref().map(Into::into),
+            state: self.state.as_deref().and_then(TaskState::parse),
+            metadata: self.metadata.iter().cloned().collect::<BTreeMap<_, _>>(),
+            limit: self.limit,
+            ..TaskFilter::default()
+        }
+    }
+}
+
+fn table(tasks: &[TaskView], next: Option<TaskId>, now_ms: i64) -> String {
+    if tasks.is_empty() {
+        return "no tasks\n".into();
+    }
+    let row = |task: &TaskView| {
+        vec![
+            words::short(task.id),
+            task.state.clone(),
+            words::age(now_ms - task.created_at_ms),
+            words::usd(task.cost.usd),
+            words::cut(&words::line(&task.text), TEXT),
+        ]
+    };
+    let rows: Vec<Vec<String>> = tasks.iter().map(row).collect();
+    let mut text = words::table(&["id", "state", "age", "cost", "text"], &rows, &[2, 3]);
+    if let Some(next) = next {
+        text.push_str(&format!("more: majordomo tasks list --before {next}\n"));
+    }
+    text
+}
+
+impl Show {
+    async fn tell(&self, access: &Access) -> anyhow::Result<String> {
+        let id = pick(access, &self.id).await?;
+        let now = shared::clock::now().0;
+        if !self.full && !self.cost {
+            let task = access.task(id).await?;
+            let task = task.ok_or_else(|| Fault::failed(format!("there is no task {id}")))?;
+            return match self.json {
+                true => Ok(serde_json::to_string_pretty(&task)? + "\n"),
+                false => Ok(story::summary(&task, now)),
+            };
+        }
+        let transcript = access.transcript(id).await?;
+        if self.json {
+            return Ok(serde_json::to_string_pretty(&transcript)? + "\n");
+        }
+        let mut text = String::new();
+        if self.full {
+            text.push_str(&story::full(&transcript, now));
+        }
+        if self.full && self.cost {
+            text.push('\n');
+        }
+        if self.cost {
+            text.push_str(&bill::of(&transcript));
+        }
+        Ok(text)
+    }
+}
+
+async fn cancel(access: &Access, id: &str) -> anyhow::Result<String> {
+    let id = pick(access, id).await?;
+    let found = access.task(id).await?;
+    let found = found.ok_or_else(|| Fault::failed(format!("there is no task {id}")))?;
+    if TaskState::parse(&found.state).is_some_and(TaskState::is_final) {
+        eprintln!(
+            "task {} had ended before: {}",
+            words::short(id),
+            found.state
+        );
+        return Ok(String::new());
+    }
+    access.cancel(id).await?;
+    eprintln!("task {} is cancelled", words::short(id));
+    Ok(String::new())
+}
+
+impl Resolve {
+    async fn tell(&self, access: &Access) -> anyhow::Result<String> {
+        let id = pick(access, &self.id).await?;
+        let step = match &self.step {
+            Some(step) => step.clone(),
+            None => only_doubt(access, id).await?,
+        };
+        access.resolve(id, &step, &self.resolution()).await?;
+        eprintln!("step {step} of task {} is resolved", words::short(id));
+        if !matches!(access, Access::Live(_)) {
+            eprintln!("the task goes on at the next `majordomo serve` or `majordomo ask`");
+        }
+        Ok(String::new())
+    }
+
+    fn resolution(&self) -> Resolution {
+        match (self.decision.happened, self.decision.again) {
+            (true, _) => Resolution::Happened {
+                result: self.result.as_deref().map(value_of).unwrap_or_default(),
+            },
+            (_, true) => Resolution::Again,
+            _ => Resolution::GiveUp,
+        }
+    }
+}
+
+/// JSON, or the text as it stands.
+fn value_of(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
+}
+
+async fn only_doubt(access: &Access, id: TaskId) -> anyhow::Result<String> {
+    let task = access.task(id).await?;
+    let task = task.ok_or_else(|| Fault::failed(format!("there is no task {id}")))?;
+    let doubts = story::doubts(&task);
+    match doubts.as_slice() {
+        [only] => Ok(only.step.clone()),
+        [] => Err(Fault::failed("no step of this task waits for a person").into()),
+        several => {
+            let names: Vec<&str> = several.iter().map(|doubt| doubt.step.as_str()).collect();
+            let fault = Fault::usage("several steps wait for a person");
+            Err(fault
+                .help(format!("choose one with --step: {}", names.join(", ")))
+                .into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::story::tests::transcript;
+    use super::*;
+
+    #[test]
+    fn a_list_reads_well() {
+        let task = transcript().task;
+        insta::assert_snapshot!(table(std::slice::from_ref(&task), Some(task.id), 7_201_000));
+        assert_eq!(table(&[], None, 0), "no tasks\n");
+    }
+
+    #[test]
+    fn results_are_json_where_they_read_as_such() {
+        assert_eq!(value_of("{\"id\": 7}")["id"], 7);
+        assert_eq!(value_of("sent"), Value::from("sent"));
+    }
+}

@@ -1,0 +1,171 @@
+//! The desk: looking at tasks, cancelling them, and answering what they wait for. It needs a store
+//! and no engine, so it also serves where nothing runs. Intake is elsewhere. Called by doors.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+
+use agents::run::{Resolution, doubt_signal};
+use shared::event::Recorded;
+use shared::id::{PrincipalId, TaskId, TenantId};
+use shared::run::{Interrupted, Outcome, RunCtx};
+use shared::store::sqlite::SqliteStore;
+use shared::store::{Delivered, Error, NewSignal, Run, Store, TaskFilter};
+use shared::task::Task;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::engine::{Ended, Program};
+use crate::program::Programs;
+use crate::transcript::{self, Transcript};
+
+/// Events that are read from the store at once.
+const PAGE: u32 = 256;
+
+/// The desk of one tenant.
+#[derive(Clone)]
+pub struct Desk {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Whose tasks are seen.
+    pub tenant: TenantId,
+    programs: Arc<Programs>,
+}
+
+/// What became of a person's word on a step in doubt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolved {
+    /// It counts, and the run goes on.
+    Taken,
+    /// Somebody was faster.
+    Answered,
+    /// No step of this name is in doubt, or none waits any more.
+    NotWaiting,
+    /// Several steps bear this name: these are theirs in full.
+    Several(Vec<String>),
+}
+
+impl Desk {
+    /// The desk over an open store.
+    pub fn new(store: Arc<dyn Store>, tenant: TenantId, programs: Arc<Programs>) -> Self {
+        Self {
+            store,
+            tenant,
+            programs,
+        }
+    }
+
+    /// Opens the store of this data folder without an engine: nothing runs.
+    pub async fn open(data: &Path, tenant: TenantId) -> Result<Self, Error> {
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(data).await?);
+        let programs = Arc::new(Programs::new(store.clone()));
+        Ok(Self::new(store, tenant, programs))
+    }
+
+    /// One task.
+    pub async fn task(&self, task: TaskId) -> Result<Option<Task>, Error> {
+        self.store.task(&self.tenant, task).await
+    }
+
+    /// Tasks, newest first.
+    pub async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>, Error> {
+        self.store.tasks(&self.tenant, filter).await
+    }
+
+    /// The full story of a task.
+    pub async fn transcript(&self, task: Task) -> Result<Transcript, Error> {
+        transcript::of(self, task).await
+    }
+
+    /// Runs the code of `run` over a context of the caller's: a reader that walks its journal.
+    pub async fn walk(&self, ctx: &dyn RunCtx, run: &Run) -> Result<Ended, Interrupted> {
+        self.programs.run(ctx, run).await
+    }
+
+    /// Says what became of a step in doubt. `step` is its key, or `RUN/KEY` where several runs of
+    /// the task have one of that key in doubt. Safe to repeat: the first word counts.
+    pub async fn resolve(
+        &self,
+        task: TaskId,
+        step: &str,
+        resolution: &Resolution,
+        by: PrincipalId,
+    ) -> Result<Resolved, Error> {
+        let mut found = Vec::new();
+        for run in self.store.runs(task).await? {
+            for known in self.store.steps(run.id).await? {
+                let recorded = known.recorded.as_ref().map(|recorded| &recorded.outcome);
+                let full = format!("{}/{}", run.id, known.key);
+                let named = known.key.as_str() == step || full == step;
+                if named && matches!(recorded, Some(Outcome::InDoubt { .. })) {
+                    found.push((run.id, known.key, full));
+                }
+            }
+        }
+        let (run, key) = match found.as_slice() {
+            [] => return Ok(Resolved::NotWaiting),
+            [(run, key, _)] => (*run, key),
+            several => {
+                let names = several.iter().map(|(_, _, full)| full.clone());
+                return Ok(Resolved::Several(names.collect()));
+            }
+        };
+        let signal = NewSignal {
+            run,
+            name: doubt_signal(key),
+            payload: serde_json::to_value(resolution).unwrap_or_default(),
+            by,
+        };
+        Ok(match self.store.deliver(signal).await? {
+            Delivered::First => Resolved::Taken,
+            Delivered::Answered => Resolved::Answered,
+            Delivered::Unwanted => Resolved::NotWaiting,
+        })
+    }
+
+    /// The events of a task from its first one on, those to come included.
+    pub fn watch(&self, task: TaskId) -> Watch {
+        Watch {
+            live: self.store.bell().events().subscribe(),
+            store: self.store.clone(),
+            task,
+            last: 0,
+            read: VecDeque::new(),
+            behind: true,
+        }
+    }
+}
+
+/// A reader of one task's events: from the store while it is behind, from the bell afterwards.
+pub struct Watch {
+    store: Arc<dyn Store>,
+    live: broadcast::Receiver<Recorded>,
+    task: TaskId,
+    last: i64,
+    read: VecDeque<Recorded>,
+    behind: bool,
+}
+
+impl Watch {
+    /// The next event; waits for it. None when the store was closed.
+    pub async fn next(&mut self) -> Result<Option<Recorded>, Error> {
+        loop {
+            if let Some(event) = self.read.pop_front() {
+                self.last = event.seq;
+                return Ok(Some(event));
+            }
+            if self.behind {
+                let read = self.store.events(self.task, self.last, PAGE).await?;
+                self.behind = !read.is_empty();
+                self.read.extend(read);
+                continue;
+            }
+            match self.live.recv().await {
+                Ok(event) if event.task != self.task || event.seq <= self.last => {}
+                Ok(event) if event.seq == self.last + 1 => self.read.push_back(event),
+                Ok(_) | Err(RecvError::Lagged(_)) => self.behind = true,
+                Err(RecvError::Closed) => return Ok(None),
+            }
+        }
+    }
+}
