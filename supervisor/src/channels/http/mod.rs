@@ -17,6 +17,8 @@ mod health;
 mod input;
 mod openapi;
 mod settle;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,6 +41,7 @@ use crate::auth::LocalToken;
 use crate::intake::Intake;
 use crate::transcript::{self, Transcript};
 use problem::{Kind, Problem};
+pub use settle::{Decision, Settlement};
 
 /// How long answers in flight get to end when the door closes.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -158,7 +161,10 @@ async fn answer(door: Arc<Door>, listener: TcpListener) -> std::io::Result<()> {
 /// All routes over one door.
 pub(crate) fn router(door: Arc<Door>) -> Router {
     let (tasks, api) = openapi::routes().split_for_parts();
-    let tasks = tasks.route_layer(middleware::from_fn_with_state(door.clone(), guard::recognised));
+    let tasks = tasks.route_layer(middleware::from_fn_with_state(
+        door.clone(),
+        guard::recognised,
+    ));
     let (open, open_api) = openapi::open_routes().split_for_parts();
     let described = Arc::new(openapi::describe(api, open_api));
     let described = get(move || openapi::answer(described.clone()));
@@ -186,9 +192,15 @@ async fn hint() -> &'static str {
 }
 
 async fn nothing() -> Problem {
-    Problem::new(Kind::NotFound, "there is no such path; /openapi.json lists them")
+    Problem::new(
+        Kind::NotFound,
+        "there is no such path; /openapi.json lists them",
+    )
 }
 
 async fn no_method() -> Problem {
-    Problem::new(Kind::Method, "the path knows other methods; the header Allow lists them")
+    Problem::new(
+        Kind::Method,
+        "the path knows other methods; the header Allow lists them",
+    )
 }

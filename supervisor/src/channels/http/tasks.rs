@@ -178,7 +178,7 @@ fn hash_of(body: &[u8]) -> Hash {
 fn wait_of(order: &TaskOrder) -> Result<Option<Duration>, Problem> {
     match order.wait_s {
         None => Ok(None),
-        Some(seconds) if !(seconds >= 0.0) => Err(Problem::field("wait_s", "must not be negative")),
+        Some(seconds) if seconds < 0.0 => Err(Problem::field("wait_s", "must not be negative")),
         Some(seconds) => Ok(Some(Duration::from_secs_f64(seconds.min(MAX_WAIT_S)))),
     }
 }
@@ -243,7 +243,7 @@ fn check_labels(metadata: &BTreeMap<String, String>) -> Result<(), Problem> {
 }
 
 fn budget_of(order: BudgetOrder) -> Result<Budget, Problem> {
-    if order.usd.is_some_and(|usd| !(usd >= 0.0)) {
+    if order.usd.is_some_and(|usd| usd < 0.0) {
         return Err(Problem::field("budget.usd", "must not be negative"));
     }
     Ok(Budget {

@@ -1,0 +1,93 @@
+//! A store that refuses to take tasks in, for what the door says then; all else is the real one.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::http::{StatusCode, header};
+use serde_json::{Value, json};
+use shared::event;
+use shared::hash::Hash;
+use shared::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use shared::run::Timestamp;
+use shared::store::{
+    Accepted, Appended, Bell, Census, Claimed, Delivered, Entry, Error, Fence, NewSignal, NewTask,
+    Run, Step, Store, TaskFilter, Token,
+};
+use shared::task::Task;
+
+use super::*;
+
+struct Failing(Arc<dyn Store>);
+
+macro_rules! passed_on {
+    ($($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl Store for Failing {
+            fn now(&self) -> Timestamp { self.0.now() }
+            fn bell(&self) -> &Bell { self.0.bell() }
+            async fn accept(&self, _: NewTask) -> Result<Accepted, Error> {
+                Err(Error::Database("the disk is full".into()))
+            }
+            async fn census(&self) -> Result<Census, Error> {
+                Err(Error::Database("the disk is full".into()))
+            }
+            async fn close(&self) { self.0.close().await }
+            $(async fn $name(&self, $($arg: $type),*) -> Result<$answer, Error> {
+                self.0.$name($($arg),*).await
+            })*
+        }
+    };
+}
+
+passed_on! {
+    register(worker: WorkerId) -> u64;
+    claim(worker: WorkerId, limit: u32) -> Claimed;
+    append(fence: Fence, entry: Entry) -> Appended;
+    steps(run: RunId) -> Vec<Step>;
+    step(run: RunId, key: &StepKey) -> Option<Step>;
+    run(run: RunId) -> Option<Run>;
+    runs(task: TaskId) -> Vec<Run>;
+    deliver(signal: NewSignal) -> Delivered;
+    signal(run: RunId, name: &SignalName) -> Option<Value>;
+    cancel(task: TaskId, reason: &str) -> bool;
+    task(tenant: &TenantId, task: TaskId) -> Option<Task>;
+    tasks(tenant: &TenantId, filter: &TaskFilter) -> Vec<Task>;
+    events(task: TaskId, after: i64, limit: u32) -> Vec<event::Recorded>;
+    keep(tenant: &TenantId, hash: Hash, body: &str) -> ();
+    content(tenant: &TenantId, hash: Hash) -> Option<String>;
+    add_token(token: Token, hash: Hash) -> bool;
+    token(hash: Hash) -> Option<Token>;
+    tokens(tenant: &TenantId) -> Vec<Token>;
+    revoke_token(tenant: &TenantId, name: &str) -> bool;
+}
+
+#[tokio::test]
+async fn a_store_that_fails_at_intake_is_a_503_with_a_time_to_come_again() {
+    let world = World::at(true, |store| Arc::new(Failing(store))).await;
+    let request =
+        ask(&world.local(), "POST", "/v1/tasks").header(header::CONTENT_TYPE, "application/json");
+    let response = world
+        .send(
+            request
+                .body(json!({"text": "x"}).to_string().into())
+                .unwrap(),
+        )
+        .await;
+    assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+    let (status, problem) = read(response).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(
+        !problem.to_string().contains("disk"),
+        "causes are logged, not told: {problem}"
+    );
+    let (status, ready) = world.ask("", "GET", "/readyz", None).await;
+    assert_eq!(
+        (status, &ready["ready"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &json!(false))
+    );
+    assert_eq!(ready["reasons"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        world.ask("", "GET", "/healthz", None).await.0,
+        StatusCode::OK
+    );
+}
