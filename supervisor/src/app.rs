@@ -57,7 +57,8 @@ pub struct App {
     pub resumed: u64,
     /// What each model is, for people.
     pub models: Vec<ModelCard>,
-    programs: Arc<Programs>,
+    /// Where tasks are looked at, cancelled and answered.
+    pub desk: Desk,
     engine: Arc<Engine>,
     supervisor: ActorRef<Supervisor>,
 }
@@ -85,7 +86,13 @@ impl App {
                 .unwrap_or(Duration::from_secs(3)),
         })
         .await?;
-        let resumed = store.census().await?.runs.get("queued").copied().unwrap_or(0);
+        let resumed = store
+            .census()
+            .await?
+            .runs
+            .get("queued")
+            .copied()
+            .unwrap_or(0);
         let write = settings.files.write.clone();
         let intake = Intake::open(
             store.clone(),
@@ -95,6 +102,7 @@ impl App {
             write.unwrap_or_else(|| options.data.join("files")),
         )
         .await?;
+        let desk = Desk::new(store.clone(), settings.tenant.0.clone(), programs);
         engine.begin();
         Ok(Self {
             config: equipped.config,
@@ -104,7 +112,7 @@ impl App {
             agents,
             resumed: resumed.max(0) as u64,
             models: equipped.models,
-            programs,
+            desk,
             engine,
             supervisor,
         })
@@ -119,11 +127,6 @@ impl App {
     /// store.
     pub fn watch(&self) -> broadcast::Receiver<Live> {
         self.store.bell().feed().subscribe()
-    }
-
-    /// Where tasks are looked at, cancelled and answered.
-    pub fn desk(&self) -> Desk {
-        Desk::new(self.store.clone(), self.tenant().clone(), self.programs.clone())
     }
 
     /// Takes all runs out of memory, then stops the actors, then closes the store. Unfinished tasks

@@ -3,7 +3,7 @@
 //!
 //! A token is 256 random bits, shown once; the store holds its SHA-256 only. Every request looks it
 //! up anew, so a revoked one opens nothing from the next request on. Tokens are made on the machine
-//! itself (`majordomo token new`), never over the network, so nobody can widen their own.
+//! itself (`majordomo token new`), never by another token, so nobody can widen their own.
 //!
 //! Not here: how a token travels (the doors), and which folders or tools a task may use (intake).
 
@@ -227,6 +227,8 @@ impl Caller {
             Act::Settle(_) => self.need(&[Approve, Admin]),
             Act::ActFor => self.need(&[OnBehalf]),
             Act::NameFolder | Act::Measure => self.need(&[Admin]),
+            Act::KeepTokens if self.token.is_none() => Ok(()),
+            Act::KeepTokens => Err(Denied::Elsewhere),
         }
     }
 
@@ -267,13 +269,20 @@ pub enum Act<'a> {
     Settle(&'a Task),
     /// Read metrics.
     Measure,
+    /// Make, list and revoke tokens: only people at the machine itself.
+    KeepTokens,
 }
 
 impl<'a> Act<'a> {
     fn task(self) -> Option<&'a Task> {
         match self {
             Act::See(task) | Act::Cancel(task) | Act::Settle(task) => Some(task),
-            Act::Submit | Act::ActFor | Act::NameFolder | Act::List | Act::Measure => None,
+            Act::Submit
+            | Act::ActFor
+            | Act::NameFolder
+            | Act::List
+            | Act::Measure
+            | Act::KeepTokens => None,
         }
     }
 }
@@ -284,6 +293,9 @@ pub enum Denied {
     /// The caller may not even know of it.
     #[error("there is no such task")]
     Hidden,
+    /// Only people at the machine itself may.
+    #[error("tokens are kept with `majordomo token` on the machine itself")]
+    Elsewhere,
     /// A scope is missing.
     #[error("this needs a token with the scope `{}`", .0.as_str())]
     Scope(Scope),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use agents::run::{Resolution, doubt_signal};
 use shared::event::Recorded;
-use shared::id::{PrincipalId, TaskId, TenantId};
+use shared::id::{PrincipalId, RunId, StepKey, TaskId, TenantId};
 use shared::run::{Interrupted, Outcome, RunCtx};
 use shared::store::sqlite::SqliteStore;
 use shared::store::{Delivered, Error, NewSignal, Run, Store, TaskFilter};
@@ -91,22 +91,19 @@ impl Desk {
         resolution: &Resolution,
         by: PrincipalId,
     ) -> Result<Resolved, Error> {
-        let mut found = Vec::new();
-        for run in self.store.runs(task).await? {
-            for known in self.store.steps(run.id).await? {
-                let recorded = known.recorded.as_ref().map(|recorded| &recorded.outcome);
-                let full = format!("{}/{}", run.id, known.key);
-                let named = known.key.as_str() == step || full == step;
-                if named && matches!(recorded, Some(Outcome::InDoubt { .. })) {
-                    found.push((run.id, known.key, full));
-                }
+        let (mut open, mut answered) = (Vec::new(), false);
+        for (run, key) in self.doubts(task, step).await? {
+            match self.store.signal(run, &doubt_signal(&key)).await? {
+                Some(_) => answered = true,
+                None => open.push((run, key)),
             }
         }
-        let (run, key) = match found.as_slice() {
+        let (run, key) = match open.as_slice() {
+            [] if answered => return Ok(Resolved::Answered),
             [] => return Ok(Resolved::NotWaiting),
-            [(run, key, _)] => (*run, key),
+            [(run, key)] => (*run, key),
             several => {
-                let names = several.iter().map(|(_, _, full)| full.clone());
+                let names = several.iter().map(|(run, key)| format!("{run}/{key}"));
                 return Ok(Resolved::Several(names.collect()));
             }
         };
@@ -121,6 +118,22 @@ impl Desk {
             Delivered::Answered => Resolved::Answered,
             Delivered::Unwanted => Resolved::NotWaiting,
         })
+    }
+
+    /// The steps of a task that are in doubt and bear this name.
+    async fn doubts(&self, task: TaskId, step: &str) -> Result<Vec<(RunId, StepKey)>, Error> {
+        let mut found = Vec::new();
+        for run in self.store.runs(task).await? {
+            for known in self.store.steps(run.id).await? {
+                let recorded = known.recorded.as_ref().map(|recorded| &recorded.outcome);
+                let named =
+                    known.key.as_str() == step || format!("{}/{}", run.id, known.key) == step;
+                if named && matches!(recorded, Some(Outcome::InDoubt { .. })) {
+                    found.push((run.id, known.key));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// The events of a task from its first one on, those to come included.

@@ -9,16 +9,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use shared::config::EgressSettings;
+use shared::egress::Gateway;
 use shared::run::Timestamp;
+use url::Url;
 
 use crate::equip::ModelCard;
 
-/// Who acts on the command line, and through the local token.
-pub const LOCAL: &str = "local";
-
 const FILE: &str = "instance.json";
-/// Loopback answers at once or not at all.
-const CONNECT: Duration = Duration::from_secs(2);
 /// How long an instance may take to say that it is alive.
 const ALIVE: Duration = Duration::from_secs(3);
 
@@ -121,19 +119,10 @@ fn process_exists(pid: u32) -> bool {
     !processes.exists() || Path::new("/proc").join(pid.to_string()).exists()
 }
 
-/// A client for instances on this machine: no proxy, no redirects.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "speaks to this program's own instance alone, at the address in its own file"
-)]
-pub fn loopback_client() -> reqwest::Result<reqwest::Client> {
-    // Refused where the process has one already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(CONNECT)
-        .build()
+/// A client for the instance at this address; the address stands in the instance's own file.
+pub fn client_for(url: &str) -> anyhow::Result<reqwest::Client> {
+    let gateway = Gateway::new(&EgressSettings::default())?;
+    Ok(gateway.trusted(&Url::parse(url)?, true)?.client().clone())
 }
 
 #[cfg(test)]
@@ -183,7 +172,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let live = here(&format!("http://{}", listener.local_addr().unwrap()));
         let server = tokio::spawn(async move { axum::serve(listener, app).await });
-        let client = loopback_client().unwrap();
+        let client = client_for(&live.url).unwrap();
         assert!(live.is_alive(&client).await);
         let gone = Instance {
             pid: u32::MAX,
@@ -193,7 +182,7 @@ mod tests {
         server.abort();
         assert!(server.await.is_err());
         assert!(
-            !live.is_alive(&loopback_client().unwrap()).await,
+            !live.is_alive(&client_for(&live.url).unwrap()).await,
             "nobody answers"
         );
     }

@@ -14,9 +14,7 @@ use shared::hash::Hash;
 use shared::id::WorkerId;
 use shared::label::Taint;
 use shared::run::{Effect, Timestamp};
-use shared::store::{
-    Accepted, Appended, Change, Entry, Fence, RunState, Step, StepKind, Store,
-};
+use shared::store::{Accepted, Appended, Change, Entry, Fence, RunState, Step, StepKind, Store};
 
 fn step(key: &str) -> Step {
     Step {
@@ -72,7 +70,11 @@ async fn a_worker_that_was_replaced_writes_nothing() {
     let ok = write(fence(old, stale.epoch), "a").await.unwrap();
     assert_eq!(ok, Appended::Written);
 
-    assert_eq!(store.register(new).await.unwrap(), 1, "its run is queued again");
+    assert_eq!(
+        store.register(new).await.unwrap(),
+        1,
+        "its run is queued again"
+    );
     let fresh = store.claim(new, 9).await.unwrap().runs.remove(0);
     assert_eq!(fresh.epoch, stale.epoch + 1);
     for (worker, epoch) in [(old, stale.epoch), (old, fresh.epoch), (new, stale.epoch)] {
@@ -81,13 +83,19 @@ async fn a_worker_that_was_replaced_writes_nothing() {
     }
     assert_eq!(store.steps(stale.id).await.unwrap().len(), 1);
     let told = store.events(task, 0, 99).await.unwrap();
-    let told = told.iter().filter(|event| matches!(event.event, Event::Decided { .. }));
+    let told = told
+        .iter()
+        .filter(|event| matches!(event.event, Event::Decided { .. }));
     assert_eq!(told.count(), 1, "a refused entry tells nobody");
     let ok = write(fence(new, fresh.epoch), "b").await.unwrap();
     assert_eq!(ok, Appended::Written);
     store.cancel(task, "enough").await.unwrap();
     let ended = write(fence(new, fresh.epoch), "c").await.unwrap();
-    assert_eq!(ended, Appended::Refused, "a run that has ended takes nothing");
+    assert_eq!(
+        ended,
+        Appended::Refused,
+        "a run that has ended takes nothing"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +155,10 @@ async fn only_one_process_has_the_data_folder() {
     let folder = tempfile::tempdir().unwrap();
     let _first = open(folder.path()).await;
     let second = shared::store::sqlite::SqliteStore::open(folder.path()).await;
-    assert!(matches!(second.err(), Some(shared::store::Error::Locked { .. })));
+    assert!(matches!(
+        second.err(),
+        Some(shared::store::Error::Locked { .. })
+    ));
 }
 
 /// One act of this class, then the end.
@@ -206,7 +217,11 @@ async fn an_operation_costs_as_many_commits_as_its_class_says() {
 async fn a_store_that_fails_for_a_while_costs_time_and_nothing_else() {
     for lost_reply in [false, true] {
         let (bench, store, world, _folder) = faulty(Effect::Verifiable).await;
-        let fault = if lost_reply { &store.lose } else { &store.refuse };
+        let fault = if lost_reply {
+            &store.lose
+        } else {
+            &store.refuse
+        };
         fault.store(2, Ordering::SeqCst);
         let task = bench.submit("x").await;
         assert_eq!(bench.ends(task).await.state, RunState::Done);

@@ -42,7 +42,9 @@ impl Faulty {
 /// Takes one from a counter that is not at zero.
 fn take(counter: &AtomicU32) -> bool {
     let less = |n: u32| n.checked_sub(1);
-    counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
+    counter
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
+        .is_ok()
 }
 
 #[async_trait]

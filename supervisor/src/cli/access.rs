@@ -19,7 +19,8 @@ use super::context::Context;
 use super::exit::Fault;
 use crate::app::{App, GRACE};
 use crate::desk::{self, Desk, Resolved};
-use crate::instance::{Instance, LOCAL};
+use crate::auth::LOCAL;
+use crate::instance::Instance;
 use crate::intake::{Refused, Submission};
 use crate::transcript::Transcript;
 use crate::view::TaskView;
@@ -177,7 +178,7 @@ impl Access {
     fn desk(&self) -> Result<Desk, &Client> {
         match self {
             Access::Live(client) => Err(client),
-            Access::Own(app) => Ok(app.desk()),
+            Access::Own(app) => Ok(app.desk.clone()),
             Access::Store(desk) => Ok(desk.clone()),
         }
     }

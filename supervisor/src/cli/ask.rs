@@ -19,7 +19,8 @@ use super::exit::{Exit, Fault};
 use super::progress::{Progress, Rest};
 use super::signals::Signals;
 use super::{story, words};
-use crate::app::{App, GRACE};
+use crate::app::GRACE;
+use crate::equip::ModelCard;
 use crate::view::TaskView;
 
 /// How often the line that says what goes on is drawn anew.
@@ -178,7 +179,9 @@ pub(super) fn models(models: &[ModelCard]) -> Vec<String> {
     for card in models {
         lines.push(format!("model {}: {}", card.name, card.description));
         if let Some(variable) = &card.found_by {
-            lines.push(format!("{variable} was found in the environment and is used"));
+            lines.push(format!(
+                "{variable} was found in the environment and is used"
+            ));
         }
     }
     if models.iter().any(|card| card.offline) {
@@ -372,7 +375,11 @@ mod tests {
             offline,
             found_by: found_by.map(str::to_owned),
         };
-        let real = card("gpt-5 at https://api.openai.com", false, Some("OPENAI_API_KEY"));
+        let real = card(
+            "gpt-5 at https://api.openai.com",
+            false,
+            Some("OPENAI_API_KEY"),
+        );
         assert_eq!(models(&[real]).len(), 2);
         let offline = card("offline (built-in)", true, None);
         assert!(models(&[offline])[1].contains("does not understand"));

@@ -10,7 +10,7 @@ use shared::config::{Close, SearchSettings};
 use super::context::{Context, colours, width};
 use super::exit::Exit;
 use super::words;
-use crate::equip::{self, Equipped};
+use crate::equip::Equipped;
 
 /// Validates the configuration and prints what would run.
 #[derive(Debug, Args)]

@@ -20,7 +20,8 @@ use shared::id::{RunId, TaskId};
 use shared::store::TaskFilter;
 
 use super::exit::Fault;
-use crate::instance::{Instance, loopback_client};
+use crate::channels::http::tokens::{TokenPage, TokenSecret, TokenView};
+use crate::instance::{Instance, client_for};
 use crate::transcript::Transcript;
 use crate::view::TaskView;
 
@@ -65,21 +66,6 @@ pub struct OrderBudget {
     pub usd: f64,
 }
 
-/// A token as the API lists it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TokenView {
-    /// Its name.
-    pub name: String,
-    /// Who acts when it is used.
-    pub principal: String,
-    /// What it may do.
-    pub scopes: Vec<String>,
-    /// When it was made.
-    pub created_at_ms: i64,
-    /// When it was revoked.
-    pub revoked_at_ms: Option<i64>,
-}
-
 #[derive(Deserialize)]
 struct Taken {
     id: TaskId,
@@ -88,16 +74,6 @@ struct Taken {
 #[derive(Deserialize)]
 struct Page {
     tasks: Vec<TaskView>,
-}
-
-#[derive(Deserialize)]
-struct Minted {
-    token: String,
-}
-
-#[derive(Deserialize)]
-struct TokenPage {
-    tokens: Vec<TokenView>,
 }
 
 #[derive(Default, Deserialize)]
@@ -111,7 +87,7 @@ struct Problem {
 impl Client {
     /// A client for this instance, whether it lives or not.
     pub fn new(instance: Instance) -> anyhow::Result<Self> {
-        let http = loopback_client().context("the HTTP client cannot be built")?;
+        let http = client_for(&instance.url).context("instance.json")?;
         Ok(Self { instance, http })
     }
 
@@ -188,7 +164,7 @@ impl Client {
     ) -> anyhow::Result<String> {
         let body = json!({"name": name, "principal": principal, "scopes": scopes});
         let request = self.request(Method::POST, "/v1/tokens").json(&body);
-        let minted: Minted = self.about_tokens(request).await?;
+        let minted: TokenSecret = self.about_tokens(request).await?;
         Ok(minted.token)
     }
 

@@ -15,6 +15,7 @@ use shared::id::TenantId;
 
 use super::exit::Fault;
 use crate::app::Options;
+use crate::equip::{self, Equipped};
 
 /// The width of reports where the terminal does not say its own.
 const WIDTH: usize = 100;
@@ -71,6 +72,11 @@ impl Context {
             read,
             tools: self.tools.clone(),
         }
+    }
+
+    /// Loads the configuration and builds what it asks for.
+    pub fn equip(&self) -> anyhow::Result<Equipped> {
+        equip::load(&self.source, &self.tools)
     }
 
     /// Whose data the installation holds, where the configuration says it; a configuration that

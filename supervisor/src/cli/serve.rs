@@ -15,6 +15,8 @@ use super::exit::{Exit, Fault};
 use super::signals::Signals;
 use super::{access, ask, token};
 use crate::app::{App, GRACE};
+use crate::auth::LocalToken;
+use crate::channels::http;
 use crate::instance::Instance;
 use crate::telemetry;
 
@@ -39,30 +41,6 @@ pub struct Serve {
     /// Where there is no token yet, make one named `admin` that may do everything, and print it.
     #[arg(long)]
     first_token: bool,
-}
-
-/// The HTTP door, in one place.
-mod door {
-    use super::{App, Arc, CancellationToken, SocketAddr, TcpListener};
-
-    /// Refuses addresses that others can reach while nobody needs a token.
-    pub(super) fn check_bind(address: SocketAddr, has_token: bool) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            address.ip().is_loopback() || has_token,
-            "{address} can be reached by others and there is no token"
-        );
-        Ok(())
-    }
-
-    /// Answers until `shutdown`.
-    pub(super) async fn serve(
-        _app: Arc<App>,
-        _listener: TcpListener,
-        _local_token: String,
-        _shutdown: CancellationToken,
-    ) -> anyhow::Result<()> {
-        anyhow::bail!("this build has no HTTP door")
-    }
 }
 
 /// Runs the command.
@@ -133,19 +111,17 @@ async fn answer(
         .await?
         .iter()
         .any(|token| token.revoked_at.is_none());
-    door::check_bind(address, has_token).map_err(|error| {
-        Fault::usage(error.to_string()).help(
-            "make a token first: majordomo token new NAME --scope admin\n\
-             or let the first start make one: majordomo serve --first-token",
-        )
+    http::check_bind(address, has_token).map_err(|error| {
+        Fault::usage(error.to_string())
+            .help("or let the first start make one: majordomo serve --first-token")
     })?;
     let listener = bind(address).await?;
     let address = listener.local_addr()?;
-    let secret = secret()?;
+    let local = LocalToken::fresh()?;
     let url = format!("http://{}", reachable(address));
     let here = Instance::here(
         url.clone(),
-        secret.clone(),
+        local.expose().to_owned(),
         app.models.clone(),
         shared::clock::now(),
     );
@@ -155,10 +131,10 @@ async fn answer(
     report(context, &app, address, &url);
 
     let shutdown = CancellationToken::new();
-    let serving = door::serve(app, listener, secret, shutdown.clone());
+    let serving = http::serve(app, listener, local, shutdown.clone());
     tokio::pin!(serving);
     tokio::select! {
-        ended = &mut serving => return ended,
+        ended = &mut serving => return Ok(ended?),
         () = signals.next() => {}
     }
     tracing::info!(
@@ -167,7 +143,7 @@ async fn answer(
     );
     shutdown.cancel();
     tokio::select! {
-        ended = tokio::time::timeout(GRACE, serving) => ended.unwrap_or(Ok(())),
+        ended = tokio::time::timeout(GRACE, serving) => Ok(ended.unwrap_or(Ok(()))?),
         () = signals.next() => Ok(()),
     }
 }
@@ -178,7 +154,7 @@ async fn first_token(app: &App) -> anyhow::Result<()> {
         return Ok(());
     }
     let scopes = token::ALL_SCOPES.map(str::to_owned).to_vec();
-    let secret = token::mint(&app.desk(), "admin", None, scopes).await?;
+    let secret = token::mint(&app.desk, "admin", None, scopes).await?;
     println!("token `admin`, shown only this once: {secret}");
     Ok(())
 }
@@ -209,13 +185,6 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// 256 random bits.
-fn secret() -> anyhow::Result<String> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
-    Ok(hex::encode(bytes))
-}
-
 fn report(context: &Context, app: &App, address: SocketAddr, url: &str) {
     for line in ask::models(&app.models) {
         tracing::info!("{line}");
@@ -244,14 +213,6 @@ mod tests {
         assert_eq!(reach("10.0.0.7:80"), "10.0.0.7:80");
     }
 
-    #[test]
-    fn only_loopback_is_open_without_a_token() {
-        let open = |address: &str, token| door::check_bind(address.parse().unwrap(), token).is_ok();
-        assert!(open("127.0.0.1:1", false));
-        assert!(!open("0.0.0.0:1", false));
-        assert!(open("0.0.0.0:1", true));
-    }
-
     #[tokio::test]
     async fn a_taken_port_is_told_with_what_to_do() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -260,12 +221,5 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("--listen"), "{error}");
-    }
-
-    #[test]
-    fn secrets_are_long_and_differ() {
-        let (one, other) = (secret().unwrap(), secret().unwrap());
-        assert_eq!(one.len(), 64);
-        assert_ne!(one, other);
     }
 }

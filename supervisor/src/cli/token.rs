@@ -3,10 +3,13 @@
 use clap::Subcommand;
 
 use super::access::Access;
-use super::client::TokenView;
 use super::context::Context;
 use super::exit::{Exit, Fault};
 use super::words;
+use shared::id::PrincipalId;
+
+use crate::auth::{self, Scope};
+use crate::channels::http::tokens::TokenView;
 use crate::desk::Desk;
 
 /// Everything that a token may be allowed.
@@ -62,7 +65,7 @@ async fn work(access: &Access, token: Token) -> anyhow::Result<Exit> {
         } => {
             let secret = match access {
                 Access::Live(client) => client.mint(&name, principal.as_deref(), &scopes).await?,
-                Access::Own(app) => mint(&app.desk(), &name, principal, scopes).await?,
+                Access::Own(app) => mint(&app.desk, &name, principal, scopes).await?,
                 Access::Store(desk) => mint(desk, &name, principal, scopes).await?,
             };
             eprintln!("token `{name}`, shown only this once:");
@@ -93,12 +96,19 @@ async fn work(access: &Access, token: Token) -> anyhow::Result<Exit> {
 
 /// Makes a token and answers its secret.
 pub async fn mint(
-    _desk: &Desk,
-    _name: &str,
-    _principal: Option<String>,
-    _scopes: Vec<String>,
+    desk: &Desk,
+    name: &str,
+    principal: Option<String>,
+    scopes: Vec<String>,
 ) -> anyhow::Result<String> {
-    anyhow::bail!("this build cannot make tokens")
+    let scopes: Vec<Scope> = scopes
+        .iter()
+        .filter_map(|name| Scope::parse(name))
+        .collect();
+    let principal = principal.map(PrincipalId::from);
+    let minted = auth::mint(&*desk.store, &desk.tenant, name, principal, &scopes).await;
+    let (_, secret) = minted.map_err(|error| Fault::usage(error.to_string()))?;
+    Ok(secret.expose().to_owned())
 }
 
 async fn list(access: &Access) -> anyhow::Result<Vec<TokenView>> {
@@ -107,14 +117,7 @@ async fn list(access: &Access) -> anyhow::Result<Vec<TokenView>> {
         Access::Own(app) => app.store.tokens(app.tenant()).await?,
         Access::Store(desk) => desk.store.tokens(&desk.tenant).await?,
     };
-    let view = |token: shared::store::Token| TokenView {
-        name: token.name,
-        principal: token.principal.to_string(),
-        scopes: token.scopes,
-        created_at_ms: token.created_at.0,
-        revoked_at_ms: token.revoked_at.map(|at| at.0),
-    };
-    Ok(tokens.into_iter().map(view).collect())
+    Ok(tokens.into_iter().map(TokenView::from).collect())
 }
 
 fn table(tokens: &[TokenView], now_ms: i64) -> String {

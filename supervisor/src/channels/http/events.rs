@@ -51,7 +51,7 @@ pub(super) async fn follow(
     query: Query,
 ) -> Result<Response, Problem> {
     // Listening begins before reading, so that nothing falls between.
-    let feed = door.inside.store().bell().feed().subscribe();
+    let feed = door.desk().store.bell().feed().subscribe();
     let last = last_read(&headers, query)?;
     let task = door.task(id).await?;
     caller.may(Act::See(&task))?;
@@ -144,7 +144,7 @@ impl Follower {
     /// Reads a batch from the store. The task's state is read first: where it was final, all events
     /// were there already.
     async fn catch_up(&mut self) -> Result<(), Cut> {
-        let store = self.door.inside.store().clone();
+        let store = self.door.desk().store.clone();
         let state = self.door.task(self.task).await.map_err(|_| Cut)?.state;
         let batch = store
             .events(self.task, self.last, BATCH)
@@ -204,7 +204,7 @@ impl Follower {
     }
 
     async fn check_token(&self) -> Result<(), Cut> {
-        match self.caller.is_live(&**self.door.inside.store()).await {
+        match self.caller.is_live(&*self.door.desk().store).await {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(Cut),
         }

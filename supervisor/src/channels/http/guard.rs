@@ -110,8 +110,8 @@ pub async fn recognise(door: &Door, headers: &HeaderMap) -> Result<Caller, Probl
     let Some(secret) = value.to_str().ok().and_then(bearer) else {
         return Err(wrong("the header must read `Bearer TOKEN`"));
     };
-    let (store, tenant) = (door.inside.store(), door.inside.tenant());
-    let caller = auth::recognise(&**store, tenant, &door.local, &secret).await?;
+    let (store, tenant) = (&*door.desk().store, &door.desk().tenant);
+    let caller = auth::recognise(store, tenant, &door.local, &secret).await?;
     caller.ok_or_else(|| wrong("this token is unknown or was revoked"))
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn healthz() -> Json<Alive> {
         (status = 503, description = "It cannot, for these reasons", body = Readiness)))]
 pub(super) async fn readyz(State(door): State<Arc<Door>>) -> (StatusCode, Json<Readiness>) {
     let mut reasons = Vec::new();
-    match tokio::time::timeout(STORE_TIME, door.inside.store().census()).await {
+    match tokio::time::timeout(STORE_TIME, door.desk().store.census()).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
             tracing::error!(%error, "the store does not answer");
@@ -91,7 +91,7 @@ pub(super) async fn metrics(
     if !door.loopback {
         guard::recognise(&door, &headers).await?.may(Act::Measure)?;
     }
-    let text = census_text(&door.inside.store().census().await?) + &door.inside.metrics();
+    let text = census_text(&door.desk().store.census().await?) + &door.inside.metrics();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

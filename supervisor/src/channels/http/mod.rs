@@ -19,12 +19,12 @@ mod openapi;
 mod settle;
 #[cfg(test)]
 mod tests;
+pub mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use axum::Router;
 use axum::middleware;
 use axum::routing::get;
@@ -32,14 +32,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::trace::TraceLayer;
 
-use shared::id::{AgentName, TenantId};
-use shared::store::Store;
-use shared::task::Task;
+use shared::id::AgentName;
 
 use crate::app::App;
 use crate::auth::LocalToken;
+use crate::desk::Desk;
 use crate::intake::Intake;
-use crate::transcript::{self, Transcript};
+use crate::telemetry;
 use problem::{Kind, Problem};
 pub use settle::{Decision, Settlement};
 
@@ -49,34 +48,24 @@ const DRAIN: Duration = Duration::from_secs(5);
 const RECHECK: Duration = Duration::from_secs(2);
 
 /// What the door needs of the house behind it.
-#[async_trait]
 pub trait Inside: Send + Sync {
-    /// The store.
-    fn store(&self) -> &Arc<dyn Store>;
+    /// Where tasks are looked at, cancelled and answered.
+    fn desk(&self) -> &Desk;
     /// The way in for tasks.
     fn intake(&self) -> &Intake;
-    /// Whose tasks these are.
-    fn tenant(&self) -> &TenantId;
     /// Agents whose actor is not running.
     fn away(&self) -> Vec<AgentName>;
     /// What this process counts, in Prometheus' text format; follows the store's own numbers.
     fn metrics(&self) -> String;
-    /// The full story of a task.
-    async fn transcript(&self, task: Task) -> anyhow::Result<Transcript>;
 }
 
-#[async_trait]
 impl Inside for App {
-    fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+    fn desk(&self) -> &Desk {
+        &self.desk
     }
 
     fn intake(&self) -> &Intake {
         &self.intake
-    }
-
-    fn tenant(&self) -> &TenantId {
-        App::tenant(self)
     }
 
     fn away(&self) -> Vec<AgentName> {
@@ -84,11 +73,7 @@ impl Inside for App {
     }
 
     fn metrics(&self) -> String {
-        String::new()
-    }
-
-    async fn transcript(&self, task: Task) -> anyhow::Result<Transcript> {
-        transcript::of(self, task).await
+        telemetry::metrics_text()
     }
 }
 
@@ -100,6 +85,12 @@ pub(crate) struct Door {
     loopback: bool,
     closing: CancellationToken,
     recheck: Duration,
+}
+
+impl Door {
+    fn desk(&self) -> &Desk {
+        self.inside.desk()
+    }
 }
 
 /// An address that would open the instance to others while nobody has a token.

@@ -9,7 +9,7 @@ use utoipa::openapi::{ComponentsBuilder, OpenApi, SecurityRequirement};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Door, events, health, settle, tasks};
+use super::{Door, events, health, settle, tasks, tokens};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(info(
@@ -28,6 +28,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(tasks::transcript))
         .routes(routes!(events::follow))
         .routes(routes!(settle::settle))
+        .routes(routes!(tokens::make, tokens::list))
+        .routes(routes!(tokens::revoke))
 }
 
 /// Routes that decide for themselves who may ask.

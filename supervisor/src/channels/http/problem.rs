@@ -186,7 +186,7 @@ impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         let kind = match denied {
             Denied::Hidden => Kind::NotFound,
-            Denied::Scope(_) => Kind::Forbidden,
+            Denied::Scope(_) | Denied::Elsewhere => Kind::Forbidden,
         };
         Self::new(kind, denied.to_string())
     }

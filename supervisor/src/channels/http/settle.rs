@@ -3,22 +3,21 @@
 
 use std::sync::Arc;
 
-use agents::run::{Resolution, doubt_signal};
+use agents::run::Resolution;
 use axum::Json;
 use axum::extract::{Extension, Request, State};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use shared::id::{RunId, StepKey, TaskId};
-use shared::run::Outcome;
-use shared::store::{Delivered, NewSignal};
+use shared::id::RunId;
 
 use super::Door;
 use super::input::{self, Id, check_short};
 use super::problem::{Kind, Problem, ProblemBody};
 use super::tasks::TaskRef;
 use crate::auth::{Act, Caller};
+use crate::desk::Resolved;
 
 /// What a person says about a step in doubt.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -69,84 +68,46 @@ pub(super) async fn settle(
     caller.may(Act::Settle(&task))?;
     let (said, _) = input::json::<Settlement>(http).await?;
     check_short("step", &said.step)?;
-    let step = StepKey::from(&said.step);
-    let payload = payload(&said)?;
-    let signal = NewSignal {
-        run: door.in_doubt(id, &step, said.run).await?,
-        name: doubt_signal(&step),
-        payload,
-        by: caller.principal,
+    let name = match said.run {
+        Some(run) => format!("{run}/{}", said.step),
+        None => said.step.clone(),
     };
-    match door.inside.store().deliver(signal).await? {
-        Delivered::First => {}
-        Delivered::Answered => return Err(settled(&step)),
-        Delivered::Unwanted => return Err(unwanted(&step)),
+    let resolution = resolution(said)?;
+    let desk = door.desk();
+    match desk
+        .resolve(id, &name, &resolution, caller.principal)
+        .await?
+    {
+        Resolved::Taken => {}
+        Resolved::Answered => {
+            let detail = format!("step {name} was settled before");
+            return Err(Problem::new(Kind::Conflict, detail).at("step"));
+        }
+        Resolved::NotWaiting => {
+            let detail = format!("no step {name} of this task waits for a person's word");
+            return Err(Problem::new(Kind::NotFound, detail).at("step"));
+        }
+        Resolved::Several(names) => {
+            let detail = format!("the step is in doubt in several runs: {}", names.join(", "));
+            return Err(Problem::field("run", detail));
+        }
     }
     let state = door.task(id).await?.state.as_str().into();
     Ok(Json(TaskRef { id, state }))
 }
 
-fn payload(said: &Settlement) -> Result<Value, Problem> {
+fn resolution(said: Settlement) -> Result<Resolution, Problem> {
     if said.result.is_some() && said.decision != Decision::Happened {
         return Err(Problem::field(
             "result",
             "belongs to the decision `happened` only",
         ));
     }
-    let resolution = match said.decision {
+    Ok(match said.decision {
         Decision::Happened => Resolution::Happened {
-            result: said.result.clone().unwrap_or_default(),
+            result: said.result.unwrap_or_default(),
         },
         Decision::Again => Resolution::Again,
         Decision::GiveUp => Resolution::GiveUp,
-    };
-    serde_json::to_value(resolution).map_err(|error| Problem::internal(&error))
-}
-
-fn unwanted(step: &StepKey) -> Problem {
-    let detail = format!("no step {step} of this task waits for a person's word");
-    Problem::new(Kind::NotFound, detail).at("step")
-}
-
-fn settled(step: &StepKey) -> Problem {
-    Problem::new(Kind::Conflict, format!("step {step} was settled before")).at("step")
-}
-
-impl Door {
-    /// The run of this task in which the step is in doubt and not settled yet.
-    async fn in_doubt(
-        &self,
-        task: TaskId,
-        step: &StepKey,
-        run: Option<RunId>,
-    ) -> Result<RunId, Problem> {
-        let store = self.inside.store();
-        let (mut open, mut answered) = (Vec::new(), false);
-        for candidate in store.runs(task).await? {
-            if run.is_some_and(|run| run != candidate.id) {
-                continue;
-            }
-            let found = store
-                .step(candidate.id, step)
-                .await?
-                .and_then(|step| step.recorded);
-            if !found.is_some_and(|recorded| matches!(recorded.outcome, Outcome::InDoubt { .. })) {
-                continue;
-            }
-            match store.signal(candidate.id, &doubt_signal(step)).await? {
-                Some(_) => answered = true,
-                None => open.push(candidate.id),
-            }
-        }
-        match open.as_slice() {
-            [run] => Ok(*run),
-            [] if answered => Err(settled(step)),
-            [] => Err(unwanted(step)),
-            many => {
-                let runs: Vec<String> = many.iter().map(ToString::to_string).collect();
-                let detail = format!("the step is in doubt in several runs: {}", runs.join(", "));
-                Err(Problem::field("run", detail))
-            }
-        }
-    }
+    })
 }

@@ -124,7 +124,7 @@ pub(super) async fn create(
     let dedupe = key.map(|key| (key, hash_of(&body)));
     let submission = submission(&caller, order, dedupe)?;
     // Listening begins before the task does, so that its end cannot be missed.
-    let feed = wait.map(|wait| (door.inside.store().bell().feed().subscribe(), wait));
+    let feed = wait.map(|wait| (door.desk().store.bell().feed().subscribe(), wait));
     let (id, fresh) = match door.inside.intake().submit(submission).await? {
         Accepted::New(id) => (id, true),
         Accepted::Known(id) => (id, false),
@@ -137,7 +137,7 @@ pub(super) async fn create(
         Some((feed, wait)) => {
             let task = door.ended(id, feed, wait).await?;
             if task.state.is_final() {
-                let view = TaskView::with_steps(&**door.inside.store(), task).await?;
+                let view = TaskView::with_steps(&*door.desk().store, task).await?;
                 return Ok((StatusCode::OK, location(id), Json(view)).into_response());
             }
             task.state
@@ -265,9 +265,7 @@ pub(super) async fn show(
 ) -> Result<Json<TaskView>, Problem> {
     let task = door.task(id).await?;
     caller.may(Act::See(&task))?;
-    Ok(Json(
-        TaskView::with_steps(&**door.inside.store(), task).await?,
-    ))
+    Ok(Json(TaskView::with_steps(&*door.desk().store, task).await?))
 }
 
 /// Tasks that the caller may see, newest first.
@@ -295,9 +293,9 @@ pub(super) async fn list(
     // One more tells whether there is another page.
     filter.limit += 1;
     let mut tasks = door
-        .inside
-        .store()
-        .tasks(door.inside.tenant(), &filter)
+        .desk()
+        .store
+        .tasks(&door.desk().tenant, &filter)
         .await?;
     let more = tasks.len() > page;
     tasks.truncate(page);
@@ -354,7 +352,7 @@ pub(super) async fn cancel(
     let task = door.task(id).await?;
     caller.may(Act::Cancel(&task))?;
     let reason = format!("cancelled by {}", caller.principal);
-    if !door.inside.store().cancel(id, &reason).await? {
+    if !door.desk().store.cancel(id, &reason).await? {
         let state = door.task(id).await?.state;
         if state != TaskState::Cancelled {
             let detail = format!("the task is {} already", state.as_str());
@@ -381,14 +379,14 @@ pub(super) async fn transcript(
 ) -> Result<Json<Transcript>, Problem> {
     let task = door.task(id).await?;
     caller.may(Act::See(&task))?;
-    let told = door.inside.transcript(task).await;
+    let told = door.desk().transcript(task).await;
     told.map(Json).map_err(|error| Problem::internal(&error))
 }
 
 impl Door {
     /// The task of this id. Whether the caller may know of it is the handler's next question.
     pub(super) async fn task(&self, id: TaskId) -> Result<Task, Problem> {
-        let found = self.inside.store().task(self.inside.tenant(), id).await?;
+        let found = self.desk().store.task(&self.desk().tenant, id).await?;
         found.ok_or_else(|| auth::Denied::Hidden.into())
     }
 

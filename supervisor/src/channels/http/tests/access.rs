@@ -59,7 +59,7 @@ async fn nobody_without_a_live_token_gets_in() {
     assert!(
         world
             .store
-            .revoke_token(&world.house.tenant, "revoked")
+            .revoke_token(&world.house.desk.tenant, "revoked")
             .await
             .unwrap()
     );
@@ -158,7 +158,7 @@ async fn an_approver_sees_and_settles_its_own_but_hands_in_nothing() {
     let principal = Some("token:owner".into());
     let minted = mint(
         &*world.store,
-        &world.house.tenant,
+        &world.house.desk.tenant,
         "boss",
         principal,
         &[Scope::Approve],
@@ -361,14 +361,14 @@ async fn no_answer_repeats_a_token() {
     let token = world.token("ci", &[Scope::Tasks]).await;
     world
         .store
-        .revoke_token(&world.house.tenant, "ci")
+        .revoke_token(&world.house.desk.tenant, "ci")
         .await
         .unwrap();
     let (_, problem): (_, Value) = world.ask(&token, "GET", "/v1/tasks", None).await;
     assert!(!problem.to_string().contains(&token[3..]));
     let rows = format!(
         "{:?}",
-        world.store.tokens(&world.house.tenant).await.unwrap()
+        world.store.tokens(&world.house.desk.tenant).await.unwrap()
     );
     assert!(!rows.contains(&token[3..]), "the store never saw it");
 }

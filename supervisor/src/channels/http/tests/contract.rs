@@ -153,7 +153,7 @@ async fn fields_that_cannot_be_used_are_named() {
     }
     let none = world
         .store
-        .tasks(&world.house.tenant, &filter())
+        .tasks(&world.house.desk.tenant, &filter())
         .await
         .unwrap();
     assert!(none.is_empty(), "what is refused leaves nothing behind");

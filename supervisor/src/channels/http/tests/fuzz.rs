@@ -103,7 +103,7 @@ fn any_body_is_taken_or_refused() {
         ..Default::default()
     };
     let taken = runtime
-        .block_on(world.store.tasks(&world.house.tenant, &all))
+        .block_on(world.store.tasks(&world.house.desk.tenant, &all))
         .unwrap()
         .len();
     assert!(

@@ -44,7 +44,7 @@ async fn a_hundred_at_once_make_one_task() {
     assert_eq!(
         world
             .store
-            .tasks(&world.house.tenant, &all)
+            .tasks(&world.house.desk.tenant, &all)
             .await
             .unwrap()
             .len(),

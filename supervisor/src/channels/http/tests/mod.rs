@@ -21,6 +21,7 @@ use agents::catalog::Catalog;
 use shared::config::{AgentLimits, AgentSpec, Limits, SupervisorSettings};
 use shared::event::Event;
 use shared::hash::Hash;
+use shared::id::TenantId;
 use shared::id::{StepKey, TaskId, WorkerId};
 use shared::label::Taint;
 use shared::money::Usage;
@@ -28,45 +29,33 @@ use shared::retry::RetryPolicy;
 use shared::run::{Effect, EffectKey, Outcome, Recorded};
 use shared::store::sqlite::SqliteStore;
 use shared::store::{
-    Appended, Change, Entry, Fence, Finish, Run, RunState, Step, StepKind, TaskEnd,
+    Appended, Change, Entry, Fence, Finish, Run, RunState, Step, StepKind, Store, TaskEnd,
 };
 use shared::task::TaskState;
 
 use super::*;
 use crate::auth::{Scope, mint};
-use crate::view::TaskView;
+use crate::program::Programs;
 
 /// The house behind the door.
 pub(super) struct House {
-    store: Arc<dyn Store>,
+    desk: Desk,
     intake: Intake,
-    tenant: TenantId,
     pub(super) away: Mutex<Vec<AgentName>>,
 }
 
-#[async_trait]
 impl Inside for House {
-    fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+    fn desk(&self) -> &Desk {
+        &self.desk
     }
     fn intake(&self) -> &Intake {
         &self.intake
-    }
-    fn tenant(&self) -> &TenantId {
-        &self.tenant
     }
     fn away(&self) -> Vec<AgentName> {
         self.away.lock().unwrap().clone()
     }
     fn metrics(&self) -> String {
         "own_numbers 1\n".into()
-    }
-    async fn transcript(&self, task: Task) -> anyhow::Result<Transcript> {
-        let task = TaskView::with_steps(&*self.store, task).await?;
-        Ok(Transcript {
-            task,
-            entries: Vec::new(),
-        })
     }
 }
 
@@ -98,10 +87,10 @@ impl World {
         let write = folder.path().join("files");
         let catalog = catalog();
         let intake = Intake::open(store.clone(), tenant.clone(), &catalog, None, write);
+        let programs = Arc::new(Programs::new(store.clone()));
         let house = Arc::new(House {
-            store: store.clone(),
+            desk: Desk::new(store.clone(), tenant, programs),
             intake: intake.await.unwrap(),
-            tenant,
             away: Mutex::default(),
         });
         let worker = WorkerId::fresh();
@@ -137,7 +126,7 @@ impl World {
 
     /// A token with these scopes.
     pub(super) async fn token(&self, name: &str, scopes: &[Scope]) -> String {
-        let minted = mint(&*self.store, &self.house.tenant, name, None, scopes).await;
+        let minted = mint(&*self.store, &self.house.desk.tenant, name, None, scopes).await;
         minted.unwrap().1.expose().to_owned()
     }
 
@@ -191,7 +180,7 @@ impl World {
             run: run.id,
             epoch: run.epoch,
         };
-        let tenant = self.house.tenant.clone();
+        let tenant = self.house.desk.tenant.clone();
         let entry = Entry {
             task: run.task,
             tenant,

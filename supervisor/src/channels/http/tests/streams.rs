@@ -249,7 +249,7 @@ async fn a_stream_ends_when_its_token_is_revoked() {
     assert_eq!(kept.next().await.unwrap().id, Some(1));
     world
         .store
-        .revoke_token(&world.house.tenant, "ci")
+        .revoke_token(&world.house.desk.tenant, "ci")
         .await
         .unwrap();
     assert_eq!(reader.next().await, None);

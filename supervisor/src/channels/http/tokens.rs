@@ -1,0 +1,149 @@
+//! Tokens of a running instance: for the commands of the machine that it runs on, and for nobody
+//! else. Whoever can read the instance's own token can read its store too; no stored token, whatever
+//! its scopes, makes another.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, Path, Request, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use shared::id::PrincipalId;
+use shared::store::Token;
+
+use super::Door;
+use super::input;
+use super::problem::{Kind, Problem, ProblemBody};
+use crate::auth::{self, Act, Caller, NotMinted, Scope};
+
+/// A token to be made.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenOrder {
+    /// A name for people, unique among live tokens.
+    pub name: String,
+    /// Who acts when it is used; `token:NAME` where absent.
+    #[serde(default)]
+    pub principal: Option<String>,
+    /// What it may do: tasks, on_behalf, approve, admin.
+    pub scopes: Vec<String>,
+}
+
+/// A new token's secret: shown this once.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TokenSecret {
+    /// The secret.
+    pub token: String,
+}
+
+/// A token; its secret is nowhere.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TokenView {
+    /// Its name.
+    pub name: String,
+    /// Who acts when it is used.
+    pub principal: String,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// When it was made, in milliseconds since 1970.
+    pub created_at_ms: i64,
+    /// When it was revoked.
+    pub revoked_at_ms: Option<i64>,
+}
+
+/// All tokens.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TokenPage {
+    /// Oldest first, revoked ones too.
+    pub tokens: Vec<TokenView>,
+}
+
+impl From<Token> for TokenView {
+    fn from(token: Token) -> Self {
+        Self {
+            name: token.name,
+            principal: token.principal.to_string(),
+            scopes: token.scopes,
+            created_at_ms: token.created_at.0,
+            revoked_at_ms: token.revoked_at.map(|at| at.0),
+        }
+    }
+}
+
+/// Makes a token. Only with the instance's own token.
+#[utoipa::path(post, path = "/v1/tokens", tag = "tokens", operation_id = "make_token",
+    request_body = TokenOrder,
+    responses(
+        (status = 200, description = "The secret, this once", body = TokenSecret),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn make(
+    State(door): State<Arc<Door>>,
+    Extension(caller): Extension<Caller>,
+    http: Request,
+) -> Result<Json<TokenSecret>, Problem> {
+    caller.may(Act::KeepTokens)?;
+    let (order, _) = input::json::<TokenOrder>(http).await?;
+    let scope = |name: &String| {
+        let unknown = || Problem::field("scopes", format!("there is no scope {name:?}"));
+        Scope::parse(name).ok_or_else(unknown)
+    };
+    let scopes = order
+        .scopes
+        .iter()
+        .map(scope)
+        .collect::<Result<Vec<_>, _>>()?;
+    let (store, tenant) = (&*door.desk().store, &door.desk().tenant);
+    let principal = order.principal.map(PrincipalId::from);
+    let minted = auth::mint(store, tenant, &order.name, principal, &scopes).await;
+    let (_, secret) = minted.map_err(not_minted)?;
+    let token = secret.expose().to_owned();
+    Ok(Json(TokenSecret { token }))
+}
+
+fn not_minted(error: NotMinted) -> Problem {
+    let detail = error.to_string();
+    match error {
+        NotMinted::Name(_) => Problem::field("name", detail),
+        NotMinted::Taken(_) => Problem::new(Kind::Conflict, detail).at("name"),
+        NotMinted::NoScope => Problem::field("scopes", detail),
+        NotMinted::Random(error) => Problem::internal(&error),
+        NotMinted::Store(error) => error.into(),
+    }
+}
+
+/// Lists tokens. Only with the instance's own token.
+#[utoipa::path(get, path = "/v1/tokens", tag = "tokens", operation_id = "list_tokens",
+    responses(
+        (status = 200, description = "All tokens", body = TokenPage),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    State(door): State<Arc<Door>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<TokenPage>, Problem> {
+    caller.may(Act::KeepTokens)?;
+    let tokens = door.desk().store.tokens(&door.desk().tenant).await?;
+    let tokens = tokens.into_iter().map(TokenView::from).collect();
+    Ok(Json(TokenPage { tokens }))
+}
+
+/// Revokes a token: from the next request on it opens nothing. Only with the instance's own token.
+#[utoipa::path(delete, path = "/v1/tokens/{name}", tag = "tokens", operation_id = "revoke_token",
+    params(("name" = String, Path)),
+    responses(
+        (status = 204, description = "It is revoked"),
+        (status = 404, description = "No live token has this name", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn revoke(
+    State(door): State<Arc<Door>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    caller.may(Act::KeepTokens)?;
+    let store = &door.desk().store;
+    match store.revoke_token(&door.desk().tenant, &name).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(Problem::new(Kind::NotFound, "no live token has this name").at("name")),
+    }
+}
