@@ -49,7 +49,8 @@ mod door {
     pub(super) fn check_bind(address: SocketAddr, has_token: bool) -> anyhow::Result<()> {
         anyhow::ensure!(
             address.ip().is_loopback() || has_token,
-            "{address} can be reached by others and there is no token"
+            "{address} can be reached by others and there is no token: make one with `majordomo token \
+             new NAME`, or listen on 127.0.0.1"
         );
         Ok(())
     }
@@ -134,10 +135,8 @@ async fn answer(
         .iter()
         .any(|token| token.revoked_at.is_none());
     door::check_bind(address, has_token).map_err(|error| {
-        Fault::usage(error.to_string()).help(
-            "make a token first: majordomo token new NAME --scope admin\n\
-             or let the first start make one: majordomo serve --first-token",
-        )
+        Fault::usage(error.to_string())
+            .help("or let the first start make a token: majordomo serve --first-token")
     })?;
     let listener = bind(address).await?;
     let address = listener.local_addr()?;
