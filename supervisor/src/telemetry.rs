@@ -325,13 +325,6 @@ fn spent(agent: &str, usage: &Usage) {
 fn log(recorded: &Recorded) {
     let (task, run) = (recorded.task, recorded.run);
     match &recorded.event {
-        Event::State {
-            state,
-            reason,
-            agent: None,
-        } if state.is_final() => {
-            tracing::info!(task.id = %task, task.state = state.as_str(), error.chars = reason.len(), "task ended");
-        }
         Event::State { state, agent, .. } => tracing::info!(
             task.id = %task,
             run.id = %run,

@@ -113,7 +113,7 @@ async fn answer(
         .any(|token| token.revoked_at.is_none());
     http::check_bind(address, has_token).map_err(|error| {
         Fault::usage(error.to_string())
-            .help("or let the first start make one: majordomo serve --first-token")
+            .help("or let the first start make a token: majordomo serve --first-token")
     })?;
     let listener = bind(address).await?;
     let address = listener.local_addr()?;
