@@ -372,3 +372,38 @@ async fn no_answer_repeats_a_token() {
     );
     assert!(!rows.contains(&token[3..]), "the store never saw it");
 }
+
+#[tokio::test]
+async fn tokens_are_kept_by_people_at_the_machine_alone() {
+    let world = World::new().await;
+    let order = || Some(json!({"name": "ci", "scopes": ["tasks"]}));
+    let admin = world.token("boss", &Scope::ALL).await;
+    for (method, path, body) in [
+        ("POST", "/v1/tokens", order()),
+        ("GET", "/v1/tokens", None),
+        ("DELETE", "/v1/tokens/boss", None),
+    ] {
+        let (status, _) = world.ask(&admin, method, path, body).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path}");
+    }
+    let local = world.local();
+    let (status, made) = world.ask(&local, "POST", "/v1/tokens", order()).await;
+    assert_eq!(status, StatusCode::OK);
+    let made = made["token"].as_str().unwrap().to_owned();
+    let (status, _) = world.ask(&made, "GET", "/v1/tasks", None).await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, again) = world.ask(&local, "POST", "/v1/tokens", order()).await;
+    assert_eq!((status, &again["field"]), (StatusCode::CONFLICT, &json!("name")));
+    let odd = Some(json!({"name": "x", "scopes": ["everything"]}));
+    let (status, odd) = world.ask(&local, "POST", "/v1/tokens", odd).await;
+    assert_eq!((status, &odd["field"]), (StatusCode::BAD_REQUEST, &json!("scopes")));
+    let (_, page) = world.ask(&local, "GET", "/v1/tokens", None).await;
+    assert_eq!(page["tokens"].as_array().unwrap().len(), 2);
+    assert!(!page.to_string().contains(&made), "a list holds no secret");
+    let (status, _) = world.ask(&local, "DELETE", "/v1/tokens/ci", None).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let (status, _) = world.ask(&made, "GET", "/v1/tasks", None).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let (status, _) = world.ask(&local, "DELETE", "/v1/tokens/ci", None).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
