@@ -1,4 +1,5 @@
 //! One integration binary, a module for each behaviour.
 
+mod agent_loop;
 mod engine;
 mod first_answer;
