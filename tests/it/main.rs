@@ -3,3 +3,6 @@
 mod agent_loop;
 mod engine;
 mod first_answer;
+mod limits;
+mod retry;
+mod routing;

@@ -70,8 +70,18 @@ impl Setup {
     /// One agent, `worker`, that gets every task and has these tools. `replies` are its part of the
     /// script, `more` are settings.
     pub fn worker(replies: &str, tools: &[&Arc<TestTool>], more: &str) -> Self {
+        Self::worker_priced("", replies, tools, more)
+    }
+
+    /// The same, with a model whose tokens cost something.
+    pub fn worker_priced(
+        price: &str,
+        replies: &str,
+        tools: &[&Arc<TestTool>],
+        more: &str,
+    ) -> Self {
         let script =
-            format!("[[agent]]\nname = \"worker\"\nsystem = \"You are the worker\"\n{replies}");
+            format!("{price}[[agent]]\nname = \"worker\"\nsystem = \"You are the worker\"\n{replies}");
         let names: Vec<&str> = tools.iter().map(|tool| tool.name()).collect();
         let route = "[[routes]]\nmatches = ''\nagents = [\"worker\"]\n";
         let setup = Self::scripted(&script, &format!("{route}\n{more}"))
