@@ -1,8 +1,12 @@
 //! One integration binary, a module for each behaviour.
 
+mod actors;
 mod agent_loop;
+mod doubt;
 mod engine;
 mod first_answer;
 mod limits;
+mod replay;
 mod retry;
 mod routing;
+mod transcripts;
