@@ -292,10 +292,9 @@ impl TestApp {
     /// for a person, every ended run has only ended steps, no run is running; and that every request
     /// that the scripted model got was in order.
     pub async fn stop(self) {
-        let tenant = self.app.tenant().clone();
+        let (tenant, data) = (self.app.tenant().clone(), self.data());
         let setup = self.down(Duration::from_secs(5)).await;
-        let folder = setup.folder.as_ref().expect("it was started");
-        let store = crate::engine::open(&folder.path().join("data")).await;
+        let store = crate::engine::open(&data).await;
         assert_settled(&store, &tenant).await;
         if let Some(script) = &setup.script {
             assert_eq!(script.violations(), [""; 0], "requests that no provider would take");
@@ -305,8 +304,13 @@ impl TestApp {
     /// Takes the instance down in the middle of whatever it does, once `grace` is over. What comes
     /// back starts it again on the same folder.
     pub async fn down(self, grace: Duration) -> Setup {
+        let data = self.data();
         self.app.stop(grace).await;
-        self.setup
+        let Self { app, setup } = self;
+        drop(app);
+        // The folder is free again once the last part of the instance is gone.
+        drop(crate::engine::open(&data).await);
+        setup
     }
 
     /// The folder with everything in it.
