@@ -31,11 +31,7 @@ pub fn shown(result: &str) -> String {
 /// Makes a request meet `fits`: shortens the oldest tool results first, one after the other, and never
 /// the system prompt, the task, or the last `whole` results. Returns false where even that does not
 /// make it fit.
-pub fn fit(
-    request: &mut ModelRequest,
-    whole: usize,
-    fits: impl Fn(&ModelRequest) -> bool,
-) -> bool {
+pub fn fit(request: &mut ModelRequest, whole: usize, fits: impl Fn(&ModelRequest) -> bool) -> bool {
     let results: Vec<usize> = request
         .messages
         .iter()

@@ -20,7 +20,8 @@ use shared::model::{
 use shared::money::{Usage, Usd};
 use shared::retry::RetryPolicy;
 use shared::run::{
-    Attempt, Effect, Failure, FailureKind, Interrupted, Op, OpKind, Outcome, Recorded, RunCtx, Think,
+    Attempt, Effect, Failure, FailureKind, Interrupted, Op, OpKind, Outcome, Recorded, RunCtx,
+    Think,
 };
 use shared::task::TaskState;
 
@@ -778,10 +779,13 @@ pub fn active_ms(recorded: &Recorded, retry: &RetryPolicy) -> u64 {
     };
     let worked = attempts.iter().filter(|attempt| !lost(attempt));
     let longest = (retry.cap_s * 1000.0) as u64;
-    let pauses = attempts.windows(2).filter(|pair| !lost(&pair[0])).map(|pair| {
-        let since = pair[1].at.since(pair[0].at).as_millis() as u64;
-        since.saturating_sub(pair[0].ms).min(longest)
-    });
+    let pauses = attempts
+        .windows(2)
+        .filter(|pair| !lost(&pair[0]))
+        .map(|pair| {
+            let since = pair[1].at.since(pair[0].at).as_millis() as u64;
+            since.saturating_sub(pair[0].ms).min(longest)
+        });
     worked.map(|attempt| attempt.ms).sum::<u64>() + pauses.sum::<u64>()
 }
 
@@ -789,5 +793,46 @@ fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::label::Taint;
+    use shared::run::Timestamp;
+
+    use super::*;
+
+    /// A step of attempts, each: when it began, how long it took, how it failed.
+    fn step(attempts: &[(i64, u64, Option<FailureKind>)]) -> Recorded {
+        let attempt = |(at, ms, failure): &(i64, u64, Option<FailureKind>)| Attempt {
+            at: Timestamp(*at),
+            ms: *ms,
+            usage: Usage::default(),
+            failure: failure.map(|kind| Failure::new(kind, "x")),
+        };
+        Recorded {
+            outcome: Outcome::Done(Value::Null),
+            usage: Usage::default(),
+            attempts: attempts.iter().map(attempt).collect(),
+            taint: Taint::NONE,
+            evidence: Vec::new(),
+            at: Timestamp(0),
+        }
+    }
+
+    #[test]
+    fn work_and_its_pauses_take_time_and_outages_do_not() {
+        use FailureKind::{Lost, Transient};
+        let table: [(&[_], u64); 4] = [
+            (&[(0, 70, None)], 70),
+            (&[(0, 10, Some(Transient)), (500, 20, None)], 520),
+            (&[(0, 3_600_000, Some(Lost)), (3_700_000, 20, None)], 20),
+            (&[(0, 10, Some(Transient)), (3_600_000, 20, None)], 30_030),
+        ];
+        for (attempts, ms) in table {
+            let active = active_ms(&step(attempts), &RetryPolicy::default());
+            assert_eq!(active, ms, "{attempts:?}");
+        }
     }
 }

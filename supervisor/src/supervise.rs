@@ -18,9 +18,7 @@ use shared::hash::Hash;
 use shared::id::{AgentName, StepKey};
 use shared::model::{Message, ModelReply, ModelRequest, worst_case};
 use shared::money::{Usage, Usd};
-use shared::run::{
-    Child, Effect, Interrupted, Op, OpKind, Outcome, Recorded, RunCtx, Think,
-};
+use shared::run::{Child, Effect, Interrupted, Op, OpKind, Outcome, Recorded, RunCtx, Think};
 use shared::store::TaskEnd;
 use shared::task::{Phase, Request, TaskState};
 
