@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::json;
@@ -37,15 +38,13 @@ async fn an_actor_that_is_killed_over_a_hundred_operations_fails_none() {
     let app = Setup::worker(SCRIPT, &[&look], "").start().await;
     let submitted = (0..IN_FLIGHT).map(|_| app.submit(TestApp::request("Look")));
     let tasks = join_all(submitted).await;
-    waits.wait_for(|waiting| *waiting == IN_FLIGHT).await.unwrap();
-    let worker = app.app.agents.get(&"worker".into()).unwrap();
-    worker.kill();
+    waits
+        .wait_for(|waiting| *waiting == IN_FLIGHT)
+        .await
+        .unwrap();
+    app.app.agents.get(&"worker".into()).unwrap().kill();
+    // What comes next meets an actor that is just coming back.
     open.send(true).unwrap();
-    // What comes next meets an actor that is just coming back, or is killed again.
-    for _ in 0..5 {
-        tokio::task::yield_now().await;
-        worker.kill();
-    }
     for id in tasks {
         assert_eq!(app.ends(id).await.state, TaskState::Done);
         for step in app.counted(id).await {
@@ -55,6 +54,30 @@ async fn an_actor_that_is_killed_over_a_hundred_operations_fails_none() {
     }
     assert_eq!(app.app.agents.away(), [], "the actor is back");
     assert_eq!(app.ask("Look").await.state, TaskState::Done);
+    app.stop().await;
+}
+
+/// The control for the test above: kills do kill. The one permit is held by work that waits, so only
+/// an actor that began anew can take more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_actor_begins_anew_while_its_old_work_goes_on() {
+    let (look, mut waits, open) = gated();
+    let script = "[[agent.reply]]\nuser = \"Look\"\nturn = 1\ncalls = [{ tool = \"look\" }]\n[[agent.reply]]\ntext = \"Here.\"\n[[agent.reply]]\ntext = \"Seen.\"\n";
+    let app = Setup::worker(script, &[&look], "")
+        .and("agents/worker.toml", "[limits]\nconcurrency = 1\n")
+        .start()
+        .await;
+    let first = app.submit(TestApp::request("Look")).await;
+    waits.wait_for(|waiting| *waiting == 1).await.unwrap();
+    app.app.agents.get(&"worker".into()).unwrap().kill();
+    let second = tokio::time::timeout(Duration::from_secs(10), app.ask("Go"));
+    assert_eq!(
+        second.await.expect("the actor is back").answer.as_deref(),
+        Some("Here.")
+    );
+    open.send(true).unwrap();
+    assert_eq!(app.ends(first).await.answer.as_deref(), Some("Seen."));
+    assert_eq!(look.calls().len(), 1, "nothing was done twice");
     app.stop().await;
 }
 
@@ -88,10 +111,14 @@ async fn an_agent_works_on_as_much_at_once_as_its_file_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tool_that_panics_fails_its_own_call_alone() {
-    let look = Arc::new(TestTool::new("look", Effect::Pure, |called: Called| async move {
-        assert_ne!(called.n, 13, "unlucky");
-        Ok(json!("seen"))
-    }));
+    let look = Arc::new(TestTool::new(
+        "look",
+        Effect::Pure,
+        |called: Called| async move {
+            assert_ne!(called.n, 13, "unlucky");
+            Ok(json!("seen"))
+        },
+    ));
     let script = "[[agent.reply]]\ncalls = [{ tool = \"look\", args = { n = 12 } }, { tool = \"look\", args = { n = 13 } }]\n[[agent.reply]]\ntext = \"Seen.\"\n";
     let app = Setup::worker(script, &[&look], "").start().await;
     let worker = app.app.agents.get(&"worker".into()).unwrap();

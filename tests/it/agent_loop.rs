@@ -16,9 +16,14 @@ use shared::task::TaskState;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_needs_no_tool() {
-    let app = Setup::worker("[[agent.reply]]\ntext = \"Forty-two.\"", &[], "").start().await;
+    let app = Setup::worker("[[agent.reply]]\ntext = \"Forty-two.\"", &[], "")
+        .start()
+        .await;
     let task = app.ask("What is the answer?").await;
-    assert_eq!((task.state, task.answer.as_deref()), (TaskState::Done, Some("Forty-two.")));
+    assert_eq!(
+        (task.state, task.answer.as_deref()),
+        (TaskState::Done, Some("Forty-two."))
+    );
     assert_eq!(app.counted(task.id).await.len(), 1);
     assert_eq!(app.said(), "What is the answer?");
     app.stop().await;
@@ -37,7 +42,10 @@ async fn words_and_calls_of_one_reply_both_stay_in_the_conversation() {
     "#;
     let app = Setup::worker(script, &[&look], "").start().await;
     let task = app.ask("Which?").await;
-    assert_eq!((task.answer.as_deref(), look.calls()), (Some("Seven."), vec![7]));
+    assert_eq!(
+        (task.answer.as_deref(), look.calls()),
+        (Some("Seven."), vec![7])
+    );
     let last = app.requests().pop().unwrap();
     assert_eq!(last.tools.len(), 1);
     let said = |message: &Message| matches!(message, Message::Assistant { text: Some(text), calls } if text == "Let me look." && calls.len() == 1);
@@ -49,15 +57,19 @@ async fn words_and_calls_of_one_reply_both_stay_in_the_conversation() {
 #[tokio::test(flavor = "multi_thread")]
 async fn reading_calls_overlap_and_their_results_keep_the_order_of_the_calls() {
     let (ended, _) = watch::channel(0);
-    let look = Arc::new(TestTool::new("look", Effect::Pure, move |called: Called| {
-        let ended = ended.clone();
-        async move {
-            let mut turn = ended.subscribe();
-            turn.wait_for(|ended| *ended == 2 - called.n).await.unwrap();
-            ended.send_modify(|ended| *ended += 1);
-            Ok(json!(called.n))
-        }
-    }));
+    let look = Arc::new(TestTool::new(
+        "look",
+        Effect::Pure,
+        move |called: Called| {
+            let ended = ended.clone();
+            async move {
+                let mut turn = ended.subscribe();
+                turn.wait_for(|ended| *ended == 2 - called.n).await.unwrap();
+                ended.send_modify(|ended| *ended += 1);
+                Ok(json!(called.n))
+            }
+        },
+    ));
     let script = r#"
         [[agent.reply]]
         calls = [{ tool = "look", args = { n = 0 } }, { tool = "look", args = { n = 1 } }, { tool = "look", args = { n = 2 } }]
@@ -89,7 +101,10 @@ async fn a_call_that_changes_something_waits_for_its_turn_and_is_alone() {
             }
         }))
     };
-    let (read, write) = (logged("read", Effect::Pure), logged("write", Effect::Idempotent));
+    let (read, write) = (
+        logged("read", Effect::Pure),
+        logged("write", Effect::Idempotent),
+    );
     let script = r#"
         [[agent.reply]]
         calls = [{ tool = "read", args = { n = 1 } }, { tool = "read", args = { n = 1 } }, { tool = "write", args = { n = 2 } }, { tool = "read", args = { n = 3 } }]
@@ -99,8 +114,14 @@ async fn a_call_that_changes_something_waits_for_its_turn_and_is_alone() {
     let app = Setup::worker(script, &[&read, &write], "").start().await;
     assert_eq!(app.ask("Go").await.state, TaskState::Done);
     let order = log.lock().unwrap().clone();
-    assert_eq!(&order[..4], ["read begins", "read begins", "read ends", "read ends"]);
-    assert_eq!(&order[4..], ["write begins", "write ends", "read begins", "read ends"]);
+    assert_eq!(
+        &order[..4],
+        ["read begins", "read begins", "read ends", "read ends"]
+    );
+    assert_eq!(
+        &order[4..],
+        ["write begins", "write ends", "read begins", "read ends"]
+    );
     app.stop().await;
 }
 
@@ -108,9 +129,18 @@ async fn a_call_that_changes_something_waits_for_its_turn_and_is_alone() {
 async fn wrong_calls_are_refused_in_words_that_mend_them_and_never_made() {
     let look = TestTool::reads("look");
     let cases = [
-        (r#"calls = [{ tool = "look", args = { n = "many" } }]"#, "n must be integer, not \"many\""),
-        (r#"calls = [{ tool = "look", args = "{\"n\": 7" }]"#, "end too early"),
-        (r#"calls = [{ tool = "loook", args = { n = 7 } }]"#, "did you mean look?"),
+        (
+            r#"calls = [{ tool = "look", args = { n = "many" } }]"#,
+            "n must be integer, not \"many\"",
+        ),
+        (
+            r#"calls = [{ tool = "look", args = "{\"n\": 7" }]"#,
+            "end too early",
+        ),
+        (
+            r#"calls = [{ tool = "loook", args = { n = 7 } }]"#,
+            "did you mean look?",
+        ),
     ];
     for (wrong, refusal) in cases {
         let before = look.calls().len();
@@ -122,9 +152,16 @@ async fn wrong_calls_are_refused_in_words_that_mend_them_and_never_made() {
         assert_eq!(task.state, TaskState::Done, "{wrong}: {:?}", task.error);
         assert_eq!(look.calls().len(), before + 1, "{wrong}");
         let told = app.told();
-        assert!(told[0].starts_with("error: ") && told[0].contains(refusal), "{told:?}");
+        assert!(
+            told[0].starts_with("error: ") && told[0].contains(refusal),
+            "{told:?}"
+        );
         assert_eq!(told[1], "7 it is");
-        assert_eq!(app.counted(task.id).await.len(), 4, "a refused call is no step");
+        assert_eq!(
+            app.counted(task.id).await.len(),
+            4,
+            "a refused call is no step"
+        );
         app.stop().await;
     }
 }
@@ -173,12 +210,18 @@ async fn refusals_are_answered_in_their_place_and_a_reply_full_of_them_is_one_fa
 async fn a_reply_of_no_use_is_asked_for_again_twice_and_then_the_work_has_failed() {
     let cases = [
         ("text = \"\"", "empty", None),
-        ("text = \"The answer is\"\nfinish = \"length\"", "cut off", Some("The answer is")),
+        (
+            "text = \"The answer is\"\nfinish = \"length\"",
+            "cut off",
+            Some("The answer is"),
+        ),
     ];
     for (useless, why, partial) in cases {
         let mended = "[[agent.reply]]\nuser = \"could not be used\"\ntext = \"Short.\"";
         let first = format!("[[agent.reply]]\nuser = \"Which\"\n{useless}");
-        let app = Setup::worker(&format!("{mended}\n{first}"), &[], "").start().await;
+        let app = Setup::worker(&format!("{mended}\n{first}"), &[], "")
+            .start()
+            .await;
         let task = app.ask("Which?").await;
         assert_eq!(task.answer.as_deref(), Some("Short."), "{useless}");
         assert!(app.said().contains(why), "{}", app.said());
@@ -198,7 +241,9 @@ async fn a_reply_of_no_use_is_asked_for_again_twice_and_then_the_work_has_failed
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_withheld_answer_is_a_failure_and_not_asked_for_again() {
-    let app = Setup::worker("[[agent.reply]]\nfinish = \"filtered\"", &[], "").start().await;
+    let app = Setup::worker("[[agent.reply]]\nfinish = \"filtered\"", &[], "")
+        .start()
+        .await;
     let task = app.ask("Which?").await;
     assert_eq!(task.state, TaskState::Failed);
     assert!(task.error.unwrap().contains("withheld"));
@@ -287,7 +332,10 @@ async fn the_third_failed_call_of_a_tool_ends_the_work_and_says_what_was_tried()
     assert_eq!(task.state, TaskState::Failed);
     let error = task.error.unwrap();
     for n in 1..=3 {
-        assert!(error.contains(&format!("- look({{\"n\":{n}}}): the shelf is empty")), "{error}");
+        assert!(
+            error.contains(&format!("- look({{\"n\":{n}}}): the shelf is empty")),
+            "{error}"
+        );
     }
     assert!(error.contains("look failed 3 times"), "{error}");
     assert_eq!(task.partial.as_deref(), Some("The catalogue says shelf 1."));
@@ -297,12 +345,16 @@ async fn the_third_failed_call_of_a_tool_ends_the_work_and_says_what_was_tried()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tool_that_recovers_ends_nothing() {
-    let look = Arc::new(TestTool::new("look", Effect::Pure, |called: Called| async move {
-        match called.n {
-            3.. => Ok(json!("there it is")),
-            _ => Err(permanent("the shelf is empty")),
-        }
-    }));
+    let look = Arc::new(TestTool::new(
+        "look",
+        Effect::Pure,
+        |called: Called| async move {
+            match called.n {
+                3.. => Ok(json!("there it is")),
+                _ => Err(permanent("the shelf is empty")),
+            }
+        },
+    ));
     let script = r#"
         [[agent.reply]]
         calls = [{ tool = "look", args = { n = 1 } }]

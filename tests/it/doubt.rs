@@ -30,7 +30,8 @@ fn breaking(effect: Effect) -> TestTool {
 
 /// The worker's run, once it is out of memory.
 async fn parked(app: &TestApp, task: TaskId) -> Run {
-    app.reaches(task, |task| task.state == TaskState::AwaitingHuman).await;
+    app.reaches(task, |task| task.state == TaskState::AwaitingHuman)
+        .await;
     loop {
         let runs = app.app.store.runs(task).await.unwrap();
         if runs.iter().all(|run| run.state == RunState::Waiting) {
@@ -55,10 +56,22 @@ async fn decide(app: &TestApp, run: &Run, decision: Value) -> Delivered {
 async fn a_person_settles_what_nobody_else_can() {
     // The decision, what the model is then told, and how often it was sent in all.
     let cases = [
-        (json!({"decision": "happened", "result": "number 17"}), "number 17", 1),
+        (
+            json!({"decision": "happened", "result": "number 17"}),
+            "number 17",
+            1,
+        ),
         (json!({"decision": "again"}), "sent later", 2),
-        (json!({"decision": "give_up"}), "a person decided to leave it", 1),
-        (json!({"decision": "yes please"}), "a person's decision could not be read", 1),
+        (
+            json!({"decision": "give_up"}),
+            "a person decided to leave it",
+            1,
+        ),
+        (
+            json!({"decision": "yes please"}),
+            "a person's decision could not be read",
+            1,
+        ),
         (json!(null), "could not be read", 1),
     ];
     for (decision, told, sent) in cases {
@@ -67,9 +80,17 @@ async fn a_person_settles_what_nobody_else_can() {
         let id = app.submit(TestApp::request("Send it")).await;
         let run = parked(&app, id).await;
         assert_eq!(decide(&app, &run, decision.clone()).await, Delivered::First);
-        assert_eq!(decide(&app, &run, json!({"decision": "again"})).await, Delivered::Answered);
+        assert_eq!(
+            decide(&app, &run, json!({"decision": "again"})).await,
+            Delivered::Answered
+        );
         let task = app.ends(id).await;
-        assert_eq!(task.answer.as_deref(), Some("It is settled."), "{decision}: {:?}", task.error);
+        assert_eq!(
+            task.answer.as_deref(),
+            Some("It is settled."),
+            "{decision}: {:?}",
+            task.error
+        );
         assert!(app.told()[0].contains(told), "{decision}: {:?}", app.told());
         assert_eq!(send.calls(), vec![5; sent], "{decision}");
         app.stop().await;
@@ -82,25 +103,42 @@ async fn the_doubt_is_told_with_its_evidence_and_survives_a_restart() {
     let app = Setup::worker(SCRIPT, &[&send], PARKS).start().await;
     let id = app.submit(TestApp::request("Send it")).await;
     let run = parked(&app, id).await;
-    let doubt = app.events(id).await.into_iter().find_map(|event| match event {
-        Event::InDoubt { what, evidence, .. } => Some((what, evidence)),
-        _ => None,
-    });
+    let doubt = app
+        .events(id)
+        .await
+        .into_iter()
+        .find_map(|event| match event {
+            Event::InDoubt { what, evidence, .. } => Some((what, evidence)),
+            _ => None,
+        });
     let (what, evidence) = doubt.expect("it is told");
     let evidence: Vec<&str> = evidence.iter().map(|known| known.kind.as_str()).collect();
-    assert_eq!((what.as_str(), evidence), ("send", vec!["why", "begun_at_ms", "attempt"]));
+    assert_eq!(
+        (what.as_str(), evidence),
+        ("send", vec!["why", "begun_at_ms", "attempt"])
+    );
 
     let app = app.down(std::time::Duration::ZERO).await.start().await;
     assert_eq!(app.task(id).await.state, TaskState::AwaitingHuman);
     decide(&app, &run, json!({"decision": "happened", "result": 17})).await;
     assert_eq!(app.ends(id).await.state, TaskState::Done);
     assert_eq!((app.told(), send.calls()), (vec!["17".to_owned()], vec![5]));
-    let states = app.events(id).await.into_iter().filter_map(|event| match event {
-        Event::State { state, agent: None, .. } => Some(state),
-        _ => None,
-    });
+    let states = app
+        .events(id)
+        .await
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::State {
+                state, agent: None, ..
+            } => Some(state),
+            _ => None,
+        });
     let states = states.skip_while(|state| *state != TaskState::AwaitingHuman);
-    let after = [TaskState::AwaitingHuman, TaskState::Running, TaskState::Done];
+    let after = [
+        TaskState::AwaitingHuman,
+        TaskState::Running,
+        TaskState::Done,
+    ];
     assert_eq!(states.collect::<Vec<_>>(), after);
     app.stop().await;
 }
@@ -108,14 +146,19 @@ async fn the_doubt_is_told_with_its_evidence_and_survives_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_far_side_that_can_tell_is_asked_before_any_person() {
     let happened = || Probe::Happened(done(json!("found in the outbox")));
-    let cases: [(fn() -> Probe, &str, usize); 2] =
-        [(happened, "found in the outbox", 1), (|| Probe::DidNot, "sent later", 2)];
+    let cases: [(fn() -> Probe, &str, usize); 2] = [
+        (happened, "found in the outbox", 1),
+        (|| Probe::DidNot, "sent later", 2),
+    ];
     for (probe, told, sent) in cases {
         let send = Arc::new(breaking(Effect::Verifiable).probed(move |_| async move { probe() }));
         let app = Setup::worker(SCRIPT, &[&send], PARKS).start().await;
         let task = app.ask("Send it").await;
         assert_eq!(task.state, TaskState::Done, "{:?}", task.error);
-        assert_eq!((app.told(), send.calls().len()), (vec![told.to_owned()], sent));
+        assert_eq!(
+            (app.told(), send.calls().len()),
+            (vec![told.to_owned()], sent)
+        );
         app.stop().await;
     }
     let send = Arc::new(breaking(Effect::Verifiable));
@@ -140,13 +183,22 @@ async fn a_run_whose_agent_is_gone_fails_and_says_so() {
         .await
         .without("agents/worker.toml")
         .agent("other", "")
-        .config("majordomo.toml", "[models.default]\nprovider = \"scripted\"\nfile = \"script.toml\"\n")
+        .config(
+            "majordomo.toml",
+            "[models.default]\nprovider = \"scripted\"\nfile = \"script.toml\"\n",
+        )
         .start()
         .await;
     decide(&app, &run, json!({"decision": "give_up"})).await;
     let task = app.ends(id).await;
-    assert_eq!((task.state, task.partial.as_deref()), (TaskState::Failed, Some("I send it.")));
+    assert_eq!(
+        (task.state, task.partial.as_deref()),
+        (TaskState::Failed, Some("I send it."))
+    );
     let error = task.error.unwrap();
-    assert!(error.contains("agent worker is not configured any more"), "{error}");
+    assert!(
+        error.contains("agent worker is not configured any more"),
+        "{error}"
+    );
     app.stop().await;
 }

@@ -65,7 +65,10 @@ fn file(cabinet: &Cabinet) -> Arc<TestTool> {
 
 fn setup(cabinet: &Cabinet, settings: &str) -> Setup {
     Setup::scripted(SCRIPT, settings)
-        .agent("finder", "tools = [\"look\", \"file\"]\nthen = \"author\"\n")
+        .agent(
+            "finder",
+            "tools = [\"look\", \"file\"]\nthen = \"author\"\n",
+        )
         .agent("author", "")
         .tool(TestTool::reads("look"))
         .tool(file(cabinet))
@@ -79,10 +82,14 @@ async fn end(app: &TestApp, task: &Task) -> String {
         format!("{} {} {outcome:?}", step.key, step.what)
     };
     let steps = app.counted(task.id).await.into_iter().map(outcome);
-    let decided = app.events(task.id).await.into_iter().filter_map(|event| match event {
-        Event::Decided { what, reason } => Some(format!("{what}: {reason}")),
-        _ => None,
-    });
+    let decided = app
+        .events(task.id)
+        .await
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Decided { what, reason } => Some(format!("{what}: {reason}")),
+            _ => None,
+        });
     let mut lines: Vec<String> = steps.chain(decided).collect();
     lines.sort();
     format!("{:?} {:?}\n{}", task.state, task.answer, lines.join("\n"))
@@ -93,13 +100,18 @@ async fn leaving_memory_at_every_step_changes_nothing() {
     let calm = Cabinet::default();
     let app = setup(&calm, "").start().await;
     let task = app.ask("Is it so?").await;
-    assert_eq!((task.state, task.answer.as_deref()), (TaskState::Done, Some("It is so.")));
+    assert_eq!(
+        (task.state, task.answer.as_deref()),
+        (TaskState::Done, Some("It is so."))
+    );
     assert_eq!(app.counted(task.id).await.len(), 10);
     let undisturbed = end(&app, &task).await;
     app.stop().await;
 
     let parked = Cabinet::default();
-    let app = setup(&parked, "[engine]\npark_after_s = 0.0\n").start().await;
+    let app = setup(&parked, "[engine]\npark_after_s = 0.0\n")
+        .start()
+        .await;
     let task = app.ask("Is it so?").await;
     assert_eq!(end(&app, &task).await, undisturbed);
     app.stop().await;
@@ -114,7 +126,11 @@ async fn leaving_memory_at_every_step_changes_nothing() {
         restarts += 1;
     }
     let task = app.task(id).await;
-    assert_eq!(end(&app, &task).await, undisturbed, "after {restarts} restarts");
+    assert_eq!(
+        end(&app, &task).await,
+        undisturbed,
+        "after {restarts} restarts"
+    );
     assert!(restarts >= 5, "only {restarts} restarts");
     app.stop().await;
 
@@ -128,7 +144,10 @@ async fn next_step(app: &TestApp, id: TaskId, before: usize) -> usize {
     let mut feed = app.app.watch();
     loop {
         let events = app.events(id).await;
-        let ended = events.iter().filter(|event| matches!(event, Event::Ended { .. })).count();
+        let ended = events
+            .iter()
+            .filter(|event| matches!(event, Event::Ended { .. }))
+            .count();
         if ended > before || app.task(id).await.state.is_final() {
             return ended;
         }

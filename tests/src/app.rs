@@ -74,19 +74,17 @@ impl Setup {
     }
 
     /// The same, with a model whose tokens cost something.
-    pub fn worker_priced(
-        price: &str,
-        replies: &str,
-        tools: &[&Arc<TestTool>],
-        more: &str,
-    ) -> Self {
-        let script =
-            format!("{price}[[agent]]\nname = \"worker\"\nsystem = \"You are the worker\"\n{replies}");
+    pub fn worker_priced(price: &str, replies: &str, tools: &[&Arc<TestTool>], more: &str) -> Self {
+        let script = format!(
+            "{price}[[agent]]\nname = \"worker\"\nsystem = \"You are the worker\"\n{replies}"
+        );
         let names: Vec<&str> = tools.iter().map(|tool| tool.name()).collect();
         let route = "[[routes]]\nmatches = ''\nagents = [\"worker\"]\n";
         let setup = Self::scripted(&script, &format!("{route}\n{more}"))
             .agent("worker", &format!("tools = {names:?}\n"));
-        tools.iter().fold(setup, |setup, tool| setup.tool((*tool).clone()))
+        tools
+            .iter()
+            .fold(setup, |setup, tool| setup.tool((*tool).clone()))
     }
 
     /// One more file of the configuration.
@@ -119,7 +117,8 @@ impl Setup {
 
     /// A file of the material.
     pub fn material(mut self, path: &str, text: &str) -> Self {
-        self.files.insert(format!("material/{path}"), text.to_owned());
+        self.files
+            .insert(format!("material/{path}"), text.to_owned());
         self
     }
 
@@ -157,7 +156,10 @@ impl Setup {
             data: folder.path().join("data"),
             read: Some(folder.path().join("material")),
             tools: self.tools.clone(),
-            models: model.map(|model| (ModelName::from("default"), model)).into_iter().collect(),
+            models: model
+                .map(|model| (ModelName::from("default"), model))
+                .into_iter()
+                .collect(),
         });
         let app = app.await.expect("the instance starts");
         self.folder = Some(folder);
@@ -251,7 +253,13 @@ impl TestApp {
     pub async fn steps(&self, id: TaskId) -> Vec<Step> {
         let mut steps = Vec::new();
         for run in self.app.store.runs(id).await.expect("the store answers") {
-            steps.extend(self.app.store.steps(run.id).await.expect("the store answers"));
+            steps.extend(
+                self.app
+                    .store
+                    .steps(run.id)
+                    .await
+                    .expect("the store answers"),
+            );
         }
         steps
     }
@@ -271,20 +279,27 @@ impl TestApp {
     /// The tool results that the model was shown in its last request.
     pub fn told(&self) -> Vec<String> {
         let last = self.requests().pop().expect("the model was asked");
-        let told = last.messages.into_iter().filter_map(|message| match message {
-            Message::Tool { text, .. } => Some(text),
-            _ => None,
-        });
+        let told = last
+            .messages
+            .into_iter()
+            .filter_map(|message| match message {
+                Message::Tool { text, .. } => Some(text),
+                _ => None,
+            });
         told.collect()
     }
 
     /// The last words from outside that the model was sent in its last request.
     pub fn said(&self) -> String {
         let last = self.requests().pop().expect("the model was asked");
-        let said = last.messages.into_iter().rev().find_map(|message| match message {
-            Message::User { text } => Some(text),
-            _ => None,
-        });
+        let said = last
+            .messages
+            .into_iter()
+            .rev()
+            .find_map(|message| match message {
+                Message::User { text } => Some(text),
+                _ => None,
+            });
         said.expect("somebody asked")
     }
 
@@ -297,7 +312,11 @@ impl TestApp {
         let store = crate::engine::open(&data).await;
         assert_settled(&store, &tenant).await;
         if let Some(script) = &setup.script {
-            assert_eq!(script.violations(), [""; 0], "requests that no provider would take");
+            assert_eq!(
+                script.violations(),
+                [""; 0],
+                "requests that no provider would take"
+            );
         }
     }
 
@@ -326,9 +345,18 @@ pub async fn assert_settled(store: &dyn shared::store::Store, tenant: &shared::i
         limit: 10_000,
         ..Default::default()
     };
-    for task in store.tasks(tenant, &filter).await.expect("the store answers") {
+    for task in store
+        .tasks(tenant, &filter)
+        .await
+        .expect("the store answers")
+    {
         for run in store.runs(task.id).await.expect("the store answers") {
-            assert_ne!(run.state, RunState::Running, "run {} is running at rest", run.id);
+            assert_ne!(
+                run.state,
+                RunState::Running,
+                "run {} is running at rest",
+                run.id
+            );
             let over = !matches!(run.state, RunState::Queued | RunState::Waiting);
             assert!(
                 over || !task.state.is_final(),
@@ -340,12 +368,19 @@ pub async fn assert_settled(store: &dyn shared::store::Store, tenant: &shared::i
             if matches!(run.state, RunState::Done | RunState::Failed) {
                 for step in store.steps(run.id).await.expect("the store answers") {
                     let outcome = step.recorded.as_ref().map(|recorded| &recorded.outcome);
-                    assert!(outcome.is_some(), "step {} of an ended run has no outcome", step.key);
+                    assert!(
+                        outcome.is_some(),
+                        "step {} of an ended run has no outcome",
+                        step.key
+                    );
                     let lost = matches!(outcome, Some(Outcome::InDoubt { .. }));
                     let settled = format!("signal/in_doubt/{}", step.key);
                     if lost {
                         let asked = store.step(run.id, &settled.as_str().into()).await;
-                        assert!(asked.expect("the store answers").is_some(), "doubt was settled");
+                        assert!(
+                            asked.expect("the store answers").is_some(),
+                            "doubt was settled"
+                        );
                     }
                 }
             }
