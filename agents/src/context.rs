@@ -1,7 +1,7 @@
 //! What fits the window: the messages of a request, shortened where they must be. Pure, and no part
 //! of a step's identity, so it may become better without stranding a run.
 
-use shared::model::{Message, ModelRequest, estimate_tokens};
+use shared::model::{Message, ModelRequest};
 
 /// The longest tool result that a model is shown, in bytes. Tools say how to read on.
 const RESULT_BYTES: usize = 24 * 1024;
@@ -28,11 +28,10 @@ pub fn shown(result: &str) -> String {
     head_and_tail(result, RESULT_BYTES)
 }
 
-/// Makes a request fit into `context_tokens` with its reply: shortens the oldest tool results first,
-/// and never the system prompt, the task, or the last two results. Returns false where even that
-/// does not make it fit.
-pub fn fit(request: &mut ModelRequest, context_tokens: u32) -> bool {
-    let room = u64::from(context_tokens.saturating_sub(request.max_tokens));
+/// Makes a request meet `fits`: shortens the oldest tool results first, one after the other, and never
+/// the system prompt, the task, or the last `whole` results. Returns false where even that does not
+/// make it fit.
+pub fn fit(request: &mut ModelRequest, whole: usize, fits: impl Fn(&ModelRequest) -> bool) -> bool {
     let results: Vec<usize> = request
         .messages
         .iter()
@@ -40,16 +39,16 @@ pub fn fit(request: &mut ModelRequest, context_tokens: u32) -> bool {
         .filter(|(_, message)| matches!(message, Message::Tool { .. }))
         .map(|(index, _)| index)
         .collect();
-    let shortenable = results.len().saturating_sub(2);
+    let shortenable = results.len().saturating_sub(whole);
     for index in &results[..shortenable] {
-        if estimate_tokens(request) <= room {
+        if fits(request) {
             return true;
         }
         if let Message::Tool { text, .. } = &mut request.messages[*index] {
             *text = head_and_tail(text, OLD_RESULT_BYTES);
         }
     }
-    estimate_tokens(request) <= room
+    fits(request)
 }
 
 fn floor_char(text: &str, mut at: usize) -> usize {
@@ -68,6 +67,8 @@ fn ceil_char(text: &str, mut at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use shared::model::estimate_tokens;
+
     use super::*;
 
     #[test]
@@ -94,12 +95,14 @@ mod tests {
             output: None,
             max_tokens: 100,
         };
-        assert!(fit(&mut request, 6_400));
+        let within = |tokens| move |request: &ModelRequest| estimate_tokens(request) <= tokens;
+        assert!(fit(&mut request, 2, within(6_300)));
         let lens: Vec<usize> = request.messages.iter().map(Message::len).collect();
         assert!(
             lens[1] < 600 && lens[3] > 6000 && lens[4] > 6000,
             "{lens:?}"
         );
-        assert!(!fit(&mut request, 200));
+        assert!(!fit(&mut request, 2, within(100)));
+        assert!(fit(&mut request, 0, within(1_000)));
     }
 }

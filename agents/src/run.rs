@@ -4,7 +4,7 @@
 //! of it. [`work`] drives it over a [`RunCtx`]. Everything that the machine decides follows from the
 //! catalog, the assignment and recorded outcomes, so a replay goes the same way.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,22 +14,31 @@ use shared::config::AgentSpec;
 use shared::event::Note;
 use shared::hash::Hash;
 use shared::id::{AgentName, SignalName, StepKey, ToolName};
-use shared::model::{Finish, Message, ModelReply, ModelRequest, ToolCall, ToolDef, worst_case};
+use shared::model::{
+    Finish, Message, ModelReply, ModelRequest, ToolCall, estimate_tokens, worst_case,
+};
 use shared::money::{Usage, Usd};
+use shared::retry::RetryPolicy;
 use shared::run::{
-    Effect, Failure, FailureKind, Interrupted, Op, OpKind, Outcome, Recorded, RunCtx, Think,
+    Attempt, Effect, Failure, FailureKind, Interrupted, Op, OpKind, Outcome, Recorded, RunCtx,
+    Think,
 };
 use shared::task::TaskState;
 
-use crate::catalog::{AgentTool, Catalog};
+use crate::catalog::{AgentTool, Catalog, ModelInfo};
 use crate::context;
 use crate::loop_guard::{LoopGuard, Verdict};
 use crate::tools::gate::Gate;
 
 /// How often a reply that cannot be understood is asked for again.
 const REPROMPTS: u32 = 2;
-/// The failed call of one tool that ends the work.
-const FAILED_CALLS: u32 = 3;
+/// So many turns in which calls of one tool failed end the work. Calls of one reply count once: the
+/// model has not seen how the first went when it asks for the others.
+const FAILED_TURNS: usize = 3;
+/// Tool results that a request shows whole, the last ones. A summary may do with less.
+const WHOLE_RESULTS: usize = 2;
+/// The part of the time that is kept back for the summary: one in so many.
+const TIME_KEPT: u64 = 10;
 /// How long a person may take to say whether an effect happened: thirty days.
 const DOUBT: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -107,7 +116,7 @@ pub enum Ending {
         /// What was tried, oldest first.
         tried: Vec<String>,
     },
-    /// The model could not be asked.
+    /// Its model could not be asked, or said nothing that can be used.
     Failed {
         /// Why.
         failure: Failure,
@@ -195,12 +204,13 @@ pub struct AgentRun<'a> {
     turn: u32,
     steps: u32,
     used: Usage,
+    reserve: Usage,
     active_ms: u64,
     pending: VecDeque<Pending>,
     asked: Vec<Pending>,
     doubt: Option<Pending>,
     guard: LoopGuard,
-    failed_calls: BTreeMap<ToolName, u32>,
+    failed_turns: BTreeMap<ToolName, BTreeSet<u32>>,
     tried: Vec<String>,
     malformed: u32,
     said: String,
@@ -214,8 +224,17 @@ pub struct AgentRun<'a> {
 struct Pending {
     call: ToolCall,
     key: StepKey,
-    /// The operation, or why there is none.
-    op: Result<Op, String>,
+    wanted: Wanted,
+}
+
+/// What a tool call comes to.
+enum Wanted {
+    /// This operation.
+    Op(Box<Op>),
+    /// Nothing: the call is wrong, and this is how to mend it.
+    Refused(String),
+    /// Nothing: a limit forbids it, which is no failure of the tool's.
+    Beyond(String),
 }
 
 impl<'a> AgentRun<'a> {
@@ -251,12 +270,13 @@ impl<'a> AgentRun<'a> {
             turn: 0,
             steps: 0,
             used: Usage::default(),
+            reserve: Usage::default(),
             active_ms: 0,
             pending: VecDeque::new(),
             asked: Vec::new(),
             doubt: None,
             guard: LoopGuard::default(),
-            failed_calls: BTreeMap::new(),
+            failed_turns: BTreeMap::new(),
             tried: Vec::new(),
             malformed: 0,
             said: String::new(),
@@ -276,6 +296,9 @@ impl<'a> AgentRun<'a> {
             );
             return Next::Ask(doubt_signal(&doubt.key), what);
         }
+        if self.closing.is_some() {
+            self.drop_pending();
+        }
         if self.ended.is_none() {
             let calls = self.next_calls();
             if !calls.is_empty() {
@@ -288,53 +311,48 @@ impl<'a> AgentRun<'a> {
         }
     }
 
-    /// Takes the calls that can be made now: reading ones together, all others one by one.
+    /// Takes the calls that can be made now: reading ones together, all others one by one. Those that
+    /// come to nothing are answered in their place among the others.
     fn next_calls(&mut self) -> Vec<(StepKey, Op)> {
         let mut calls = Vec::new();
         while let Some(pending) = self.pending.pop_front() {
-            let op = match &pending.op {
-                Err(refusal) => {
-                    let refusal = refusal.clone();
-                    self.answer(&pending.call, &refusal, true);
-                    if self.ended.is_some() {
-                        break;
-                    }
-                    continue;
+            let mut alone = false;
+            if let Wanted::Op(op) = &pending.wanted {
+                alone = op.effect != Effect::Pure;
+                if alone && !calls.is_empty() {
+                    self.pending.push_front(pending);
+                    break;
                 }
-                Ok(op) => op.clone(),
-            };
-            let alone = op.effect != Effect::Pure;
-            if alone && !calls.is_empty() {
-                self.pending.push_front(pending);
-                break;
+                calls.push((pending.key.clone(), Op::clone(op)));
             }
-            calls.push((pending.key.clone(), op));
             self.asked.push(pending);
             if alone {
                 break;
             }
+        }
+        if calls.is_empty() {
+            self.called(Vec::new());
         }
         calls
     }
 
     /// Asks the model, unless a limit forbids even that.
     fn think(&mut self) -> Next {
-        let mut request = self.request();
-        let price = self.catalog.model(&self.spec.model).price;
-        let mut worst = worst_case(&request, &price);
-        if self.closing.is_none() {
-            if let Some(limit) = self.limit_reached(&worst) {
-                self.closing = Some(Ending::Limit { limit });
-                request = self.request();
-                worst = worst_case(&request, &price);
-            }
+        let model = self.catalog.model(&self.spec.model);
+        let (mut request, mut fits) = self.request(&model);
+        let mut worst = worst_case(&request, &model.price);
+        if self.closing.is_none()
+            && let Some(limit) = self.limit_reached(&worst)
+        {
+            self.closing = Some(Ending::Limit { limit });
+            (request, fits) = self.request(&model);
+            worst = worst_case(&request, &model.price);
         }
         if let Some(limit) = self.forbidden(&worst) {
             let ending = self.closing.take().unwrap_or(Ending::Limit { limit });
             return Next::End(self.result(ending));
         }
-        let model = self.catalog.model(&self.spec.model);
-        if !context::fit(&mut request, model.context_tokens) {
+        if !fits {
             let failure = Failure::new(
                 FailureKind::Limit,
                 format!(
@@ -342,9 +360,11 @@ impl<'a> AgentRun<'a> {
                     model.context_tokens, self.spec.model
                 ),
             );
-            return Next::End(self.result(Ending::Failed { failure }));
+            let ending = self.closing.take().unwrap_or(Ending::Failed { failure });
+            return Next::End(self.result(ending));
         }
         self.turn += 1;
+        self.reserve = worst;
         let key = StepKey::from(format!("think/{}", self.turn));
         let op = Op {
             agent: self.spec.name.clone(),
@@ -362,26 +382,41 @@ impl<'a> AgentRun<'a> {
         Next::Think(key, op)
     }
 
-    fn request(&mut self) -> ModelRequest {
+    /// What the model is to be sent, and whether it fits: into the window, and when it is the last
+    /// summary, also into what is left of the limits.
+    fn request(&mut self, model: &ModelInfo) -> (ModelRequest, bool) {
         self.tell_to_close();
-        let tools: Vec<ToolDef> = match self.closing {
-            Some(_) => Vec::new(),
-            None => self.tools().map(|tool| tool.def()).collect(),
-        };
-        ModelRequest {
+        let closing = self.closing.is_some();
+        let mut request = ModelRequest {
             messages: self.messages.clone(),
-            tools,
+            tools: match closing {
+                true => Vec::new(),
+                false => self.tools().map(|tool| tool.def()).collect(),
+            },
             output: None,
             max_tokens: self.spec.limits.max_tokens,
-        }
+        };
+        let window = u64::from(model.context_tokens.saturating_sub(request.max_tokens));
+        let whole = if closing { 0 } else { WHOLE_RESULTS };
+        let fits = context::fit(&mut request, whole, |request| {
+            let affordable = || self.forbidden(&worst_case(request, &model.price)).is_none();
+            estimate_tokens(request) <= window && (!closing || affordable())
+        });
+        (request, fits)
     }
 
     fn tools(&self) -> impl Iterator<Item = AgentTool<'a>> {
         self.catalog.tools_of(self.spec)
     }
 
+    /// The time that an attempt gets: the summary's share is kept back until it is made.
     fn time_for(&self, timeout_s: u32) -> Duration {
-        let left = self.allowance.active_ms.saturating_sub(self.active_ms);
+        let limit = self.allowance.active_ms;
+        let kept = match self.closing {
+            Some(_) => 0,
+            None => limit / TIME_KEPT,
+        };
+        let left = limit.saturating_sub(self.active_ms + kept);
         Duration::from_secs(u64::from(timeout_s)).min(Duration::from_millis(left.max(1_000)))
     }
 
@@ -401,7 +436,7 @@ impl<'a> AgentRun<'a> {
         if used.usd + worst.usd + worst.usd > limit.usd {
             return Some(limit.usd.to_string());
         }
-        if self.active_ms >= limit.active_ms - limit.active_ms / 10 {
+        if self.active_ms >= limit.active_ms - limit.active_ms / TIME_KEPT {
             return Some(format!("{} s", limit.active_ms / 1000));
         }
         None
@@ -412,6 +447,9 @@ impl<'a> AgentRun<'a> {
         let limit = self.allowance;
         if self.steps >= limit.steps {
             return Some(format!("{} steps", limit.steps));
+        }
+        if limit.active_ms == 0 {
+            return Some("0 s".into());
         }
         if self.used.tokens() + worst.tokens() > limit.tokens {
             return Some(format!(
@@ -454,7 +492,7 @@ impl<'a> AgentRun<'a> {
 
     /// Takes note of what the model answered.
     pub fn thought(&mut self, recorded: &Recorded) {
-        self.count(recorded, 1);
+        self.count(recorded);
         let reply = match &recorded.outcome {
             Outcome::Done(value) => serde_json::from_value::<ModelReply>(value.clone()),
             Outcome::Failed(failure) => {
@@ -482,26 +520,65 @@ impl<'a> AgentRun<'a> {
             return self.ended = Some(ending);
         }
         if reply.calls.is_empty() {
-            return match reply.text.is_some_and(|text| !text.trim().is_empty()) {
-                true => self.ended = Some(Ending::Done),
-                false => self.misunderstood("the reply was empty"),
+            return match reply.answer() {
+                Ok(_) => self.ended = Some(Ending::Done),
+                Err(why) => {
+                    if let Some(text) = reply.text.filter(|text| !text.trim().is_empty()) {
+                        let (text, calls) = (Some(text), Vec::new());
+                        self.messages.push(Message::Assistant { text, calls });
+                    }
+                    self.misunderstood(why);
+                }
             };
         }
         self.malformed = 0;
-        let room = self.allowance.steps.saturating_sub(self.steps + 1) as usize;
-        for (index, call) in reply.calls.iter().enumerate() {
-            let key = StepKey::from(format!("tool/{}.{index}", self.turn));
-            let op = match index < room {
-                true => self.operation(call),
-                false => Err("not called: no steps are left".into()),
-            };
-            let call = call.clone();
-            self.pending.push_back(Pending { call, key, op });
-        }
-        self.messages.push(Message::Assistant {
-            text: reply.text,
-            calls: reply.calls,
+        let calls = self.with_own_ids(reply.calls);
+        self.line_up(&calls);
+        let text = reply.text;
+        self.messages.push(Message::Assistant { text, calls });
+    }
+
+    /// Gives a call an id of its own where it came without, or with one that the conversation knows
+    /// already: the next request must answer each exactly once.
+    fn with_own_ids(&self, mut calls: Vec<ToolCall>) -> Vec<ToolCall> {
+        let before = self.messages.iter().flat_map(|message| match message {
+            Message::Assistant { calls, .. } => calls.as_slice(),
+            _ => &[],
         });
+        let mut known: BTreeSet<String> = before.map(|call| call.id.clone()).collect();
+        for (index, call) in calls.iter_mut().enumerate() {
+            if call.id.is_empty() || known.contains(&call.id) {
+                call.id = format!("call_{}_{index}", self.turn);
+            }
+            known.insert(call.id.clone());
+        }
+        calls
+    }
+
+    /// Lines up the calls of a reply as far as the limits allow them all together, with what the
+    /// last summary needs kept back.
+    fn line_up(&mut self, calls: &[ToolCall]) {
+        let limit = self.allowance;
+        let mut steps = limit.steps.saturating_sub(self.steps + 1);
+        let mut usd = limit.usd.saturating_sub(self.used.usd + self.reserve.usd);
+        for (index, call) in calls.iter().enumerate() {
+            let wanted = match self.operation(call) {
+                Err(refusal) => Wanted::Refused(refusal),
+                Ok(_) if steps == 0 => Wanted::Beyond("not called: no steps are left".into()),
+                Ok(op) if op.worst_case.usd > usd => Wanted::Beyond(format!(
+                    "not called: {} costs {}, more than is left",
+                    call.name, op.worst_case.usd
+                )),
+                Ok(op) => {
+                    steps -= 1;
+                    usd = usd.saturating_sub(op.worst_case.usd);
+                    Wanted::Op(Box::new(op))
+                }
+            };
+            let key = StepKey::from(format!("tool/{}.{index}", self.turn));
+            let call = call.clone();
+            self.pending.push_back(Pending { call, key, wanted });
+        }
     }
 
     /// The operation that a call asks for, or what is wrong with it.
@@ -518,12 +595,6 @@ impl<'a> AgentRun<'a> {
             usd: tool.info.price,
             ..Usage::default()
         };
-        if self.used.usd + price.usd > self.allowance.usd {
-            return Err(format!(
-                "not called: {} costs {}, more than is left",
-                call.name, price.usd
-            ));
-        }
         Ok(Op {
             agent: self.spec.name.clone(),
             kind: OpKind::Tool {
@@ -561,18 +632,32 @@ impl<'a> AgentRun<'a> {
 
     /// Takes note of what the calls asked for last brought, in their order.
     pub fn called(&mut self, recorded: Vec<Recorded>) {
-        let asked = std::mem::take(&mut self.asked);
-        let slowest = recorded.iter().map(active_ms).max().unwrap_or(0);
-        for (pending, recorded) in asked.into_iter().zip(recorded) {
-            self.count(&recorded, 1);
-            self.active_ms -= active_ms(&recorded);
-            match &recorded.outcome {
-                Outcome::Done(value) => self.answer(&pending.call, &text_of(value), false),
-                Outcome::Failed(failure) => self.answer(&pending.call, &failure.message, true),
-                Outcome::InDoubt { .. } => self.doubt = Some(pending),
+        let slowest = recorded.iter().map(|one| self.active_ms_of(one)).max();
+        let before = self.active_ms;
+        let mut recorded = recorded.into_iter();
+        for pending in std::mem::take(&mut self.asked) {
+            match &pending.wanted {
+                Wanted::Refused(why) => self.answer(&pending.call, Err(why)),
+                Wanted::Beyond(why) => self.answer(&pending.call, Ok(why)),
+                Wanted::Op(_) => {
+                    let Some(recorded) = recorded.next() else {
+                        continue;
+                    };
+                    self.came(pending, &recorded);
+                }
             }
         }
-        self.active_ms += slowest;
+        // Calls that went on at the same time took as long as the slowest.
+        self.active_ms = before + slowest.unwrap_or(0);
+    }
+
+    fn came(&mut self, pending: Pending, recorded: &Recorded) {
+        self.count(recorded);
+        match &recorded.outcome {
+            Outcome::Done(value) => self.answer(&pending.call, Ok(&text_of(value))),
+            Outcome::Failed(failure) => self.answer(&pending.call, Err(&failure.message)),
+            Outcome::InDoubt { .. } => self.doubt = Some(pending),
+        }
     }
 
     /// Takes note of what a person said about the step in doubt.
@@ -580,81 +665,82 @@ impl<'a> AgentRun<'a> {
         let Some(mut pending) = self.doubt.take() else {
             return;
         };
-        let resolution = answer.and_then(|value| serde_json::from_value(value).ok());
-        match resolution {
-            Some(Resolution::Happened { result }) => {
-                self.answer(&pending.call, &text_of(&result), false);
+        let resolution = answer.map(serde_json::from_value);
+        let left = match resolution {
+            Some(Ok(Resolution::Happened { result })) => {
+                return self.answer(&pending.call, Ok(&text_of(&result)));
             }
-            Some(Resolution::Again) => {
+            Some(Ok(Resolution::Again)) => {
                 pending.key = StepKey::from(format!("{}+", pending.key));
-                self.pending.push_front(pending);
+                return self.pending.push_front(pending);
             }
-            Some(Resolution::GiveUp) | None => {
-                let text = "nobody knows whether this happened; a person decided to leave it";
-                self.answer(&pending.call, text, true);
-            }
-        }
+            Some(Ok(Resolution::GiveUp)) => "a person decided to leave it".to_owned(),
+            Some(Err(error)) => format!("a person's decision could not be read ({error})"),
+            None => "no person decided in time".to_owned(),
+        };
+        let text = format!("nobody knows whether this happened; {left}; it was not done again");
+        self.answer(&pending.call, Err(&text));
     }
 
-    /// Answers a call in the conversation, and judges how things go.
-    fn answer(&mut self, call: &ToolCall, result: &str, failed: bool) {
-        let mut text = match failed {
-            true => format!("error: {result}"),
-            false => context::shown(result),
+    /// Answers a call in the conversation, by its result or by what went wrong, and judges how
+    /// things go.
+    fn answer(&mut self, call: &ToolCall, result: Result<&str, &str>) {
+        let mut text = match result {
+            Ok(result) => context::shown(result),
+            Err(why) => format!("error: {}", context::shown(why)),
         };
-        let same = Hash::of_bytes(format!("{}\n{result}", call.arguments).as_bytes());
+        let (Ok(said) | Err(said)) = result;
+        let same = Hash::of_bytes(format!("{}\n{said}", call.arguments).as_bytes());
         match self.guard.observe(&call.name, same) {
             Verdict::Fine => {}
             Verdict::Warn(warning) => text = format!("{text}\n\n[{warning}]"),
-            Verdict::Stop(what) if self.closing.is_none() => {
-                self.drop_pending();
-                self.push_result(call, text);
-                return self.closing = Some(Ending::Circles { what });
+            Verdict::Stop(what) => {
+                self.closing.get_or_insert(Ending::Circles { what });
             }
-            Verdict::Stop(_) => {}
         }
-        self.push_result(call, text);
-        if failed {
-            self.failed(call, result);
+        let id = call.id.clone();
+        self.messages.push(Message::Tool { call: id, text });
+        if let Err(why) = result {
+            self.failed(call, why);
         }
-    }
-
-    fn push_result(&mut self, call: &ToolCall, text: String) {
-        let call = call.id.clone();
-        self.messages.push(Message::Tool { call, text });
     }
 
     /// Answers the calls that will not be made any more: each call has exactly one answer.
     fn drop_pending(&mut self) {
-        for pending in std::mem::take(&mut self.pending) {
-            self.push_result(&pending.call, "not called: the work ends here".into());
-        }
+        let dropped = std::mem::take(&mut self.pending);
+        self.messages
+            .extend(dropped.into_iter().map(|pending| Message::Tool {
+                call: pending.call.id,
+                text: "not called: the work ends here".into(),
+            }));
     }
 
     fn failed(&mut self, call: &ToolCall, why: &str) {
         let arguments = context::head_and_tail(&call.arguments, 200);
         self.tried
             .push(format!("{}({arguments}): {why}", call.name));
-        let count = self.failed_calls.entry(call.name.clone()).or_default();
-        *count += 1;
-        let failures = *count;
-        if failures >= FAILED_CALLS && self.ended.is_none() {
-            self.drop_pending();
-            self.ended = Some(Ending::Escalated {
-                why: format!(
-                    "{} failed {failures} times, the last time with: {why}",
-                    call.name
-                ),
-                tried: std::mem::take(&mut self.tried),
-            });
+        let turns = self.failed_turns.entry(call.name.clone()).or_default();
+        turns.insert(self.turn);
+        if turns.len() >= FAILED_TURNS {
+            let why = format!(
+                "{} failed {} times, the last time with: {why}",
+                call.name,
+                turns.len()
+            );
+            let tried = self.tried.clone();
+            self.ended = Some(Ending::Escalated { why, tried });
         }
     }
 
-    fn count(&mut self, recorded: &Recorded, steps: u32) {
+    fn count(&mut self, recorded: &Recorded) {
         self.after = Hash::chain(&[self.after, recorded.digest()]);
-        self.steps += steps;
+        self.steps += 1;
         self.used += recorded.usage;
-        self.active_ms += active_ms(recorded);
+        self.active_ms += self.active_ms_of(recorded);
+    }
+
+    fn active_ms_of(&self, recorded: &Recorded) -> u64 {
+        active_ms(recorded, &self.catalog.retry)
     }
 
     fn result(&self, ending: Ending) -> Work {
@@ -683,14 +769,70 @@ fn brief(assignment: &Assignment) -> String {
     text
 }
 
-/// The time that a step's attempts took, pauses not counted.
-fn active_ms(recorded: &Recorded) -> u64 {
-    recorded.attempts.iter().map(|attempt| attempt.ms).sum()
+/// The time that a step took: its attempts and the pauses between them. An attempt that was lost took
+/// an outage and not work, and so did what a pause was longer than any may be.
+pub fn active_ms(recorded: &Recorded, retry: &RetryPolicy) -> u64 {
+    let attempts = &recorded.attempts;
+    let lost = |attempt: &Attempt| {
+        let failure = attempt.failure.as_ref();
+        failure.is_some_and(|failure| failure.kind == FailureKind::Lost)
+    };
+    let worked = attempts.iter().filter(|attempt| !lost(attempt));
+    let longest = (retry.cap_s * 1000.0) as u64;
+    let pauses = attempts
+        .windows(2)
+        .filter(|pair| !lost(&pair[0]))
+        .map(|pair| {
+            let since = pair[1].at.since(pair[0].at).as_millis() as u64;
+            since.saturating_sub(pair[0].ms).min(longest)
+        });
+    worked.map(|attempt| attempt.ms).sum::<u64>() + pauses.sum::<u64>()
 }
 
 fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::label::Taint;
+    use shared::run::Timestamp;
+
+    use super::*;
+
+    /// A step of attempts, each: when it began, how long it took, how it failed.
+    fn step(attempts: &[(i64, u64, Option<FailureKind>)]) -> Recorded {
+        let attempt = |(at, ms, failure): &(i64, u64, Option<FailureKind>)| Attempt {
+            at: Timestamp(*at),
+            ms: *ms,
+            usage: Usage::default(),
+            failure: failure.map(|kind| Failure::new(kind, "x")),
+        };
+        Recorded {
+            outcome: Outcome::Done(Value::Null),
+            usage: Usage::default(),
+            attempts: attempts.iter().map(attempt).collect(),
+            taint: Taint::NONE,
+            evidence: Vec::new(),
+            at: Timestamp(0),
+        }
+    }
+
+    #[test]
+    fn work_and_its_pauses_take_time_and_outages_do_not() {
+        use FailureKind::{Lost, Transient};
+        let table: [(&[_], u64); 4] = [
+            (&[(0, 70, None)], 70),
+            (&[(0, 10, Some(Transient)), (500, 20, None)], 520),
+            (&[(0, 3_600_000, Some(Lost)), (3_700_000, 20, None)], 20),
+            (&[(0, 10, Some(Transient)), (3_600_000, 20, None)], 30_030),
+        ];
+        for (attempts, ms) in table {
+            let active = active_ms(&step(attempts), &RetryPolicy::default());
+            assert_eq!(active, ms, "{attempts:?}");
+        }
     }
 }

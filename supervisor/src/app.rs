@@ -1,6 +1,7 @@
 //! The composition root: configuration → store → models, tools, actors → engine → doors, and down
 //! again in reverse. Everything is wired here and nowhere else.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use agents::catalog::Catalog;
 use agents::tools::Tool;
 use shared::config::{Config, Source};
 use shared::event::Live;
-use shared::id::TenantId;
+use shared::id::{ModelName, TenantId};
+use shared::model::Model;
 use shared::store::Store;
 use shared::store::sqlite::SqliteStore;
 use tokio::sync::broadcast;
@@ -38,6 +40,9 @@ pub struct Options {
     pub read: Option<PathBuf>,
     /// Tools besides the built-in ones, for programs that embed this crate.
     pub tools: Vec<Arc<dyn Tool>>,
+    /// Models that stand in for the configured ones of their names, for programs that embed this
+    /// crate.
+    pub models: BTreeMap<ModelName, Arc<dyn Model>>,
 }
 
 /// A running instance.
@@ -66,7 +71,7 @@ pub struct App {
 impl App {
     /// Starts everything but the doors. On return unfinished runs go on.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let equipped = equip::load(&options.source, &options.tools)?;
+        let equipped = equip::load(&options.source, &options.tools, &options.models)?;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&options.data).await?);
         let settings = &equipped.config.settings;
         let agents = Agents::default();

@@ -74,8 +74,13 @@ pub fn known_tools(extra: &[Arc<dyn Tool>]) -> KnownTools {
     KnownTools::from_iter(names).with_needing("web_search", Need::Search)
 }
 
-/// Loads the configuration and builds what it asks for.
-pub fn load(source: &Source, extra: &[Arc<dyn Tool>]) -> anyhow::Result<Equipped> {
+/// Loads the configuration and builds what it asks for; `own` models stand in for those of their
+/// names.
+pub fn load(
+    source: &Source,
+    extra: &[Arc<dyn Tool>],
+    own: &BTreeMap<ModelName, Arc<dyn Model>>,
+) -> anyhow::Result<Equipped> {
     let config = config::load(source, &known_tools(extra))?;
     let settings = &config.settings;
     let gateway = Gateway::new(&settings.egress).context("[egress] allow_private")?;
@@ -83,7 +88,10 @@ pub fn load(source: &Source, extra: &[Arc<dyn Tool>]) -> anyhow::Result<Equipped
     for tool in extra {
         tools = tools.with(tool.clone());
     }
-    let models = ready_models(settings, &gateway)?;
+    let mut models = ready_models(settings, &gateway)?;
+    for (name, model) in own {
+        models.insert(name.clone(), inner(name, model.clone(), false));
+    }
     Ok(Equipped {
         catalog: catalog(&config, &tools, &models),
         equipment: equipment(&config, &tools, &models)?,

@@ -110,10 +110,18 @@ impl Plan {
 
     /// The results that nobody else in the plan used: what the answer is made of.
     pub fn leaves(&self) -> Vec<usize> {
-        let used: Vec<usize> = (0..self.steps.len()).flat_map(|i| self.needs(i)).collect();
-        (0..self.steps.len())
-            .filter(|index| !used.contains(index))
-            .collect()
+        self.unused_of((0..self.steps.len()).collect())
+    }
+
+    /// The results so far that no other step used that is done: what there is to show.
+    pub fn unused(&self, done: &BTreeMap<usize, PartResult>) -> Vec<usize> {
+        self.unused_of(done.keys().copied().collect())
+    }
+
+    fn unused_of(&self, steps: Vec<usize>) -> Vec<usize> {
+        let used: Vec<usize> = steps.iter().flat_map(|i| self.needs(*i)).collect();
+        let unused = steps.into_iter().filter(|index| !used.contains(index));
+        unused.collect()
     }
 
     /// Lets the agent that a lone agent's file names in `then` go on with its result.

@@ -1,6 +1,14 @@
 //! One integration binary, a module for each behaviour.
 
+mod actors;
+mod agent_loop;
 mod crash;
+mod doubt;
 mod engine;
 mod first_answer;
+mod limits;
+mod replay;
+mod retry;
+mod routing;
 mod store;
+mod transcripts;

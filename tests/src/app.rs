@@ -9,26 +9,35 @@ use std::time::Duration;
 use agents::tools::Tool;
 use shared::config::Source;
 use shared::event::{Event, Live};
-use shared::id::TaskId;
+use shared::id::{ModelName, TaskId};
+use shared::model::scripted::ScriptedModel;
+use shared::model::{Message, Model, ModelRequest};
 use shared::run::Outcome;
-use shared::store::{Accepted, RunState, Step};
+use shared::store::{Accepted, RunState, Step, StepKind};
 use shared::task::{Budget, Request, Task};
 use supervisor::app::{App, Options};
 use supervisor::intake::Submission;
+
+use crate::model::Recorder;
+use crate::tool::TestTool;
 
 /// An instance under test, with its folders.
 pub struct TestApp {
     /// The instance.
     pub app: App,
-    folder: tempfile::TempDir,
+    setup: Setup,
 }
 
-/// What an instance is made of.
+/// What an instance is made of. After [`TestApp::down`] also what it stands on: its folders, and a
+/// model and tools that remember.
 #[derive(Default)]
 pub struct Setup {
     files: BTreeMap<String, String>,
     tools: Vec<Arc<dyn Tool>>,
     built_in: bool,
+    script: Option<Arc<ScriptedModel>>,
+    model: Option<Arc<Recorder>>,
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Setup {
@@ -48,13 +57,53 @@ impl Setup {
     /// A model that answers from this script, and `more` settings.
     pub fn scripted(script: &str, more: &str) -> Self {
         let model = "[models.default]\nprovider = \"scripted\"\nfile = \"script.toml\"\n";
-        Self::settings(&format!("{model}\n[retry]\nbase_s = 0.001\n\n{more}"))
+        let scripted = Arc::new(ScriptedModel::parse(script).expect("a script"));
+        let setup = Self::settings(&format!("{model}\n[retry]\nbase_s = 0.001\n\n{more}"))
             .config("script.toml", script)
+            .model(scripted.clone());
+        Self {
+            script: Some(scripted),
+            ..setup
+        }
+    }
+
+    /// One agent, `worker`, that gets every task and has these tools. `replies` are its part of the
+    /// script, `more` are settings.
+    pub fn worker(replies: &str, tools: &[&Arc<TestTool>], more: &str) -> Self {
+        Self::worker_priced("", replies, tools, more)
+    }
+
+    /// The same, with a model whose tokens cost something.
+    pub fn worker_priced(price: &str, replies: &str, tools: &[&Arc<TestTool>], more: &str) -> Self {
+        let script = format!(
+            "{price}[[agent]]\nname = \"worker\"\nsystem = \"You are the worker\"\n{replies}"
+        );
+        let names: Vec<&str> = tools.iter().map(|tool| tool.name()).collect();
+        let route = "[[routes]]\nmatches = ''\nagents = [\"worker\"]\n";
+        let setup = Self::scripted(&script, &format!("{route}\n{more}"))
+            .agent("worker", &format!("tools = {names:?}\n"));
+        tools
+            .iter()
+            .fold(setup, |setup, tool| setup.tool((*tool).clone()))
     }
 
     /// One more file of the configuration.
     pub fn config(mut self, path: &str, text: &str) -> Self {
         self.files.insert(format!("config/{path}"), text.to_owned());
+        self
+    }
+
+    /// More text at the end of a file of the configuration.
+    pub fn and(mut self, path: &str, text: &str) -> Self {
+        let file = self.files.entry(format!("config/{path}")).or_default();
+        file.push_str(text);
+        self
+    }
+
+    /// The configuration without this file.
+    pub fn without(mut self, path: &str) -> Self {
+        let gone = self.files.remove(&format!("config/{path}"));
+        assert!(gone.is_some(), "there is no {path} to take away");
         self
     }
 
@@ -79,9 +128,18 @@ impl Setup {
         self
     }
 
+    /// This model in place of `default`.
+    pub fn model(mut self, model: Arc<dyn Model>) -> Self {
+        self.model = Some(Arc::new(Recorder::new(model)));
+        self
+    }
+
     /// Starts the instance.
-    pub async fn start(self) -> TestApp {
-        let folder = tempfile::tempdir().expect("a folder");
+    pub async fn start(mut self) -> TestApp {
+        let folder = self.folder.take();
+        let folder = folder.unwrap_or_else(|| tempfile::tempdir().expect("a folder"));
+        // An earlier start may have left files that are no part of the configuration any more.
+        let _ = std::fs::remove_dir_all(folder.path().join("config"));
         for (path, text) in &self.files {
             let path = folder.path().join(path);
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
@@ -92,16 +150,20 @@ impl Setup {
             true => Source::BuiltIn,
             false => Source::Folder(folder.path().join("config")),
         };
+        let model = self.model.clone().map(|model| model as Arc<dyn Model>);
         let app = App::start(Options {
             source,
             data: folder.path().join("data"),
             read: Some(folder.path().join("material")),
-            tools: self.tools,
+            tools: self.tools.clone(),
+            models: model
+                .map(|model| (ModelName::from("default"), model))
+                .into_iter()
+                .collect(),
         });
-        TestApp {
-            app: app.await.expect("the instance starts"),
-            folder,
-        }
+        let app = app.await.expect("the instance starts");
+        self.folder = Some(folder);
+        TestApp { app, setup: self }
     }
 }
 
@@ -120,17 +182,17 @@ impl TestApp {
 
     /// The folder of the material.
     pub fn material(&self) -> PathBuf {
-        self.folder.path().join("material")
+        self.folder().join("material")
     }
 
     /// The folder that a task writes to.
     pub fn output(&self, task: TaskId) -> PathBuf {
-        self.folder.path().join("data/files").join(task.to_string())
+        self.folder().join("data/files").join(task.to_string())
     }
 
     /// The data folder.
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.folder().join("data")
     }
 
     /// Hands in a request.
@@ -202,20 +264,78 @@ impl TestApp {
         steps
     }
 
+    /// The steps that a user counts: model and tool calls.
+    pub async fn counted(&self, id: TaskId) -> Vec<Step> {
+        let counts = |step: &Step| matches!(step.kind, StepKind::Think | StepKind::Tool);
+        self.steps(id).await.into_iter().filter(counts).collect()
+    }
+
+    /// Everything that the model was sent, oldest first.
+    pub fn requests(&self) -> Vec<ModelRequest> {
+        let model = self.setup.model.as_ref().expect("the test brought a model");
+        model.requests()
+    }
+
+    /// The tool results that the model was shown in its last request.
+    pub fn told(&self) -> Vec<String> {
+        let last = self.requests().pop().expect("the model was asked");
+        let told = last
+            .messages
+            .into_iter()
+            .filter_map(|message| match message {
+                Message::Tool { text, .. } => Some(text),
+                _ => None,
+            });
+        told.collect()
+    }
+
+    /// The last words from outside that the model was sent in its last request.
+    pub fn said(&self) -> String {
+        let last = self.requests().pop().expect("the model was asked");
+        let said = last
+            .messages
+            .into_iter()
+            .rev()
+            .find_map(|message| match message {
+                Message::User { text } => Some(text),
+                _ => None,
+            });
+        said.expect("somebody asked")
+    }
+
     /// Stops the instance and asserts that nothing is left half-done: every task has ended or waits
-    /// for a person, every ended run has only ended steps, no run is running.
+    /// for a person, every ended run has only ended steps, no run is running; and that every request
+    /// that the scripted model got was in order.
     pub async fn stop(self) {
-        let Self { app, folder } = self;
-        app.stop(Duration::from_secs(5)).await;
-        let tenant = app.tenant().clone();
-        drop(app);
-        let store = crate::engine::open(&folder.path().join("data")).await;
+        let (tenant, data) = (self.app.tenant().clone(), self.data());
+        let setup = self.down(Duration::from_secs(5)).await;
+        let store = crate::engine::open(&data).await;
         assert_settled(&store, &tenant).await;
+        if let Some(script) = &setup.script {
+            assert_eq!(
+                script.violations(),
+                [""; 0],
+                "requests that no provider would take"
+            );
+        }
+    }
+
+    /// Takes the instance down in the middle of whatever it does, once `grace` is over. What comes
+    /// back starts it again on the same folder.
+    pub async fn down(self, grace: Duration) -> Setup {
+        let data = self.data();
+        self.app.stop(grace).await;
+        let Self { app, setup } = self;
+        drop(app);
+        // The folder is free again once the last part of the instance is gone.
+        drop(crate::engine::open(&data).await);
+        setup
     }
 
     /// The folder with everything in it.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        let folder = self.setup.folder.as_ref().expect("it was started");
+        folder.path()
     }
 }
 

@@ -4,4 +4,6 @@
 pub mod app;
 pub mod engine;
 pub mod faults;
+pub mod model;
+pub mod tool;
 pub mod world;

@@ -136,6 +136,18 @@ pub struct ModelReply {
     pub model: String,
 }
 
+impl ModelReply {
+    /// The answer in words, where it came whole; else what is wrong with it, in words for the model.
+    pub fn answer(&self) -> Result<&str, &'static str> {
+        match (self.text.as_deref().map(str::trim), self.finish) {
+            (None | Some(""), Finish::Length) => Err("it was cut off before it said anything"),
+            (None | Some(""), _) => Err("the reply was empty"),
+            (Some(_), Finish::Length) => Err("it was too long and was cut off; say it shorter"),
+            (Some(text), _) => Ok(text),
+        }
+    }
+}
+
 /// Why a model stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

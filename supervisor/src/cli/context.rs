@@ -1,6 +1,7 @@
 //! Where a command finds its data and its configuration, from options, environment and the
 //! platform's habits. Reads of the configuration only what is needed before it is loaded.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -71,12 +72,13 @@ impl Context {
             data: self.data.clone(),
             read,
             tools: self.tools.clone(),
+            models: BTreeMap::new(),
         }
     }
 
     /// Loads the configuration and builds what it asks for.
     pub fn equip(&self) -> anyhow::Result<Equipped> {
-        equip::load(&self.source, &self.tools)
+        equip::load(&self.source, &self.tools, &BTreeMap::new())
     }
 
     /// Whose data the installation holds, where the configuration says it; a configuration that

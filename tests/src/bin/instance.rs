@@ -2,6 +2,7 @@
 //! task under a fixed key, as a client that tries again does, goes on until that task is over or waits
 //! for a person, and prints the task as JSON. Crash tests kill it at every point.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ async fn main() -> anyhow::Result<()> {
             Post::tool("post_once", Effect::Once, world),
             Post::tool("post_keyed", Effect::Idempotent, world),
         ],
+        models: BTreeMap::new(),
     })
     .await?;
     let mut feed = app.watch();
