@@ -121,7 +121,7 @@ impl Bench {
             park_after,
         };
         let (engine, resumed) = Engine::start(parts).await.expect("the engine starts");
-        tokio::spawn(engine.clone().dispatch());
+        engine.begin();
         Self {
             store,
             engine,
