@@ -36,7 +36,7 @@ async fn a_transcript_holds_every_request_every_call_and_every_cent() {
         .await;
     let task = app.ask("Which?").await;
     assert_eq!(task.state, TaskState::Done, "{:?}", task.error);
-    let told = transcript::of(&app.app, task.clone()).await.unwrap();
+    let told = transcript::of(&app.app.desk, task.clone()).await.unwrap();
     let of_kind = |kind: &str| -> Vec<&Entry> {
         told.entries
             .iter()

@@ -1,38 +1,32 @@
 //! Table `content`: bodies by their hash.
 
-use sqlx::SqliteConnection;
-use sqlx::sqlite::SqlitePool;
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::hash::Hash;
 use crate::id::TenantId;
 use crate::store::Error;
 
-pub(super) async fn keep(
-    conn: &mut SqliteConnection,
+pub(super) fn keep(
+    conn: &Connection,
     tenant: &TenantId,
     hash: Hash,
     body: &str,
 ) -> Result<(), Error> {
-    sqlx::query(
+    conn.prepare_cached(
         "insert into content (tenant, hash, body) values (?1, ?2, ?3) on conflict do nothing",
-    )
-    .bind(tenant.as_str())
-    .bind(hash.to_string())
-    .bind(body)
-    .execute(conn)
-    .await?;
+    )?
+    .execute(params![tenant.as_str(), hash.to_string(), body])?;
     Ok(())
 }
 
-pub(super) async fn one(
-    pool: &SqlitePool,
+pub(super) fn one(
+    conn: &Connection,
     tenant: &TenantId,
     hash: Hash,
 ) -> Result<Option<String>, Error> {
-    let body = sqlx::query_scalar("select body from content where tenant = ?1 and hash = ?2")
-        .bind(tenant.as_str())
-        .bind(hash.to_string())
-        .fetch_optional(pool)
-        .await?;
+    let body = conn
+        .prepare_cached("select body from content where tenant = ?1 and hash = ?2")?
+        .query_row(params![tenant.as_str(), hash.to_string()], |row| row.get(0))
+        .optional()?;
     Ok(body)
 }

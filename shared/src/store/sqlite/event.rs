@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::collections::VecDeque;
 
+use rusqlite::{Connection, params};
 use serde_json::{Value, json};
-use sqlx::sqlite::SqlitePool;
-use sqlx::{Row, SqliteConnection};
 
 use super::journal::Pending;
-use super::{from_json, parse, to_json};
+use super::{from_json, parse, text, to_json};
 use crate::event::{Event, Live, Recorded};
 use crate::id::{RunId, TaskId, TenantId};
 use crate::run::Timestamp;
-use crate::store::{Bell, Error};
+use crate::store::{Bell, Error, NewTask};
+use crate::task::TaskState;
 
 /// An event without its number.
 pub(super) struct New {
@@ -32,6 +32,20 @@ pub(super) fn of(pending: &Pending) -> impl Iterator<Item = New> + '_ {
     })
 }
 
+/// A task was taken in.
+pub(super) fn queued(task: &NewTask) -> New {
+    New {
+        task: task.id,
+        run: task.id.into(),
+        tenant: task.authority.tenant.clone(),
+        event: Event::State {
+            state: TaskState::Queued,
+            reason: format!("accepted from {}", task.request.channel),
+            agent: None,
+        },
+    }
+}
+
 const INSERT: &str = "
 insert into event (task, seq, tenant, run, at, body)
 select j.value->>'task',
@@ -43,29 +57,25 @@ where true
 returning task, seq";
 
 /// Writes events and gives them their numbers, in the order given within each task.
-pub(super) async fn insert(
-    tx: &mut SqliteConnection,
+pub(super) fn insert(
+    tx: &Connection,
     told: Vec<New>,
     now: Timestamp,
 ) -> Result<Vec<Recorded>, Error> {
     if told.is_empty() {
         return Ok(Vec::new());
     }
-    let rows: Vec<Value> = told
-        .iter()
-        .map(|new| {
-            json!({"task": new.task, "tenant": new.tenant, "run": new.run, "body": to_json(&new.event)})
-        })
-        .collect();
-    let written = sqlx::query(INSERT)
-        .bind(Value::Array(rows).to_string())
-        .bind(now.0)
-        .fetch_all(tx)
-        .await?;
+    let row = |new: &New| {
+        let body = to_json(&new.event);
+        json!({"task": new.task, "tenant": new.tenant, "run": new.run, "body": body})
+    };
+    let rows: Vec<Value> = told.iter().map(row).collect();
     let mut numbers: HashMap<TaskId, Vec<i64>> = HashMap::new();
-    for row in &written {
-        let task = parse("event", row.try_get(0)?)?;
-        numbers.entry(task).or_default().push(row.try_get(1)?);
+    let mut statement = tx.prepare_cached(INSERT)?;
+    let mut written = statement.query(params![Value::Array(rows).to_string(), now.0])?;
+    while let Some(row) = written.next()? {
+        let task = parse("event", text(row, 0)?)?;
+        numbers.entry(task).or_default().push(row.get(1)?);
     }
     let mut numbers: HashMap<TaskId, VecDeque<i64>> = numbers
         .into_iter()
@@ -96,29 +106,25 @@ pub(super) fn publish(bell: &Bell, events: Vec<Recorded>) {
 }
 
 /// Events of a task after a number.
-pub(super) async fn after(
-    pool: &SqlitePool,
+pub(super) fn after(
+    conn: &Connection,
     task: TaskId,
     after: i64,
     limit: u32,
 ) -> Result<Vec<Recorded>, Error> {
-    let rows = sqlx::query(
+    let mut statement = conn.prepare_cached(
         "select seq, run, at, body from event where task = ?1 and seq > ?2 order by seq limit ?3",
-    )
-    .bind(task.to_string())
-    .bind(after)
-    .bind(limit)
-    .fetch_all(pool)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Recorded {
-                seq: row.try_get(0)?,
-                task,
-                run: parse("event", row.try_get(1)?)?,
-                at: Timestamp(row.try_get(2)?),
-                event: from_json("event", row.try_get(3)?)?,
-            })
-        })
-        .collect()
+    )?;
+    let mut rows = statement.query(params![task.to_string(), after, limit])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        events.push(Recorded {
+            seq: row.get(0)?,
+            task,
+            run: parse("event", text(row, 1)?)?,
+            at: Timestamp(row.get(2)?),
+            event: from_json("event", text(row, 3)?)?,
+        });
+    }
+    Ok(events)
 }

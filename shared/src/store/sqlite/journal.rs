@@ -2,10 +2,9 @@
 //! two hundred runs pay for one sync, not for two hundred.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use sqlx::{Connection, SqliteConnection};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{event, run, step, task};
 use crate::clock;
@@ -14,8 +13,16 @@ use crate::id::{RunId, StepKey};
 use crate::run::Timestamp;
 use crate::store::{Appended, Bell, Change, Entry, Error, Fence};
 
-/// The most entries of one commit.
+/// The most jobs that are taken at once, and so the most entries of one commit.
 const BATCH: usize = 256;
+
+/// Something for the writer to do.
+pub(super) enum Job {
+    /// An entry of a run's journal.
+    Entry(Box<Pending>),
+    /// Anything else; it answers by itself.
+    Other(Box<dyn FnOnce(&mut Connection) + Send>),
+}
 
 /// An entry that waits for its commit.
 pub(super) struct Pending {
@@ -24,19 +31,43 @@ pub(super) struct Pending {
     pub reply: oneshot::Sender<Result<Appended, Error>>,
 }
 
-/// Writes until the store is dropped.
-pub(super) async fn write(
-    writer: Arc<Mutex<SqliteConnection>>,
-    mut queue: mpsc::Receiver<Pending>,
-    bell: Bell,
-) {
+/// Works until the store is dropped. Jobs are done in the order in which they came.
+pub(super) fn work(mut conn: Connection, mut queue: mpsc::Receiver<Job>, bell: &Bell) {
+    let mut jobs = Vec::with_capacity(BATCH);
     let mut batch = Vec::with_capacity(BATCH);
-    while queue.recv_many(&mut batch, BATCH).await > 0 {
-        crate::crash_point!("append.before");
-        let outcome = commit(&mut *writer.lock().await, &batch).await;
-        crate::crash_point!("append.after");
-        answer(outcome, batch.drain(..), &bell);
+    while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
+        for job in jobs.drain(..) {
+            match job {
+                Job::Entry(pending) => batch.push(*pending),
+                Job::Other(work) => {
+                    append(&mut conn, &mut batch, bell);
+                    work(&mut conn);
+                }
+            }
+        }
+        append(&mut conn, &mut batch, bell);
     }
+}
+
+/// Does something in a transaction of its own: all of it, or nothing.
+pub(super) fn transact<T>(
+    conn: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let done = work(&tx)?;
+    tx.commit()?;
+    Ok(done)
+}
+
+fn append(conn: &mut Connection, batch: &mut Vec<Pending>, bell: &Bell) {
+    if batch.is_empty() {
+        return;
+    }
+    crate::crash_point!("append.before");
+    let outcome = transact(conn, |tx| commit(tx, batch));
+    crate::crash_point!("append.after");
+    answer(outcome, batch.drain(..), bell);
 }
 
 /// What a commit did.
@@ -56,17 +87,16 @@ struct Rung {
     queue: bool,
 }
 
-async fn commit(conn: &mut SqliteConnection, batch: &[Pending]) -> Result<Committed, Error> {
+fn commit(tx: &Transaction<'_>, batch: &[Pending]) -> Result<Committed, Error> {
     let now = clock::now();
-    let mut tx = conn.begin_with("begin immediate").await?;
-    let written = step::write(&mut tx, batch, now).await?;
+    let written = step::write(tx, batch, now)?;
     let mut done = Committed {
         verdicts: Vec::with_capacity(batch.len()),
         events: Vec::new(),
         rung: Rung::default(),
     };
     for pending in batch {
-        let verdict = change(&mut tx, pending, &written, &mut done.rung, now).await?;
+        let verdict = change(tx, pending, &written, &mut done.rung, now)?;
         done.verdicts.push(verdict);
     }
     let accepted = || {
@@ -76,15 +106,14 @@ async fn commit(conn: &mut SqliteConnection, batch: &[Pending]) -> Result<Commit
     let told = accepted()
         .flat_map(|(pending, _)| event::of(pending))
         .collect();
-    done.events = event::insert(&mut tx, told, now).await?;
-    task::add_up(&mut tx, accepted().map(|(pending, _)| pending), now).await?;
-    tx.commit().await?;
+    done.events = event::insert(tx, told, now)?;
+    task::add_up(tx, accepted().map(|(pending, _)| pending), now)?;
     Ok(done)
 }
 
 /// Does what one entry asks for beyond its step row.
-async fn change(
-    tx: &mut SqliteConnection,
+fn change(
+    tx: &Transaction<'_>,
     pending: &Pending,
     written: &HashSet<(RunId, StepKey)>,
     rung: &mut Rung,
@@ -95,28 +124,28 @@ async fn change(
         Change::Step { step, spawn, .. } => {
             let taken = written.contains(&(fence.run, step.key.clone()));
             if let (true, Some(new)) = (taken, spawn) {
-                run::insert_child(tx, fence, &step.key, new, now).await?;
+                run::insert_child(tx, fence, &step.key, new, now)?;
             }
             taken
         }
         Change::Park { wakes, wake_at } => {
             rung.queue = true;
-            run::park(tx, fence, *wakes, *wake_at, now).await?
+            run::park(tx, fence, *wakes, *wake_at, now)?
         }
         Change::Release => {
             rung.queue = true;
-            run::release(tx, fence, now).await?
+            run::release(tx, fence, now)?
         }
         Change::Finish(finish) => {
-            let taken = run::end(tx, fence, finish.state, now).await?;
+            let taken = run::end(tx, fence, finish.state, now)?;
             if let (true, Some((parent, key, recorded))) = (taken, &finish.parent) {
                 let tenant = &pending.entry.tenant;
-                step::end_child(tx, (*parent, key), recorded, tenant, now).await?;
-                rung.queue |= run::wake(tx, *parent, now).await?;
+                step::end_child(tx, (*parent, key), recorded, tenant, now)?;
+                rung.queue |= run::wake(tx, *parent, now)?;
                 rung.runs.push(*parent);
             }
             if let (true, Some(end)) = (taken, &finish.task) {
-                task::end(tx, pending.entry.task, end, now).await?;
+                task::end(tx, pending.entry.task, end, now)?;
             }
             taken
         }

@@ -1,8 +1,9 @@
 //! The embedded store: one SQLite file, one process. The data folder's lock is the worker's lease:
 //! whoever holds it is the only one, so every other worker in the database is gone.
 //!
-//! One connection writes, always in `BEGIN IMMEDIATE` with `synchronous = FULL`; journal entries that
-//! come in while it is busy are committed together. Readers have connections of their own.
+//! One thread writes, always in `BEGIN IMMEDIATE` with `synchronous = FULL`; journal entries that come
+//! in while it is busy are committed together. Readers have connections of their own. A thread and not
+//! an async driver, because a commit of five statements is one hand-over to it and back, not five.
 
 mod content;
 mod event;
@@ -14,18 +15,14 @@ mod token;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rusqlite::{Connection, OpenFlags, Row, Transaction};
+use rusqlite_migration::{M, Migrations};
 use serde_json::Value;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
-};
-use sqlx::{ConnectOptions, Connection, SqlStr};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Accepted, Appended, Bell, Census, Claimed, Delivered, Entry, Error, Fence, NewSignal, NewTask,
@@ -37,29 +34,26 @@ use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::run::Timestamp;
 use crate::task::Task;
 
-/// The migrations in order; each is named by its number for ever.
-fn migrations() -> Migrator {
-    let spine = SqlStr::from_static(include_str!("../../../migrations/sqlite/0001_spine.sql"));
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        "spine".into(),
-        MigrationType::Simple,
-        spine,
-        false,
-    )])
-}
+use journal::Job;
 
-/// How many journal entries may wait for a commit before their runs are held up.
+/// The migrations in order. One that was released is never changed.
+const MIGRATIONS: &[M<'static>] = &[M::up(include_str!(
+    "../../../migrations/sqlite/0001_spine.sql"
+))];
+
+/// How many entries may wait for a commit before their runs are held up.
 const QUEUE: usize = 1024;
+/// Statements that a connection keeps prepared.
+const STATEMENTS: usize = 64;
+/// How long a reader waits for a lock; in WAL mode none is expected.
+const BUSY: Duration = Duration::from_secs(10);
 
 /// The embedded store.
 pub struct SqliteStore {
-    writer: Arc<Mutex<SqliteConnection>>,
-    readers: SqlitePool,
-    journal: mpsc::Sender<journal::Pending>,
+    jobs: mpsc::Sender<Job>,
+    readers: Mutex<Vec<Connection>>,
+    file: PathBuf,
     bell: Bell,
-    /// Held as long as the store lives; the kernel lets go of it when the process dies.
-    _lock: File,
 }
 
 impl SqliteStore {
@@ -68,36 +62,83 @@ impl SqliteStore {
     pub async fn open(folder: &Path) -> Result<Self, Error> {
         std::fs::create_dir_all(folder).map_err(|error| io(folder, error))?;
         let lock = lock(&folder.join("lock"), folder)?;
-        let options = SqliteConnectOptions::new()
-            .filename(folder.join("majordomo.db"))
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(10))
-            .pragma("journal_size_limit", "67108864")
-            .disable_statement_logging();
-        let mut writer = SqliteConnection::connect_with(&options).await?;
-        migrations()
-            .run(&mut writer)
-            .await
-            .map_err(|error| Error::Migration(error.to_string()))?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(4)
-            .min_connections(1)
-            .connect_with(options.read_only(true))
-            .await?;
-        let writer = Arc::new(Mutex::new(writer));
+        let file = folder.join("majordomo.db");
+        let writer = writer(&file)?;
         let bell = Bell::default();
-        let (journal, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(journal::write(writer.clone(), queue, bell.clone()));
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let heard = bell.clone();
+        std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || {
+                journal::work(writer, queue, &heard);
+                // The connection is closed by now: the folder may be somebody else's.
+                drop(lock);
+            })
+            .map_err(|error| io(folder, error))?;
         Ok(Self {
-            writer,
-            readers,
-            journal,
+            jobs,
+            readers: Mutex::default(),
+            file,
             bell,
-            _lock: lock,
         })
     }
+
+    /// Has the writer do something in a transaction of its own.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Other(Box::new(move |conn| {
+            let done = journal::transact(conn, work);
+            // Who asked may be gone; what was done is done.
+            let _ = reply.send(done);
+        }));
+        self.jobs.send(job).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+
+    /// Reads something, in place: a page at most, which takes less time than handing it to another
+    /// thread would.
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+        let idle = self.lock_readers().pop();
+        let conn = match idle {
+            Some(conn) => conn,
+            None => reader(&self.file)?,
+        };
+        let found = work(&conn);
+        self.lock_readers().push(conn);
+        found
+    }
+
+    fn lock_readers(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn writer(file: &Path) -> Result<Connection, Error> {
+    let mut conn = Connection::open(file)?;
+    conn.busy_timeout(BUSY)?;
+    conn.pragma_update(None, "journal_mode", "wal")?;
+    conn.pragma_update(None, "synchronous", "full")?;
+    conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    Migrations::from_slice(MIGRATIONS)
+        .to_latest(&mut conn)
+        .map_err(|error| Error::Migration(error.to_string()))?;
+    Ok(conn)
+}
+
+fn reader(file: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(file, flags)?;
+    conn.busy_timeout(BUSY)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(conn)
+}
+
+fn closed() -> Error {
+    Error::Database("the store is closed".into())
 }
 
 fn lock(path: &Path, folder: &Path) -> Result<File, Error> {
@@ -118,7 +159,7 @@ fn lock(path: &Path, folder: &Path) -> Result<File, Error> {
 
 fn io(path: &Path, error: std::io::Error) -> Error {
     Error::Io {
-        path: PathBuf::from(path).display().to_string(),
+        path: path.display().to_string(),
         error,
     }
 }
@@ -134,64 +175,52 @@ impl Store for SqliteStore {
     }
 
     async fn register(&self, worker: WorkerId) -> Result<u64, Error> {
-        let mut conn = self.writer.lock().await;
-        let mut tx = conn.begin_with("begin immediate").await?;
-        let orphans = run::register(&mut tx, worker, clock::now()).await?;
-        tx.commit().await?;
-        Ok(orphans)
+        self.write(move |tx| run::register(tx, worker, clock::now()))
+            .await
     }
 
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
         let now = clock::now();
-        let mut conn = self.writer.lock().await;
-        crate::crash_point!("accept.before");
-        let mut tx = conn.begin_with("begin immediate").await?;
-        if let Some(known) = task::known(&mut tx, &task).await? {
-            return Ok(known);
-        }
-        task::insert(&mut tx, &task, now).await?;
-        run::insert_root(&mut tx, &task, now).await?;
-        let queued = crate::event::Event::State {
-            state: crate::task::TaskState::Queued,
-            reason: format!("accepted from {}", task.request.channel),
-            agent: None,
-        };
-        let told = vec![event::New {
-            task: task.id,
-            run: task.id.into(),
-            tenant: task.authority.tenant.clone(),
-            event: queued,
-        }];
-        let events = event::insert(&mut tx, told, now).await?;
-        tx.commit().await?;
+        let (accepted, events) = self
+            .write(move |tx| {
+                crate::crash_point!("accept.before");
+                if let Some(known) = task::known(tx, &task)? {
+                    return Ok((known, Vec::new()));
+                }
+                task::insert(tx, &task, now)?;
+                run::insert_root(tx, &task, now)?;
+                let events = event::insert(tx, vec![event::queued(&task)], now)?;
+                Ok((Accepted::New(task.id), events))
+            })
+            .await?;
         crate::crash_point!("accept.after");
-        drop(conn);
         event::publish(&self.bell, events);
         self.bell.ring_queue();
-        Ok(Accepted::New(task.id))
+        Ok(accepted)
     }
 
     async fn claim(&self, worker: WorkerId, limit: u32) -> Result<Claimed, Error> {
         let now = clock::now();
-        let (due, next_wake) = run::due(&self.readers, now).await?;
+        let (due, next_wake) = self.read(|conn| run::due(conn, now))?;
         if !due {
             return Ok(Claimed {
                 runs: Vec::new(),
                 next_wake,
             });
         }
-        let mut conn = self.writer.lock().await;
-        crate::crash_point!("claim.before");
-        let mut tx = conn.begin_with("begin immediate").await?;
-        let runs = run::claim(&mut tx, worker, limit, now).await?;
-        let told = task::started(&mut tx, &runs, now).await?;
-        let events = event::insert(&mut tx, told, now).await?;
-        tx.commit().await?;
+        let (claimed, events) = self
+            .write(move |tx| {
+                crate::crash_point!("claim.before");
+                let runs = run::claim(tx, worker, limit, now)?;
+                let told = task::started(tx, &runs, now)?;
+                let events = event::insert(tx, told, now)?;
+                let (_, next_wake) = run::due(tx, now)?;
+                Ok((Claimed { runs, next_wake }, events))
+            })
+            .await?;
         crate::crash_point!("claim.after");
-        drop(conn);
         event::publish(&self.bell, events);
-        let (_, next_wake) = run::due(&self.readers, now).await?;
-        Ok(Claimed { runs, next_wake })
+        Ok(claimed)
     }
 
     async fn append(&self, fence: Fence, entry: Entry) -> Result<Appended, Error> {
@@ -201,36 +230,36 @@ impl Store for SqliteStore {
             entry,
             reply,
         };
-        let closed = || Error::Database("the store is closed".into());
-        self.journal.send(pending).await.map_err(|_| closed())?;
+        let job = Job::Entry(Box::new(pending));
+        self.jobs.send(job).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }
 
     async fn steps(&self, run: RunId) -> Result<Vec<Step>, Error> {
-        step::all(&self.readers, run).await
+        self.read(|conn| step::all(conn, run))
     }
 
     async fn step(&self, run: RunId, key: &StepKey) -> Result<Option<Step>, Error> {
-        step::one(&self.readers, run, key).await
+        self.read(|conn| step::one(conn, run, key))
     }
 
     async fn run(&self, run: RunId) -> Result<Option<Run>, Error> {
-        run::one(&self.readers, run).await
+        self.read(|conn| run::one(conn, run))
     }
 
     async fn runs(&self, task: TaskId) -> Result<Vec<Run>, Error> {
-        run::of_task(&self.readers, task).await
+        self.read(|conn| run::of_task(conn, task))
     }
 
     async fn deliver(&self, signal: NewSignal) -> Result<Delivered, Error> {
         let run = signal.run;
-        let mut conn = self.writer.lock().await;
-        crate::crash_point!("signal.before");
-        let mut tx = conn.begin_with("begin immediate").await?;
-        let delivered = run::deliver(&mut tx, &signal, clock::now()).await?;
-        tx.commit().await?;
+        let delivered = self
+            .write(move |tx| {
+                crate::crash_point!("signal.before");
+                run::deliver(tx, &signal, clock::now())
+            })
+            .await?;
         crate::crash_point!("signal.after");
-        drop(conn);
         if delivered == Delivered::First {
             self.bell.ring_run(run);
             self.bell.ring_queue();
@@ -239,33 +268,36 @@ impl Store for SqliteStore {
     }
 
     async fn signal(&self, run: RunId, name: &SignalName) -> Result<Option<Value>, Error> {
-        run::signal(&self.readers, run, name).await
+        self.read(|conn| run::signal(conn, run, name))
     }
 
     async fn cancel(&self, task: TaskId, reason: &str) -> Result<bool, Error> {
-        let now = clock::now();
-        let mut conn = self.writer.lock().await;
-        crate::crash_point!("cancel.before");
-        let mut tx = conn.begin_with("begin immediate").await?;
-        let Some(told) = task::cancel(&mut tx, task, reason, now).await? else {
+        let (now, reason) = (clock::now(), reason.to_owned());
+        let ended = self
+            .write(move |tx| {
+                crate::crash_point!("cancel.before");
+                let Some(told) = task::cancel(tx, task, &reason, now)? else {
+                    return Ok(None);
+                };
+                let runs = run::cancel_all(tx, task, now)?;
+                Ok(Some((runs, event::insert(tx, vec![told], now)?)))
+            })
+            .await?;
+        crate::crash_point!("cancel.after");
+        let Some((runs, events)) = ended else {
             return Ok(false);
         };
-        let ended = run::cancel_all(&mut tx, task, now).await?;
-        let events = event::insert(&mut tx, vec![told], now).await?;
-        tx.commit().await?;
-        crate::crash_point!("cancel.after");
-        drop(conn);
         event::publish(&self.bell, events);
-        ended.into_iter().for_each(|run| self.bell.end_run(run));
+        runs.into_iter().for_each(|run| self.bell.end_run(run));
         Ok(true)
     }
 
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error> {
-        task::one(&self.readers, tenant, task).await
+        self.read(|conn| task::one(conn, tenant, task))
     }
 
     async fn tasks(&self, tenant: &TenantId, filter: &TaskFilter) -> Result<Vec<Task>, Error> {
-        task::list(&self.readers, tenant, filter).await
+        self.read(|conn| task::list(conn, tenant, filter))
     }
 
     async fn events(
@@ -274,49 +306,75 @@ impl Store for SqliteStore {
         after: i64,
         limit: u32,
     ) -> Result<Vec<crate::event::Recorded>, Error> {
-        event::after(&self.readers, task, after, limit).await
+        self.read(|conn| event::after(conn, task, after, limit))
     }
 
     async fn keep(&self, tenant: &TenantId, hash: Hash, body: &str) -> Result<(), Error> {
-        content::keep(&mut *self.writer.lock().await, tenant, hash, body).await
+        let (tenant, body) = (tenant.clone(), body.to_owned());
+        self.write(move |tx| content::keep(tx, &tenant, hash, &body))
+            .await
     }
 
     async fn content(&self, tenant: &TenantId, hash: Hash) -> Result<Option<String>, Error> {
-        content::one(&self.readers, tenant, hash).await
+        self.read(|conn| content::one(conn, tenant, hash))
     }
 
     async fn add_token(&self, token: Token, hash: Hash) -> Result<bool, Error> {
-        token::add(&mut *self.writer.lock().await, &token, hash).await
+        self.write(move |tx| token::add(tx, &token, hash)).await
     }
 
     async fn token(&self, hash: Hash) -> Result<Option<Token>, Error> {
-        token::by_hash(&self.readers, hash).await
+        self.read(|conn| token::by_hash(conn, hash))
     }
 
     async fn tokens(&self, tenant: &TenantId) -> Result<Vec<Token>, Error> {
-        token::all(&self.readers, tenant).await
+        self.read(|conn| token::all(conn, tenant))
     }
 
     async fn revoke_token(&self, tenant: &TenantId, name: &str) -> Result<bool, Error> {
-        token::revoke(&mut *self.writer.lock().await, tenant, name, clock::now()).await
+        let (tenant, name) = (tenant.clone(), name.to_owned());
+        self.write(move |tx| token::revoke(tx, &tenant, &name, clock::now()))
+            .await
     }
 
     async fn census(&self) -> Result<Census, Error> {
-        task::census(&self.readers, clock::now()).await
+        self.read(|conn| task::census(conn, clock::now()))
     }
 
     async fn close(&self) {
-        self.readers.close().await;
-        // A checkpoint that fails loses nothing: the log is replayed at the next start.
-        let checkpoint = sqlx::query("pragma wal_checkpoint(truncate)");
-        let _ = checkpoint.execute(&mut *self.writer.lock().await).await;
+        self.lock_readers().clear();
+        let (reply, answer) = oneshot::channel();
+        let checkpoint = Job::Other(Box::new(move |conn| {
+            // One that fails loses nothing: the log is read again at the next start.
+            let _ = conn.execute_batch("pragma wal_checkpoint(truncate)");
+            let _ = reply.send(());
+        }));
+        if self.jobs.send(checkpoint).await.is_ok() {
+            let _ = answer.await;
+        }
     }
 }
 
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
         Error::Database(error.to_string())
     }
+}
+
+/// A text column, as it lies in the row.
+fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str, Error> {
+    let value = row.get_ref(column)?;
+    value
+        .as_str()
+        .map_err(|error| corrupt("text column", &error.to_string()))
+}
+
+/// A text column that may be empty.
+fn maybe_text<'r>(row: &'r Row<'_>, column: usize) -> Result<Option<&'r str>, Error> {
+    let value = row.get_ref(column)?;
+    value
+        .as_str_or_null()
+        .map_err(|error| corrupt("text column", &error.to_string()))
 }
 
 /// Reads a text column as what it must be.

@@ -2,12 +2,11 @@
 
 use std::collections::HashSet;
 
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Value, json};
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Row, SqliteConnection};
 
 use super::journal::Pending;
-use super::{content, corrupt, from_json, parse, to_json};
+use super::{content, corrupt, from_json, maybe_text, parse, text, to_json};
 use crate::hash::Hash;
 use crate::id::{RunId, StepKey, TenantId};
 use crate::label::Taint;
@@ -42,8 +41,8 @@ returning run, key";
 
 /// Writes the step rows of a batch; the answer names those that were taken. All entries of a batch
 /// come from this process, so they share their worker.
-pub(super) async fn write(
-    tx: &mut SqliteConnection,
+pub(super) fn write(
+    tx: &Connection,
     batch: &[Pending],
     now: Timestamp,
 ) -> Result<HashSet<(RunId, StepKey)>, Error> {
@@ -58,7 +57,7 @@ pub(super) async fn write(
         else {
             continue;
         };
-        let mut row = row_of(tx, step, &pending.entry.tenant, now).await?;
+        let mut row = row_of(tx, step, &pending.entry.tenant, now)?;
         row["run"] = json!(pending.fence.run);
         row["epoch"] = json!(pending.fence.epoch);
         row["unless"] = json!(unless_signal);
@@ -68,29 +67,19 @@ pub(super) async fn write(
     let Some(worker) = worker else {
         return Ok(HashSet::new());
     };
-    let written = sqlx::query(WRITE)
-        .bind(Value::Array(rows).to_string())
-        .bind(worker.to_string())
-        .fetch_all(tx)
-        .await?;
-    written
-        .iter()
-        .map(|row| {
-            let run: &str = row.try_get(0)?;
-            let key: &str = row.try_get(1)?;
-            Ok((parse("step", run)?, key.into()))
-        })
-        .collect()
+    let rows = Value::Array(rows).to_string();
+    let mut written = HashSet::new();
+    let mut statement = tx.prepare_cached(WRITE)?;
+    let mut taken = statement.query(params![rows, worker.to_string()])?;
+    while let Some(row) = taken.next()? {
+        written.insert((parse("step", text(row, 0)?)?, text(row, 1)?.into()));
+    }
+    Ok(written)
 }
 
-async fn row_of(
-    tx: &mut SqliteConnection,
-    step: &Step,
-    tenant: &TenantId,
-    now: Timestamp,
-) -> Result<Value, Error> {
+fn row_of(tx: &Connection, step: &Step, tenant: &TenantId, now: Timestamp) -> Result<Value, Error> {
     let (recorded, artefact) = match &step.recorded {
-        Some(recorded) => place(tx, recorded, tenant).await?,
+        Some(recorded) => place(tx, recorded, tenant)?,
         None => (None, None),
     };
     let done = step.recorded.is_some();
@@ -116,8 +105,8 @@ async fn row_of(
 }
 
 /// Puts a long outcome under its hash, and leaves a short one in its row.
-async fn place(
-    tx: &mut SqliteConnection,
+fn place(
+    tx: &Connection,
     recorded: &Recorded,
     tenant: &TenantId,
 ) -> Result<(Option<String>, Option<Hash>), Error> {
@@ -126,32 +115,32 @@ async fn place(
         return Ok((Some(text), None));
     }
     let hash = Hash::of_bytes(text.as_bytes());
-    content::keep(tx, tenant, hash, &text).await?;
+    content::keep(tx, tenant, hash, &text)?;
     Ok((None, Some(hash)))
 }
 
 /// Records a child's end in its parent's step. Not fenced by the parent's owner: the child's own
 /// end, in the same commit, is.
-pub(super) async fn end_child(
-    tx: &mut SqliteConnection,
+pub(super) fn end_child(
+    tx: &Connection,
     (parent, key): (RunId, &StepKey),
     recorded: &Recorded,
     tenant: &TenantId,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let (inline, artefact) = place(tx, recorded, tenant).await?;
-    sqlx::query(
+    let (inline, artefact) = place(tx, recorded, tenant)?;
+    tx.prepare_cached(
         "update step set state = 'done', recorded = ?3, artefact = ?4, taint = ?5, done_at = ?6
          where run = ?1 and key = ?2 and state = 'begun'",
-    )
-    .bind(parent.to_string())
-    .bind(key.as_str())
-    .bind(inline)
-    .bind(artefact.map(|hash| hash.to_string()))
-    .bind(i64::from(recorded.taint.bits()))
-    .bind(now.0)
-    .execute(tx)
-    .await?;
+    )?
+    .execute(params![
+        parent.to_string(),
+        key.as_str(),
+        inline,
+        artefact.map(|hash| hash.to_string()),
+        recorded.taint.bits(),
+        now.0,
+    ])?;
     Ok(())
 }
 
@@ -163,49 +152,40 @@ where s.run = ?1 and (?2 is null or s.key = ?2)
 order by s.seq";
 
 /// The journal of a run.
-pub(super) async fn all(pool: &SqlitePool, run: RunId) -> Result<Vec<Step>, Error> {
-    let rows = sqlx::query(READ)
-        .bind(run.to_string())
-        .bind(None::<&str>)
-        .fetch_all(pool)
-        .await?;
-    rows.iter().map(read).collect()
+pub(super) fn all(conn: &Connection, run: RunId) -> Result<Vec<Step>, Error> {
+    conn.prepare_cached(READ)?
+        .query_map(params![run.to_string(), None::<&str>], |row| Ok(read(row)))?
+        .map(|row| row?)
+        .collect()
 }
 
 /// One step of a run.
-pub(super) async fn one(
-    pool: &SqlitePool,
-    run: RunId,
-    key: &StepKey,
-) -> Result<Option<Step>, Error> {
-    let row = sqlx::query(READ)
-        .bind(run.to_string())
-        .bind(key.as_str())
-        .fetch_optional(pool)
-        .await?;
-    row.as_ref().map(read).transpose()
+pub(super) fn one(conn: &Connection, run: RunId, key: &StepKey) -> Result<Option<Step>, Error> {
+    conn.prepare_cached(READ)?
+        .query_row(params![run.to_string(), key.as_str()], |row| Ok(read(row)))
+        .optional()?
+        .transpose()
 }
 
-fn read(row: &SqliteRow) -> Result<Step, Error> {
-    let kind: &str = row.try_get(2)?;
-    let effect: &str = row.try_get(5)?;
-    let reserved: Option<&str> = row.try_get(9)?;
-    let recorded: Option<&str> = row.try_get(11)?;
+fn read(row: &Row<'_>) -> Result<Step, Error> {
+    let (kind, effect) = (text(row, 2)?, text(row, 5)?);
+    let reserved = maybe_text(row, 9)?;
+    let recorded = maybe_text(row, 11)?;
     Ok(Step {
-        key: row.try_get::<&str, _>(0)?.into(),
-        seq: row.try_get(1)?,
+        key: text(row, 0)?.into(),
+        seq: row.get(1)?,
         kind: StepKind::parse(kind).ok_or_else(|| corrupt("step", kind))?,
-        agent: row.try_get::<Option<&str>, _>(3)?.map(Into::into),
-        what: row.try_get(4)?,
+        agent: maybe_text(row, 3)?.map(Into::into),
+        what: row.get(4)?,
         effect: effect_named(effect).ok_or_else(|| corrupt("step", effect))?,
-        op_hash: parse("step", row.try_get(6)?)?,
-        attempt: row.try_get(7)?,
-        attempts: from_json("step", row.try_get(8)?)?,
+        op_hash: parse("step", text(row, 6)?)?,
+        attempt: row.get(7)?,
+        attempts: from_json("step", text(row, 8)?)?,
         reserved: reserved.map(|text| from_json("step", text)).transpose()?,
-        deadline: row.try_get::<Option<i64>, _>(10)?.map(Timestamp),
+        deadline: row.get::<_, Option<i64>>(10)?.map(Timestamp),
         recorded: recorded.map(|text| from_json("step", text)).transpose()?,
-        taint: Taint::from_bits(row.try_get::<i64, _>(12)? as u8),
-        begun_at: Timestamp(row.try_get(13)?),
+        taint: Taint::from_bits(row.get(12)?),
+        begun_at: Timestamp(row.get(13)?),
     })
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use rusqlite::types::Value as Bind;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde_json::{Value, json};
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::journal::Pending;
-use super::{corrupt, event, from_json, parse, to_json};
+use super::{corrupt, event, from_json, maybe_text, parse, text, to_json};
 use crate::event::Event;
 use crate::hash::Hash;
 use crate::id::{TaskId, TenantId};
@@ -17,24 +17,28 @@ use crate::store::{Accepted, Census, Change, Error, NewTask, Run, TaskEnd, TaskF
 use crate::task::{Phase, Task, TaskState};
 
 /// The task that this message made before, where it did.
-pub(super) async fn known(
-    tx: &mut SqliteConnection,
-    task: &NewTask,
-) -> Result<Option<Accepted>, Error> {
+pub(super) fn known(tx: &Connection, task: &NewTask) -> Result<Option<Accepted>, Error> {
     let Some((key, body)) = &task.dedupe else {
         return Ok(None);
     };
-    let row = sqlx::query(
-        "select task, body_hash from inbox where tenant = ?1 and sender = ?2 and key = ?3",
-    )
-    .bind(task.authority.tenant.as_str())
-    .bind(task.submitted_by.as_str())
-    .bind(key)
-    .fetch_optional(tx)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let id: TaskId = parse("inbox", row.try_get(0)?)?;
-    let known: Hash = parse("inbox", row.try_get(1)?)?;
+    let found: Option<(String, String)> = tx
+        .prepare_cached(
+            "select task, body_hash from inbox where tenant = ?1 and sender = ?2 and key = ?3",
+        )?
+        .query_row(
+            params![
+                task.authority.tenant.as_str(),
+                task.submitted_by.as_str(),
+                key
+            ],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    let Some((id, known)) = found else {
+        return Ok(None);
+    };
+    let id: TaskId = parse("inbox", &id)?;
+    let known: Hash = parse("inbox", &known)?;
     Ok(Some(if known == *body {
         Accepted::Known(id)
     } else {
@@ -42,60 +46,50 @@ pub(super) async fn known(
     }))
 }
 
-pub(super) async fn insert(
-    tx: &mut SqliteConnection,
-    task: &NewTask,
-    now: Timestamp,
-) -> Result<(), Error> {
+pub(super) fn insert(tx: &Connection, task: &NewTask, now: Timestamp) -> Result<(), Error> {
     if let Some((key, body)) = &task.dedupe {
-        sqlx::query(
+        tx.prepare_cached(
             "insert into inbox (tenant, sender, key, body_hash, task, at)
              values (?1, ?2, ?3, ?4, ?5, ?6)",
-        )
-        .bind(task.authority.tenant.as_str())
-        .bind(task.submitted_by.as_str())
-        .bind(key)
-        .bind(body.to_string())
-        .bind(task.id.to_string())
-        .bind(now.0)
-        .execute(&mut *tx)
-        .await?;
+        )?
+        .execute(params![
+            task.authority.tenant.as_str(),
+            task.submitted_by.as_str(),
+            key,
+            body.to_string(),
+            task.id.to_string(),
+            now.0
+        ])?;
     }
-    sqlx::query(
+    tx.prepare_cached(
         "insert into task (id, tenant, principal, submitted_by, agent, thread, request, state,
                            created_at, updated_at)
          values (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'queued', ?8, ?8)",
-    )
-    .bind(task.id.to_string())
-    .bind(task.authority.tenant.as_str())
-    .bind(task.authority.principal.as_str())
-    .bind(task.submitted_by.as_str())
-    .bind(task.request.agent.as_ref().map(|agent| agent.as_str()))
-    .bind(&task.request.thread)
-    .bind(to_json(&task.request))
-    .bind(now.0)
-    .execute(tx)
-    .await?;
+    )?
+    .execute(params![
+        task.id.to_string(),
+        task.authority.tenant.as_str(),
+        task.authority.principal.as_str(),
+        task.submitted_by.as_str(),
+        task.request.agent.as_ref().map(|agent| agent.as_str()),
+        &task.request.thread,
+        to_json(&task.request),
+        now.0
+    ])?;
     Ok(())
 }
 
 /// Marks the tasks whose root runs were claimed as running. Tells what that means for each: a first
 /// start, or going on where another worker left off.
-pub(super) async fn started(
-    tx: &mut SqliteConnection,
+pub(super) fn started(
+    tx: &Connection,
     runs: &[Run],
     now: Timestamp,
 ) -> Result<Vec<event::New>, Error> {
     let mut told = Vec::new();
     for run in runs.iter().filter(|run| run.parent.is_none()) {
-        let first = sqlx::query(
-            "update task set state = 'running', updated_at = ?2 where id = ?1 and state = 'queued'",
-        )
-        .bind(run.task.to_string())
-        .bind(now.0)
-        .execute(&mut *tx)
-        .await?;
-        if first.rows_affected() == 1 {
+        let first = tx.prepare_cached("update task set state = 'running', updated_at = ?2 where id = ?1 and state = 'queued'")?.execute(params![run.task.to_string(), now.0])?;
+        if first == 1 {
             told.push(event::New {
                 task: run.task,
                 run: run.id,
@@ -132,8 +126,8 @@ struct Delta {
 }
 
 /// Carries what the accepted entries of a commit used and told over to their tasks.
-pub(super) async fn add_up<'a>(
-    tx: &mut SqliteConnection,
+pub(super) fn add_up<'a>(
+    tx: &Connection,
     accepted: impl Iterator<Item = &'a Pending>,
     now: Timestamp,
 ) -> Result<(), Error> {
@@ -165,11 +159,8 @@ pub(super) async fn add_up<'a>(
             })
         })
         .collect();
-    sqlx::query(ADD_UP)
-        .bind(Value::Array(rows).to_string())
-        .bind(now.0)
-        .execute(tx)
-        .await?;
+    tx.prepare_cached(ADD_UP)?
+        .execute(params![Value::Array(rows).to_string(), now.0])?;
     Ok(())
 }
 
@@ -194,43 +185,42 @@ fn delta_of(pending: &Pending) -> (Usage, Option<Phase>, Option<TaskState>) {
 }
 
 /// Ends a task with its root run.
-pub(super) async fn end(
-    tx: &mut SqliteConnection,
+pub(super) fn end(
+    tx: &Connection,
     task: TaskId,
     end: &TaskEnd,
     now: Timestamp,
 ) -> Result<(), Error> {
-    sqlx::query(
+    tx.prepare_cached(
         "update task set state = ?2, answer = ?3, partial = ?4, error = ?5, phase = null,
                          updated_at = ?6
          where id = ?1 and state not in ('done', 'failed', 'cancelled')",
-    )
-    .bind(task.to_string())
-    .bind(end.state.as_str())
-    .bind(&end.answer)
-    .bind(&end.partial)
-    .bind(&end.error)
-    .bind(now.0)
-    .execute(tx)
-    .await?;
+    )?
+    .execute(params![
+        task.to_string(),
+        end.state.as_str(),
+        &end.answer,
+        &end.partial,
+        &end.error,
+        now.0
+    ])?;
     Ok(())
 }
 
 /// Ends a task from outside. `None` where it had ended.
-pub(super) async fn cancel(
-    tx: &mut SqliteConnection,
+pub(super) fn cancel(
+    tx: &Connection,
     task: TaskId,
     reason: &str,
     now: Timestamp,
 ) -> Result<Option<event::New>, Error> {
-    let tenant: Option<String> = sqlx::query_scalar(
-        "update task set state = 'cancelled', phase = null, updated_at = ?2
+    let tenant: Option<String> = tx
+        .prepare_cached(
+            "update task set state = 'cancelled', phase = null, updated_at = ?2
          where id = ?1 and state not in ('done', 'failed', 'cancelled') returning tenant",
-    )
-    .bind(task.to_string())
-    .bind(now.0)
-    .fetch_optional(tx)
-    .await?;
+        )?
+        .query_row(params![task.to_string(), now.0], |row| row.get(0))
+        .optional()?;
     Ok(tenant.map(|tenant| event::New {
         task,
         run: task.into(),
@@ -245,122 +235,122 @@ pub(super) async fn cancel(
 
 const COLUMNS: &str = "id, tenant, principal, submitted_by, request, state, phase, answer, partial, error, tokens_in, tokens_cached, tokens_out, usd_nano, created_at, updated_at";
 
-pub(super) async fn one(
-    pool: &SqlitePool,
+pub(super) fn one(
+    conn: &Connection,
     tenant: &TenantId,
     task: TaskId,
 ) -> Result<Option<Task>, Error> {
-    let mut query = select(tenant);
-    query.push(" and id = ").push_bind(task.to_string());
-    let row = query.build().fetch_optional(pool).await?;
-    row.as_ref().map(read).transpose()
+    let select = format!("select {COLUMNS} from task where tenant = ?1 and id = ?2");
+    conn.prepare_cached(&select)?
+        .query_row(params![tenant.as_str(), task.to_string()], |row| {
+            Ok(read(row))
+        })
+        .optional()?
+        .transpose()
 }
 
-pub(super) async fn list(
-    pool: &SqlitePool,
+/// A query that grows condition by condition. What people gave is bound, never written into it.
+struct Select {
+    sql: String,
+    binds: Vec<Bind>,
+}
+
+impl Select {
+    fn and(&mut self, condition: &str, values: impl IntoIterator<Item = String>) {
+        self.sql.push_str(" and ");
+        self.sql.push_str(condition);
+        self.binds.extend(values.into_iter().map(Bind::Text));
+    }
+
+    fn and_some(&mut self, condition: &str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.and(condition, [value.to_string()]);
+        }
+    }
+}
+
+pub(super) fn list(
+    conn: &Connection,
     tenant: &TenantId,
     filter: &TaskFilter,
 ) -> Result<Vec<Task>, Error> {
-    let mut query = select(tenant);
+    let mut select = Select {
+        sql: format!("select {COLUMNS} from task where tenant = ?"),
+        binds: vec![Bind::Text(tenant.to_string())],
+    };
     if let Some(principals) = &filter.principals {
-        query.push(" and principal in (");
-        let mut names = query.separated(", ");
-        for principal in principals {
-            names.push_bind(principal.as_str().to_owned());
-        }
-        query.push(")");
+        let marks = vec!["?"; principals.len()].join(", ");
+        let names = principals.iter().map(ToString::to_string);
+        select.and(&format!("principal in ({marks})"), names);
     }
     if let Some(viewer) = &filter.visible_to {
-        query
-            .push(" and (principal = ")
-            .push_bind(viewer.as_str().to_owned())
-            .push(" or submitted_by = ")
-            .push_bind(viewer.as_str().to_owned())
-            .push(")");
+        let viewer = viewer.to_string();
+        select.and(
+            "(principal = ? or submitted_by = ?)",
+            [viewer.clone(), viewer],
+        );
     }
-    if let Some(thread) = &filter.thread {
-        query.push(" and thread = ").push_bind(thread.clone());
-    }
-    if let Some(agent) = &filter.agent {
-        query
-            .push(" and agent = ")
-            .push_bind(agent.as_str().to_owned());
-    }
-    if let Some(state) = filter.state {
-        query.push(" and state = ").push_bind(state.as_str());
-    }
+    select.and_some("thread = ?", filter.thread.as_ref());
+    select.and_some("agent = ?", filter.agent.as_ref());
+    select.and_some("state = ?", filter.state.map(|state| state.as_str()));
     for (key, value) in &filter.metadata {
-        query
-            .push(" and exists (select 1 from json_each(request, '$.metadata') m where m.key = ")
-            .push_bind(key.clone())
-            .push(" and m.value = ")
-            .push_bind(value.clone())
-            .push(")");
+        select.and(
+            "exists (select 1 from json_each(request, '$.metadata') m where m.key = ? and m.value = ?)",
+            [key.clone(), value.clone()],
+        );
     }
-    if let Some(before) = filter.before {
-        query.push(" and id < ").push_bind(before.to_string());
-    }
-    query
-        .push(" order by id desc limit ")
-        .push_bind(filter.limit);
-    let rows = query.build().fetch_all(pool).await?;
-    rows.iter().map(read).collect()
+    select.and_some("id < ?", filter.before);
+    select.sql.push_str(" order by id desc limit ?");
+    select.binds.push(Bind::Integer(filter.limit.into()));
+    conn.prepare_cached(&select.sql)?
+        .query_map(params_from_iter(select.binds), |row| Ok(read(row)))?
+        .map(|row| row?)
+        .collect()
 }
 
-fn select(tenant: &TenantId) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new("select ");
-    query
-        .push(COLUMNS)
-        .push(" from task where tenant = ")
-        .push_bind(tenant.as_str().to_owned());
-    query
-}
-
-fn read(row: &SqliteRow) -> Result<Task, Error> {
-    let state: &str = row.try_get(5)?;
-    let phase: Option<&str> = row.try_get(6)?;
-    let count = |column: usize| Ok::<u64, Error>(row.try_get::<i64, _>(column)?.max(0) as u64);
+fn read(row: &Row<'_>) -> Result<Task, Error> {
+    let state = text(row, 5)?;
+    let phase = maybe_text(row, 6)?;
+    let count = |column: usize| Ok::<u64, Error>(row.get::<_, i64>(column)?.max(0) as u64);
     Ok(Task {
-        id: parse("task", row.try_get(0)?)?,
-        tenant: row.try_get::<&str, _>(1)?.into(),
-        principal: row.try_get::<&str, _>(2)?.into(),
-        submitted_by: row.try_get::<&str, _>(3)?.into(),
-        request: from_json("task", row.try_get(4)?)?,
+        id: parse("task", text(row, 0)?)?,
+        tenant: text(row, 1)?.into(),
+        principal: text(row, 2)?.into(),
+        submitted_by: text(row, 3)?.into(),
+        request: from_json("task", text(row, 4)?)?,
         state: TaskState::parse(state).ok_or_else(|| corrupt("task", state))?,
         phase: phase.and_then(Phase::parse),
-        answer: row.try_get(7)?,
-        partial: row.try_get(8)?,
-        error: row.try_get(9)?,
+        answer: row.get(7)?,
+        partial: row.get(8)?,
+        error: row.get(9)?,
         usage: Usage {
             tokens_in: count(10)?,
             tokens_cached: count(11)?,
             tokens_out: count(12)?,
-            usd: Usd::from_nano(row.try_get(13)?),
+            usd: Usd::from_nano(row.get(13)?),
             assumed: false,
         },
-        created_at: Timestamp(row.try_get(14)?),
-        updated_at: Timestamp(row.try_get(15)?),
+        created_at: Timestamp(row.get(14)?),
+        updated_at: Timestamp(row.get(15)?),
     })
 }
 
 /// How many tasks and runs there are of each state.
-pub(super) async fn census(pool: &SqlitePool, now: Timestamp) -> Result<Census, Error> {
-    let tasks = sqlx::query_as("select state, count(*) from task group by state")
-        .fetch_all(pool)
-        .await?;
-    let runs = sqlx::query_as(
-        "select state, count(*) from run where state in ('queued', 'running', 'waiting')
-         group by state",
-    )
-    .fetch_all(pool)
-    .await?;
-    let oldest: Option<i64> =
-        sqlx::query_scalar("select min(updated_at) from run where state = 'queued'")
-            .fetch_one(pool)
-            .await?;
+pub(super) fn census(conn: &Connection, now: Timestamp) -> Result<Census, Error> {
+    let count = |sql: &str| -> Result<BTreeMap<String, i64>, Error> {
+        let mut statement = conn.prepare_cached(sql)?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    };
+    let oldest: Option<i64> = conn
+        .prepare_cached("select min(updated_at) from run where state = 'queued'")?
+        .query_row([], |row| row.get(0))?;
     Ok(Census {
-        tasks: tasks.into_iter().collect(),
-        runs: runs.into_iter().collect(),
+        tasks: count("select state, count(*) from task group by state")?,
+        runs: count(
+            "select state, count(*) from run where state in ('queued', 'running', 'waiting')
+             group by state",
+        )?,
         queue_age_ms: oldest.map_or(0, |at| (now.0 - at).max(0)),
     })
 }

@@ -1,81 +1,72 @@
 //! Table `token`: API tokens by the hash of their secret.
 
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Row, SqliteConnection};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{from_json, to_json};
+use super::{from_json, text, to_json};
 use crate::hash::Hash;
 use crate::id::TenantId;
 use crate::run::Timestamp;
 use crate::store::{Error, Token};
 
-pub(super) async fn add(
-    conn: &mut SqliteConnection,
-    token: &Token,
-    hash: Hash,
-) -> Result<bool, Error> {
-    let added = sqlx::query(
-        "insert into token (id, tenant, hash, name, principal, scopes, created_at)
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7) on conflict do nothing",
-    )
-    .bind(uuid::Uuid::now_v7().to_string())
-    .bind(token.tenant.as_str())
-    .bind(hash.to_string())
-    .bind(&token.name)
-    .bind(token.principal.as_str())
-    .bind(to_json(&token.scopes))
-    .bind(token.created_at.0)
-    .execute(conn)
-    .await?;
-    Ok(added.rows_affected() == 1)
+pub(super) fn add(conn: &Connection, token: &Token, hash: Hash) -> Result<bool, Error> {
+    let added = conn
+        .prepare_cached(
+            "insert into token (id, tenant, hash, name, principal, scopes, created_at)
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7) on conflict do nothing",
+        )?
+        .execute(params![
+            uuid::Uuid::now_v7().to_string(),
+            token.tenant.as_str(),
+            hash.to_string(),
+            token.name,
+            token.principal.as_str(),
+            to_json(&token.scopes),
+            token.created_at.0,
+        ])?;
+    Ok(added == 1)
 }
 
-pub(super) async fn by_hash(pool: &SqlitePool, hash: Hash) -> Result<Option<Token>, Error> {
-    let row = sqlx::query(
+pub(super) fn by_hash(conn: &Connection, hash: Hash) -> Result<Option<Token>, Error> {
+    conn.prepare_cached(
         "select name, tenant, principal, scopes, created_at, revoked_at from token
          where hash = ?1 and revoked_at is null",
-    )
-    .bind(hash.to_string())
-    .fetch_optional(pool)
-    .await?;
-    row.as_ref().map(read).transpose()
+    )?
+    .query_row([hash.to_string()], |row| Ok(read(row)))
+    .optional()?
+    .transpose()
 }
 
-pub(super) async fn all(pool: &SqlitePool, tenant: &TenantId) -> Result<Vec<Token>, Error> {
-    let rows = sqlx::query(
+pub(super) fn all(conn: &Connection, tenant: &TenantId) -> Result<Vec<Token>, Error> {
+    conn.prepare_cached(
         "select name, tenant, principal, scopes, created_at, revoked_at from token
          where tenant = ?1 order by created_at",
-    )
-    .bind(tenant.as_str())
-    .fetch_all(pool)
-    .await?;
-    rows.iter().map(read).collect()
+    )?
+    .query_map([tenant.as_str()], |row| Ok(read(row)))?
+    .map(|row| row?)
+    .collect()
 }
 
-pub(super) async fn revoke(
-    conn: &mut SqliteConnection,
+pub(super) fn revoke(
+    conn: &Connection,
     tenant: &TenantId,
     name: &str,
     now: Timestamp,
 ) -> Result<bool, Error> {
-    let revoked = sqlx::query(
-        "update token set revoked_at = ?3 where tenant = ?1 and name = ?2 and revoked_at is null",
-    )
-    .bind(tenant.as_str())
-    .bind(name)
-    .bind(now.0)
-    .execute(conn)
-    .await?;
-    Ok(revoked.rows_affected() == 1)
+    let revoked = conn
+        .prepare_cached(
+            "update token set revoked_at = ?3 where tenant = ?1 and name = ?2 and revoked_at is null",
+        )?
+        .execute(params![tenant.as_str(), name, now.0])?;
+    Ok(revoked == 1)
 }
 
-fn read(row: &SqliteRow) -> Result<Token, Error> {
+fn read(row: &Row<'_>) -> Result<Token, Error> {
     Ok(Token {
-        name: row.try_get(0)?,
-        tenant: row.try_get::<&str, _>(1)?.into(),
-        principal: row.try_get::<&str, _>(2)?.into(),
-        scopes: from_json("token", row.try_get(3)?)?,
-        created_at: Timestamp(row.try_get(4)?),
-        revoked_at: row.try_get::<Option<i64>, _>(5)?.map(Timestamp),
+        name: row.get(0)?,
+        tenant: text(row, 1)?.into(),
+        principal: text(row, 2)?.into(),
+        scopes: from_json("token", text(row, 3)?)?,
+        created_at: Timestamp(row.get(4)?),
+        revoked_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
     })
 }

@@ -393,10 +393,16 @@ async fn tokens_are_kept_by_people_at_the_machine_alone() {
     let (status, _) = world.ask(&made, "GET", "/v1/tasks", None).await;
     assert_eq!(status, StatusCode::OK);
     let (status, again) = world.ask(&local, "POST", "/v1/tokens", order()).await;
-    assert_eq!((status, &again["field"]), (StatusCode::CONFLICT, &json!("name")));
+    assert_eq!(
+        (status, &again["field"]),
+        (StatusCode::CONFLICT, &json!("name"))
+    );
     let odd = Some(json!({"name": "x", "scopes": ["everything"]}));
     let (status, odd) = world.ask(&local, "POST", "/v1/tokens", odd).await;
-    assert_eq!((status, &odd["field"]), (StatusCode::BAD_REQUEST, &json!("scopes")));
+    assert_eq!(
+        (status, &odd["field"]),
+        (StatusCode::BAD_REQUEST, &json!("scopes"))
+    );
     let (_, page) = world.ask(&local, "GET", "/v1/tokens", None).await;
     assert_eq!(page["tokens"].as_array().unwrap().len(), 2);
     assert!(!page.to_string().contains(&made), "a list holds no secret");
