@@ -53,8 +53,8 @@ impl Store for Faulty {
         if take(&self.refuse) {
             return Err(Error::Database("disk full".into()));
         }
-        let appended = self.inner.append(fence, entry).await?;
         self.appended.fetch_add(1, Ordering::SeqCst);
+        let appended = self.inner.append(fence, entry).await?;
         if take(&self.lose) {
             return Err(Error::Database("the reply was lost".into()));
         }

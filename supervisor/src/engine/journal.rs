@@ -1,7 +1,8 @@
 //! [`RunCtx`] over the store: serves what is recorded, does what is not, and records it.
 //!
-//! Commits per operation: one for `Pure` (its outcome), two for all others (begun, done), one more
-//! for each further attempt. Notes ride along with the next of them.
+//! Writes per operation: one for `Pure` (its outcome), two for all others (begun, done), one more for
+//! each further attempt. The outcome of an operation that may be repeated rides along with the next
+//! write, so that the end of one step and the begin of the next share a commit; so do notes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -47,6 +48,8 @@ pub struct Journal {
     authority: Arc<shared::label::Authority>,
     steps: Mutex<HashMap<StepKey, Step>>,
     notes: Mutex<Vec<Event>>,
+    /// A step that has ended and waits for the next write to take it along.
+    tail: Mutex<Option<Tail>>,
     seq: AtomicI64,
     heard: AtomicI64,
     used: Mutex<Usage>,
@@ -78,6 +81,7 @@ impl Journal {
             heard: AtomicI64::new(run.wakes),
             steps: Mutex::new(steps.into_iter().map(|s| (s.key.clone(), s)).collect()),
             notes: Mutex::default(),
+            tail: Mutex::default(),
             used: Mutex::default(),
             taint: Mutex::default(),
             slot: Mutex::new(Some(slot)),
@@ -161,12 +165,22 @@ impl Journal {
         self.append(Change::Release, Vec::new()).await
     }
 
+    /// Writes a change, and with it the step that ended before and what was noted since. A run that
+    /// only leaves memory notes nothing: its code will come to the same place again.
     async fn append(&self, change: Change, events: Vec<Event>) -> Result<Appended, Interrupted> {
-        let mut all = std::mem::take(&mut *lock(&self.notes));
+        let noted = std::mem::take(&mut *lock(&self.notes));
+        let (ended, mut all) = match lock(&self.tail).take() {
+            Some(tail) => (Some(tail.step), tail.events),
+            None => (None, Vec::new()),
+        };
+        if !matches!(change, Change::Park { .. } | Change::Release) {
+            all.extend(noted);
+        }
         all.extend(events);
         let entry = Entry {
             task: self.run.task,
             tenant: self.run.authority.tenant.clone(),
+            ended,
             change,
             events: all,
         };
@@ -185,6 +199,16 @@ impl Journal {
             Appended::Written => Ok(()),
             Appended::Refused => Err(Interrupted(Interruption::Lost)),
         }
+    }
+
+    /// Writes the step that has ended and waits, if there is one: before anything that may take long.
+    async fn settle_tail(&self) -> Result<(), Interrupted> {
+        let Some(Tail { step, mut events }) = lock(&self.tail).take() else {
+            return Ok(());
+        };
+        events.append(&mut lock(&self.notes));
+        *lock(&self.notes) = events;
+        self.write(&step, Vec::new()).await
     }
 
     /// The step of this key, where it was asked for before. What was noted up to here was told then.
@@ -241,7 +265,13 @@ impl Journal {
     }
 
     /// Does an operation that has no outcome yet, to its end.
-    async fn perform(&self, mut step: Step, op: Arc<Op>) -> Result<Recorded, Interrupted> {
+    /// `alone`: no other operation of this run goes on at the same time.
+    async fn perform(
+        &self,
+        mut step: Step,
+        op: Arc<Op>,
+        alone: bool,
+    ) -> Result<Recorded, Interrupted> {
         let mut next = match step.attempt as usize > step.attempts.len() {
             false => Next::Try,
             true => self.lose(
@@ -254,7 +284,7 @@ impl Journal {
                 Next::Try => self.begin_and_try(&mut step, &op).await?,
                 Next::Clarify(why) => self.clarify(&step, &op, why).await?,
                 Next::Conclude(outcome, report) => {
-                    return self.conclude(step, &op, outcome, report).await;
+                    return self.conclude(step, &op, (outcome, report), alone).await;
                 }
             }
         }
@@ -267,8 +297,9 @@ impl Journal {
         step.reserved = Some(op.worst_case);
         step.begun_at = self.engine.store.now();
         step.deadline = Some(step.begun_at.after(op.timeout));
-        if journaled_before(op, step.attempt) {
-            self.write(step, vec![begun(step, op)]).await?;
+        match journaled_before(op, step.attempt) {
+            true => self.write(step, vec![begun(step, op)]).await?,
+            false => self.settle_tail().await?,
         }
         let watch = clock::stopwatch();
         let report = match self.attempt(step, op).await? {
@@ -346,8 +377,8 @@ impl Journal {
         &self,
         mut step: Step,
         op: &Op,
-        outcome: Outcome,
-        report: Report,
+        (outcome, report): (Outcome, Report),
+        alone: bool,
     ) -> Result<Recorded, Interrupted> {
         let recorded = Recorded {
             usage: step.attempts.iter().map(|attempt| attempt.usage).sum(),
@@ -361,8 +392,21 @@ impl Journal {
         step.reserved = None;
         step.taint = recorded.taint;
         step.recorded = Some(recorded.clone());
-        self.write(&step, vec![ended(&step, op, &recorded)]).await?;
+        let told = ended(&step, op, &recorded);
+        match alone && op.effect.repeatable() {
+            true => self.defer(step, told),
+            false => self.write(&step, vec![told]).await?,
+        }
         Ok(self.serve(recorded))
+    }
+
+    /// Leaves an outcome to the next write. What lies between is the run's own code, which takes
+    /// microseconds; should the process die in them, an operation that may be repeated is repeated.
+    fn defer(&self, step: Step, told: Event) {
+        let mut events = std::mem::take(&mut *lock(&self.notes));
+        events.push(told);
+        let step = Box::new(step);
+        *lock(&self.tail) = Some(Tail { step, events });
     }
 
     fn effect_key(&self, step: &Step) -> EffectKey {
@@ -567,6 +611,12 @@ impl Journal {
     }
 }
 
+/// A step that has ended and what watchers are told of it.
+struct Tail {
+    step: Box<Step>,
+    events: Vec<Event>,
+}
+
 /// What comes next for an operation.
 enum Next {
     /// Make an attempt.
@@ -580,30 +630,16 @@ enum Next {
 #[async_trait]
 impl RunCtx for Journal {
     async fn act(&self, key: StepKey, op: Op) -> Result<Recorded, Interrupted> {
-        let op_hash = op.hash(&self.authority);
-        let step = match self.known(&key, op_hash)? {
-            Some(Step {
-                recorded: Some(recorded),
-                ..
-            }) => return Ok(self.serve(recorded)),
-            Some(step) => step,
-            None => {
-                let kind = match op.kind {
-                    OpKind::Think(_) => StepKind::Think,
-                    OpKind::Tool { .. } => StepKind::Tool,
-                };
-                let mut step = self.fresh(key, kind, op.kind.name(), op_hash);
-                step.agent = Some(op.agent.clone());
-                step.effect = op.effect;
-                step.attempt = 0;
-                step
-            }
-        };
-        self.perform(step, Arc::new(op)).await
+        self.operate(key, op, true).await
     }
 
     async fn all(&self, ops: Vec<(StepKey, Op)>) -> Result<Vec<Recorded>, Interrupted> {
-        try_join_all(ops.into_iter().map(|(key, op)| self.act(key, op))).await
+        let alone = ops.len() == 1;
+        try_join_all(
+            ops.into_iter()
+                .map(|(key, op)| self.operate(key, op, alone)),
+        )
+        .await
     }
 
     async fn child(&self, key: StepKey, child: Child) -> Result<Recorded, Interrupted> {
@@ -699,6 +735,30 @@ impl RunCtx for Journal {
 }
 
 impl Journal {
+    /// Serves an operation's outcome, or does it.
+    async fn operate(&self, key: StepKey, op: Op, alone: bool) -> Result<Recorded, Interrupted> {
+        let op_hash = op.hash(&self.authority);
+        let step = match self.known(&key, op_hash)? {
+            Some(Step {
+                recorded: Some(recorded),
+                ..
+            }) => return Ok(self.serve(recorded)),
+            Some(step) => step,
+            None => {
+                let kind = match op.kind {
+                    OpKind::Think(_) => StepKind::Think,
+                    OpKind::Tool { .. } => StepKind::Tool,
+                };
+                let mut step = self.fresh(key, kind, op.kind.name(), op_hash);
+                step.agent = Some(op.agent.clone());
+                step.effect = op.effect;
+                step.attempt = 0;
+                step
+            }
+        };
+        self.perform(step, Arc::new(op), alone).await
+    }
+
     /// Starts a child: its row, this run's step and what watchers are told, in one commit. It runs
     /// in this process at once.
     async fn spawn(&self, key: StepKey, child: Child, op_hash: Hash) -> Result<(), Interrupted> {

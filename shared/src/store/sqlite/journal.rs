@@ -22,6 +22,8 @@ pub(super) enum Job {
     Entry(Box<Pending>),
     /// Anything else; it answers by itself.
     Other(Box<dyn FnOnce(&mut Connection) + Send>),
+    /// Nothing more: the connection is closed.
+    Close,
 }
 
 /// An entry that waits for its commit.
@@ -31,7 +33,8 @@ pub(super) struct Pending {
     pub reply: oneshot::Sender<Result<Appended, Error>>,
 }
 
-/// Works until the store is dropped. Jobs are done in the order in which they came.
+/// Works until the store is closed or dropped. Jobs are done in the order in which they came; the
+/// connection is closed on return.
 pub(super) fn work(mut conn: Connection, mut queue: mpsc::Receiver<Job>, bell: &Bell) {
     let mut jobs = Vec::with_capacity(BATCH);
     let mut batch = Vec::with_capacity(BATCH);
@@ -42,6 +45,12 @@ pub(super) fn work(mut conn: Connection, mut queue: mpsc::Receiver<Job>, bell: &
                 Job::Other(work) => {
                     append(&mut conn, &mut batch, bell);
                     work(&mut conn);
+                }
+                Job::Close => {
+                    append(&mut conn, &mut batch, bell);
+                    // One that fails loses nothing: the log is read again at the next start.
+                    let _ = conn.execute_batch("pragma wal_checkpoint(truncate)");
+                    return;
                 }
             }
         }

@@ -23,6 +23,7 @@ use rusqlite::{Connection, OpenFlags, Row, Transaction};
 use rusqlite_migration::{M, Migrations};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Accepted, Appended, Bell, Census, Claimed, Delivered, Entry, Error, Fence, NewSignal, NewTask,
@@ -54,6 +55,8 @@ pub struct SqliteStore {
     readers: Mutex<Vec<Connection>>,
     file: PathBuf,
     bell: Bell,
+    /// Closed when the writer has ended and let go of the folder.
+    ended: CancellationToken,
 }
 
 impl SqliteStore {
@@ -67,12 +70,15 @@ impl SqliteStore {
         let bell = Bell::default();
         let (jobs, queue) = mpsc::channel(QUEUE);
         let heard = bell.clone();
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
         std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || {
                 journal::work(writer, queue, &heard);
                 // The connection is closed by now: the folder may be somebody else's.
                 drop(lock);
+                drop(end);
             })
             .map_err(|error| io(folder, error))?;
         Ok(Self {
@@ -80,6 +86,7 @@ impl SqliteStore {
             readers: Mutex::default(),
             file,
             bell,
+            ended,
         })
     }
 
@@ -343,15 +350,9 @@ impl Store for SqliteStore {
 
     async fn close(&self) {
         self.lock_readers().clear();
-        let (reply, answer) = oneshot::channel();
-        let checkpoint = Job::Other(Box::new(move |conn| {
-            // One that fails loses nothing: the log is read again at the next start.
-            let _ = conn.execute_batch("pragma wal_checkpoint(truncate)");
-            let _ = reply.send(());
-        }));
-        if self.jobs.send(checkpoint).await.is_ok() {
-            let _ = answer.await;
-        }
+        // One that is closed already has nobody to be told.
+        let _ = self.jobs.send(Job::Close).await;
+        self.ended.cancelled().await;
     }
 }
 

@@ -49,20 +49,23 @@ pub(super) fn write(
     let mut rows = Vec::new();
     let mut worker = None;
     for pending in batch {
-        let Change::Step {
-            step,
-            unless_signal,
-            ..
-        } = &pending.entry.change
-        else {
-            continue;
+        let changed = match &pending.entry.change {
+            Change::Step {
+                step,
+                unless_signal,
+                ..
+            } => Some((step, unless_signal.as_ref())),
+            _ => None,
         };
-        let mut row = row_of(tx, step, &pending.entry.tenant, now)?;
-        row["run"] = json!(pending.fence.run);
-        row["epoch"] = json!(pending.fence.epoch);
-        row["unless"] = json!(unless_signal);
-        rows.push(row);
-        worker = Some(pending.fence.worker);
+        let ended = pending.entry.ended.as_ref().map(|step| (step, None));
+        for (step, unless) in ended.into_iter().chain(changed) {
+            let mut row = row_of(tx, step, &pending.entry.tenant, now)?;
+            row["run"] = json!(pending.fence.run);
+            row["epoch"] = json!(pending.fence.epoch);
+            row["unless"] = json!(unless);
+            rows.push(row);
+            worker = Some(pending.fence.worker);
+        }
     }
     let Some(worker) = worker else {
         return Ok(HashSet::new());

@@ -111,11 +111,11 @@ update task set
   tokens_cached = tokens_cached + (j.value->>'tokens_cached'),
   tokens_out = tokens_out + (j.value->>'tokens_out'),
   usd_nano = usd_nano + (j.value->>'usd'),
-  phase = coalesce(j.value->>'phase', phase),
-  state = coalesce(j.value->>'state', state),
+  phase = iif(state in ('done', 'failed', 'cancelled'), phase, coalesce(j.value->>'phase', phase)),
+  state = iif(state in ('done', 'failed', 'cancelled'), state, coalesce(j.value->>'state', state)),
   updated_at = ?2
 from json_each(?1) j
-where task.id = j.value->>'task' and task.state not in ('done', 'failed', 'cancelled')";
+where task.id = j.value->>'task'";
 
 /// What one commit changes about a task.
 #[derive(Default)]
@@ -165,10 +165,13 @@ pub(super) fn add_up<'a>(
 }
 
 fn delta_of(pending: &Pending) -> (Usage, Option<Phase>, Option<TaskState>) {
-    let usage = match &pending.entry.change {
-        Change::Step { step, .. } => step.recorded.as_ref().map(|recorded| recorded.usage),
+    let changed = match &pending.entry.change {
+        Change::Step { step, .. } => Some(step),
         _ => None,
     };
+    let steps = pending.entry.ended.iter().chain(changed);
+    let recorded = steps.filter_map(|step| step.recorded.as_ref());
+    let usage = recorded.map(|recorded| recorded.usage).sum();
     let (mut phase, mut state) = (None, None);
     for event in &pending.entry.events {
         match event {
@@ -181,7 +184,7 @@ fn delta_of(pending: &Pending) -> (Usage, Option<Phase>, Option<TaskState>) {
             _ => {}
         }
     }
-    (usage.unwrap_or_default(), phase, state)
+    (usage, phase, state)
 }
 
 /// Ends a task with its root run.

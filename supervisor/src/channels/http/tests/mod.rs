@@ -184,6 +184,7 @@ impl World {
         let entry = Entry {
             task: run.task,
             tenant,
+            ended: None,
             change,
             events,
         };
