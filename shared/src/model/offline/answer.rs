@@ -148,6 +148,7 @@ pub(super) fn quotes_in(text: &str) -> Vec<Candidate> {
                     text: quote.to_owned(),
                     line,
                     heading: String::new(),
+                    lead: String::new(),
                     block: found.len(),
                     kind: sentences::kind_of(quote),
                 },
@@ -224,7 +225,7 @@ fn from_plain_text(talk: &Conversation<'_>) -> String {
     } else {
         &talk.rest
     };
-    let candidates: Vec<_> = sentences::split(text, 1)
+    let candidates: Vec<_> = sentences::split(text, 1, sentences::Form::Document)
         .into_iter()
         .map(|sentence| Candidate {
             sentence: Sentence {

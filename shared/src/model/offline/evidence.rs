@@ -5,10 +5,18 @@ use serde_json::Value;
 
 use super::conversation::Exchange;
 use super::rank::Candidate;
-use super::sentences::{self, Kind, Sentence};
+use super::sentences::{self, Form, Kind, Sentence};
 
 /// What half a sentence counts, as part of a whole one.
 const CUT: f64 = 0.5;
+/// What a program's comment counts, as part of a document's sentence: it speaks to programmers.
+const PROGRAM: f64 = 0.55;
+/// What stands in tests, examples and recorded outputs counts: it is often made up.
+const MADE_UP: f64 = 0.35;
+/// What a settings file counts.
+const SETTINGS: f64 = 0.75;
+/// What a list of past changes counts: it tells what was.
+const PAST: f64 = 0.8;
 
 /// A text that a tool returned, and where it is from.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +57,9 @@ pub(super) fn passages<'a>(exchanges: impl IntoIterator<Item = &'a Exchange<'a>>
 pub(super) fn candidates(passages: &[Passage]) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();
     for (at, passage) in passages.iter().enumerate() {
-        let pieces = sentences::split(&passage.text, passage.line.max(1));
+        let form = Form::of(&passage.source);
+        let pieces = sentences::split(&passage.text, passage.line.max(1), form);
+        let prior = passage.prior * standing(&passage.source);
         let last = pieces.len().saturating_sub(1);
         for (nth, mut sentence) in pieces.into_iter().enumerate() {
             let cut = nth == 0 && passage.line > 1 && starts_inside(&sentence.text)
@@ -66,12 +76,37 @@ pub(super) fn candidates(passages: &[Passage]) -> Vec<Candidate> {
                 found.push(Candidate {
                     sentence,
                     source: passage.source.clone(),
-                    prior: passage.prior * if cut { CUT } else { 1.0 },
+                    prior: prior * if cut { CUT } else { 1.0 },
                 });
             }
         }
     }
     found
+}
+
+/// How far a source is made to be quoted from, 0 to 1: documents before settings before programs.
+/// Addresses were chosen by who asked, or by a search.
+fn standing(source: &str) -> f64 {
+    if source.contains("://") {
+        return 1.0;
+    }
+    let lower = source.to_lowercase();
+    let (folder, name) = lower.rsplit_once('/').unwrap_or(("", lower.as_str()));
+    let (stem, end) = name.rsplit_once('.').unwrap_or((name, ""));
+    const NOT_MEANT: &[&str] = &[
+        "test", "tests", "fixtures", "snapshots", "testdata", "mocks",
+    ];
+    let is_made_up = NOT_MEANT.contains(&stem)
+        || end == "snap"
+        || folder.split('/').any(|part| NOT_MEANT.contains(&part));
+    let made_up = if is_made_up { MADE_UP } else { 1.0 };
+    let kind = match end {
+        _ if Form::of(source) == Form::Program => PROGRAM,
+        "toml" | "yaml" | "yml" | "json" | "ini" | "xml" | "lock" | "cfg" | "conf" => SETTINGS,
+        _ if stem.contains("changelog") || stem.contains("releases") => PAST,
+        _ => 1.0,
+    };
+    f64::min(kind, made_up)
 }
 
 /// A passage begins and ends where the search cut it, which may be within a sentence.

@@ -16,7 +16,7 @@ use crate::model::ToolDef;
 /// Quotes that are handed on.
 const FINDINGS: usize = 12;
 /// A finding that scores below this part of the best one is noise.
-const FLOOR: f64 = 0.3;
+const FLOOR: f64 = 0.4;
 /// Files and pages opened in one round.
 const OPENED: usize = 3;
 /// Below this many characters a passage is a glimpse, and the lines around it are read.
@@ -298,8 +298,8 @@ impl<'a> Kit<'a> {
         let found = match self.has_hits(question) {
             true if wants_summary(question) => choose(question, &candidates, FINDINGS),
             true => rank::best(&focus(question), &candidates, FINDINGS, FLOOR)
-                .into_iter()
-                .map(|r| r.candidate)
+                .iter()
+                .map(|r| rank::whole(&focus(question), &r.candidate, &candidates))
                 .collect(),
             false => Vec::new(),
         };

@@ -15,6 +15,12 @@ const B: f64 = 0.6;
 const CONTEXT: f64 = 0.35;
 /// Below this part of the question's weight a sentence is about something else.
 const LEAST_COVER: f64 = 0.4;
+/// What a line counts that only asks the question again.
+const ECHO: f64 = 0.05;
+/// Words of a question below which a repetition may be chance.
+const ECHO_WORDS: usize = 3;
+/// A sentence up to this many words is taken together with the next one, where that refers to it.
+const SHORT: usize = 15;
 /// Sentences that share more of their words than this say the same.
 const SAME: f64 = 0.6;
 
@@ -59,13 +65,16 @@ pub(super) fn best(
     let terms = Terms::of(question);
     let field = Field::new(&terms, candidates);
     let shape = Shape::of(question);
+    let asked = plain_words(question);
     let mut ranked: Vec<Ranked> = candidates
         .iter()
         .enumerate()
         .filter(|(_, candidate)| candidate.sentence.kind != Kind::Heading)
         .filter_map(|(at, candidate)| {
-            let score =
-                field.score(at, &terms)? * shape.fit(&candidate.sentence, &terms) * candidate.prior;
+            let score = field.score(at, &terms)?
+                * shape.fit(&candidate.sentence, &terms)
+                * echo(&asked, &candidate.sentence.text)
+                * candidate.prior;
             (score > 0.0).then(|| Ranked {
                 candidate: candidate.clone(),
                 score,
@@ -90,6 +99,49 @@ pub(super) fn best(
         }
     }
     chosen
+}
+
+/// A sentence as it can be quoted alone: with the one before where it refers back, with the one
+/// after where it is short and that one goes on, with what announces it where that says what it is
+/// about.
+pub(super) fn whole(question: &str, quote: &Candidate, candidates: &[Candidate]) -> Candidate {
+    let mut quote = quote.clone();
+    let beside = |by: isize| {
+        let is_same = |c: &&Candidate| {
+            c.source == quote.source
+                && c.sentence.block == quote.sentence.block
+                && c.sentence.kind == Kind::Prose
+        };
+        let block: Vec<&Candidate> = candidates.iter().filter(is_same).collect();
+        let at = block.iter().position(|c| c.sentence == quote.sentence)?;
+        Some(block.get(at.checked_add_signed(by)?)?.sentence.clone())
+    };
+    let is_prose = quote.sentence.kind == Kind::Prose;
+    let words = quote.sentence.text.split(' ').count();
+    if is_prose && refers_back(&quote.sentence.text) {
+        if let Some(before) = beside(-1) {
+            quote.sentence.text = format!("{} {}", before.text, quote.sentence.text);
+            quote.sentence.line = before.line.min(quote.sentence.line);
+        }
+    } else if is_prose && words <= SHORT {
+        let next = beside(1).filter(|next| refers_back(&next.text) || goes_on(&next.text));
+        if let Some(next) = next {
+            quote.sentence.text = format!("{} {}", quote.sentence.text, next.text);
+        }
+    }
+    let lead = &quote.sentence.lead;
+    let here = stems(&quote.sentence.text);
+    let of_the_question = |stem: &String| {
+        let mut terms = Terms::of(question).words.into_iter();
+        terms.any(|term| term.stem == *stem)
+    };
+    let says_more = stems(lead)
+        .iter()
+        .any(|stem| !here.contains(stem) && of_the_question(stem));
+    if !lead.is_empty() && (says_more || quote.sentence.kind == Kind::Code) {
+        quote.sentence.text = format!("{lead} {}", quote.sentence.text);
+    }
+    quote
 }
 
 /// The sentences that hold most of what the documents mostly speak of, in the documents' order.
@@ -186,6 +238,7 @@ impl Field {
         }
         let context = candidates.iter().map(|candidate| {
             let mut words = stems(&candidate.sentence.heading);
+            words.extend(stems(&candidate.sentence.lead));
             words.extend(stems(&candidate.source));
             words.extend(
                 blocks[&(candidate.source.as_str(), candidate.sentence.block)]
@@ -271,6 +324,7 @@ enum Shape {
     Number,
     Reason,
     Person,
+    Place,
     Time,
     Open,
 }
@@ -297,6 +351,8 @@ impl Shape {
             Self::Reason
         } else if has(&["who "]) {
             Self::Person
+        } else if has(&["where "]) {
+            Self::Place
         } else if has(&["when ", "what year", "what date"]) {
             Self::Time
         } else if has(&[
@@ -363,6 +419,7 @@ impl Shape {
             {
                 1.2
             }
+            Self::Place if is_place(&text) => 1.5,
             _ => 1.0,
         };
         shape * form(sentence)
@@ -374,7 +431,7 @@ fn form(sentence: &Sentence) -> f64 {
     let words = sentence.text.split(' ').count();
     let kind = match sentence.kind {
         Kind::Prose => 1.0,
-        Kind::Row => 0.7,
+        Kind::Row => 0.9,
         Kind::Code => 0.5,
         Kind::Heading => 0.0,
     };
@@ -395,10 +452,7 @@ fn form(sentence: &Sentence) -> f64 {
     } else {
         1.0
     };
-    let refers = [
-        "It ", "They ", "This ", "These ", "That ", "Those ", "He ", "She ", "So ",
-    ];
-    let dangles = if refers.iter().any(|word| sentence.text.starts_with(word)) {
+    let dangles = if refers_back(&sentence.text) {
         0.75
     } else {
         1.0
@@ -406,6 +460,21 @@ fn form(sentence: &Sentence) -> f64 {
     let references = sentence.text.matches("://").count() + sentence.text.matches('#').count();
     let refers_elsewhere = if references > 1 { 0.6 } else { 1.0 };
     kind * length * asks * announces * dangles * refers_elsewhere
+}
+
+/// Whether a sentence cannot be understood without the one before.
+fn refers_back(text: &str) -> bool {
+    const WORDS: &[&str] = &[
+        "It ", "Its ", "They ", "Their ", "This ", "These ", "That ", "Those ", "He ", "She ", "So ",
+    ];
+    WORDS.iter().any(|word| text.starts_with(word))
+}
+
+/// Whether a sentence tells what follows from the one before.
+fn goes_on(text: &str) -> bool {
+    ["We ", "Then ", "Otherwise", "Instead", "There", "But "]
+        .iter()
+        .any(|word| text.starts_with(word))
 }
 
 /// `X is`, `a X: `, `X = `, `X (…) means`: by how much this speaks for a sentence, the more the
@@ -418,7 +487,7 @@ fn defines(text: &str, terms: &Terms) -> f64 {
         " stands for ",
         ": ",
         " = ",
-        " | ",
+        " — ",
         " holds ",
         " owns ",
         " describes ",
@@ -438,6 +507,31 @@ fn defines(text: &str, terms: &Terms) -> f64 {
         4 | 5 if ends => 1.3,
         _ => 1.0,
     }
+}
+
+/// Whether a text names a folder, a file, an address or a variable.
+fn is_place(text: &str) -> bool {
+    let mut words = text.split_whitespace();
+    words.any(|word| word.contains('/') && word.len() > 3)
+        || [" in `", " at `", " under `", " in the folder"]
+            .iter()
+            .any(|sign| text.contains(sign))
+}
+
+/// How far a text that only repeats the question is held back.
+fn echo(asked: &[String], text: &str) -> f64 {
+    if asked.len() < ECHO_WORDS {
+        return 1.0;
+    }
+    let words = plain_words(text);
+    match words.windows(asked.len()).any(|window| window == asked) {
+        true => ECHO,
+        false => 1.0,
+    }
+}
+
+fn plain_words(text: &str) -> Vec<String> {
+    words_of(text).map(str::to_lowercase).collect()
 }
 
 fn has_number(text: &str) -> bool {
@@ -476,7 +570,7 @@ fn overlap(a: &BTreeSet<String>, b: &BTreeSet<String>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::offline::sentences::split;
+    use crate::model::offline::sentences::{Form, split};
 
     const DOC: &str = "# Engine\n\
         A lease is a promise that one worker alone writes a run. Leases last 30 seconds and are renewed every 10.\n\n\
@@ -486,7 +580,7 @@ mod tests {
         The engine is written in Rust.\n";
 
     fn top(question: &str) -> Option<String> {
-        let candidates: Vec<_> = split(DOC, 1)
+        let candidates: Vec<_> = split(DOC, 1, Form::Document)
             .into_iter()
             .map(|sentence| Candidate {
                 sentence,
@@ -532,7 +626,7 @@ mod tests {
 
     #[test]
     fn the_same_said_twice_is_quoted_once() {
-        let sentence = split("The lease lasts 30 seconds.", 1).remove(0);
+        let sentence = split("The lease lasts 30 seconds.", 1, Form::Document).remove(0);
         let candidate = |source: &str| Candidate {
             sentence: sentence.clone(),
             source: source.into(),
