@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::sentences::{Kind, Sentence};
+use super::sentences::{Form, Kind, Sentence};
 use super::terms::{Terms, stem, words_of};
 
 /// BM25's saturation of repeated words: low, for within one sentence a repetition says little.
@@ -13,10 +13,18 @@ const K1: f64 = 0.4;
 const B: f64 = 0.6;
 /// What a word in the heading or in the same paragraph counts, as part of one in the sentence.
 const CONTEXT: f64 = 0.35;
+/// The same for a word in the file's name: the file is about it.
+const NAMED: f64 = 0.6;
 /// Below this part of the question's weight a sentence is about something else.
-const LEAST_COVER: f64 = 0.4;
+const LEAST_COVER: f64 = 0.45;
+/// The same for a program's own lines: words meet there by chance.
+const LEAST_COVER_OF_CODE: f64 = 0.8;
 /// What a line counts that only asks the question again.
 const ECHO: f64 = 0.05;
+/// What two words count that stand together in the question and in the sentence.
+const PAIR: f64 = 1.15;
+/// More pairs than this are a repetition and say no more.
+const MOST_PAIRS: usize = 3;
 /// Words of a question below which a repetition may be chance.
 const ECHO_WORDS: usize = 3;
 /// A sentence up to this many words is taken together with the next one, where that refers to it.
@@ -74,6 +82,7 @@ pub(super) fn best(
             let score = field.score(at, &terms)?
                 * shape.fit(&candidate.sentence, &terms)
                 * echo(&asked, &candidate.sentence.text)
+                * PAIR.powi(pairs(&asked, &candidate.sentence.text))
                 * candidate.prior;
             (score > 0.0).then(|| Ranked {
                 candidate: candidate.clone(),
@@ -101,10 +110,32 @@ pub(super) fn best(
     chosen
 }
 
+/// The best sentences for a question, each as it can be quoted alone and none within another.
+pub(super) fn quotes(
+    question: &str,
+    candidates: &[Candidate],
+    most: usize,
+    floor: f64,
+) -> Vec<Candidate> {
+    let mut chosen: Vec<Candidate> = Vec::new();
+    for ranked in best(question, candidates, most, floor) {
+        let quote = whole(question, &ranked.candidate, candidates);
+        let holds = |a: &Candidate, b: &Candidate| {
+            a.source == b.source && a.sentence.text.contains(&b.sentence.text)
+        };
+        if let Some(known) = chosen.iter_mut().find(|known| holds(&quote, known)) {
+            *known = quote;
+        } else if !chosen.iter().any(|known| holds(known, &quote)) {
+            chosen.push(quote);
+        }
+    }
+    chosen
+}
+
 /// A sentence as it can be quoted alone: with the one before where it refers back, with the one
 /// after where it is short and that one goes on, with what announces it where that says what it is
 /// about.
-pub(super) fn whole(question: &str, quote: &Candidate, candidates: &[Candidate]) -> Candidate {
+fn whole(question: &str, quote: &Candidate, candidates: &[Candidate]) -> Candidate {
     let mut quote = quote.clone();
     let beside = |by: isize| {
         let is_same = |c: &&Candidate| {
@@ -124,7 +155,7 @@ pub(super) fn whole(question: &str, quote: &Candidate, candidates: &[Candidate])
             quote.sentence.line = before.line.min(quote.sentence.line);
         }
     } else if is_prose && words <= SHORT {
-        let next = beside(1).filter(|next| refers_back(&next.text) || goes_on(&next.text));
+        let next = beside(1).filter(|next| goes_on(&next.text));
         if let Some(next) = next {
             quote.sentence.text = format!("{} {}", quote.sentence.text, next.text);
         }
@@ -191,6 +222,39 @@ pub(super) fn central(candidates: &[Candidate], most: usize) -> Vec<Ranked> {
         .collect()
 }
 
+/// The largest part of the question that stands in one sentence with its heading and paragraph, 0
+/// to 1; each word counts the same.
+pub(super) fn cover(question: &str, candidates: &[Candidate]) -> f64 {
+    let terms = Terms::of(question);
+    let field = Field::new(&terms, candidates);
+    let asked = plain_words(question);
+    let all = terms.words.len().max(1) as f64;
+    let parts = candidates.iter().enumerate().map(|(at, candidate)| {
+        let standing = candidate.prior * echo(&asked, &candidate.sentence.text);
+        let has = |stem| field.counts[at].contains_key(stem) || field.context[at].contains(stem);
+        let had = terms.words.iter().filter(|term| has(&term.stem)).count();
+        standing * had as f64 / all
+    });
+    parts.fold(0.0, f64::max)
+}
+
+/// The words of a question that fewest candidates have, `most` of them, in the question's order.
+pub(super) fn telling(question: &str, candidates: &[Candidate], most: usize) -> Vec<String> {
+    let terms = Terms::of(question);
+    let field = Field::new(&terms, candidates);
+    let mut words: Vec<_> = terms.words.iter().enumerate().collect();
+    words.sort_by_key(|(_, term)| {
+        let having = |count: &&BTreeMap<String, f64>| count.contains_key(&term.stem);
+        field.counts.iter().filter(having).count()
+    });
+    words.truncate(most);
+    words.sort_by_key(|(at, _)| *at);
+    words
+        .into_iter()
+        .map(|(_, term)| term.text.clone())
+        .collect()
+}
+
 /// The words of a question that no candidate has, as written.
 pub(super) fn missing(question: &str, candidates: &[Candidate]) -> Vec<String> {
     let mut there = BTreeSet::new();
@@ -211,7 +275,10 @@ struct Field {
     counts: Vec<BTreeMap<String, f64>>,
     lengths: Vec<f64>,
     context: Vec<BTreeSet<String>>,
+    named: Vec<BTreeSet<String>>,
     texts: Vec<String>,
+    /// Whether it is a line of a program, and no comment.
+    programs: Vec<bool>,
     rarity: BTreeMap<String, f64>,
     mean_length: f64,
 }
@@ -279,6 +346,14 @@ impl Field {
         Self {
             rarity: rarity.collect::<BTreeMap<_, _>>(),
             context: context.collect(),
+            named: candidates
+                .iter()
+                .map(|c| stems(file_stem(&c.source)))
+                .collect(),
+            programs: candidates
+                .iter()
+                .map(|c| c.sentence.kind == Kind::Code && Form::of(&c.source) == Form::Program)
+                .collect(),
             texts: candidates
                 .iter()
                 .map(|c| c.sentence.text.to_lowercase())
@@ -293,6 +368,7 @@ impl Field {
     fn score(&self, at: usize, terms: &Terms) -> Option<f64> {
         let (mut score, mut covered, mut wanted, mut direct) = (0.0, 0.0, 0.0, 0);
         let length = 1.0 - B + B * self.lengths[at] / self.mean_length.max(1.0);
+        let is_program = self.programs[at];
         for term in &terms.words {
             let rarity = self.rarity.get(&term.stem).copied().unwrap_or(0.0);
             wanted += rarity;
@@ -300,7 +376,10 @@ impl Field {
                 score += rarity * count * (K1 + 1.0) / (count + K1 * length);
                 covered += rarity;
                 direct += 1;
-            } else if self.context[at].contains(&term.stem) {
+            } else if !is_program && self.named[at].contains(&term.stem) {
+                score += rarity * NAMED;
+                covered += rarity * NAMED;
+            } else if !is_program && self.context[at].contains(&term.stem) {
                 score += rarity * CONTEXT;
                 covered += rarity * CONTEXT;
             }
@@ -311,9 +390,18 @@ impl Field {
             }
         }
         let cover = covered / f64::max(wanted, 1e-9);
-        let fits = direct > 0 && cover >= LEAST_COVER;
+        let least = match is_program {
+            true => LEAST_COVER_OF_CODE,
+            false => LEAST_COVER,
+        };
+        let fits = direct > 0 && cover >= least;
         fits.then_some(score * (0.2 + cover * cover))
     }
+}
+
+/// Whether a question asks what something is, and what it is would stand at the beginning of a text.
+pub(super) fn asks_what_it_is(question: &str) -> bool {
+    Shape::of(question) == Shape::Definition && Terms::of(question).words.len() <= 2
 }
 
 /// What kind of answer a question wants.
@@ -388,7 +476,10 @@ impl Shape {
         let shape = match self {
             Self::Definition => defines(&text, terms),
             Self::Manual if sentence.kind == Kind::Code => 2.2,
-            Self::Number if has_number(&text) => 1.5,
+            Self::Manual if has_command(&sentence.text) => 1.4,
+            Self::Number if counts_asked(&text, terms) && sentence.kind != Kind::Code => 2.2,
+            Self::Number if has_number(&text) && sentence.kind != Kind::Code => 1.5,
+            Self::Number => 0.7,
             Self::Reason
                 if has(&[
                     "because",
@@ -420,6 +511,7 @@ impl Shape {
                 1.2
             }
             Self::Place if is_place(&text) => 1.5,
+            Self::Place => 0.75,
             _ => 1.0,
         };
         shape * form(sentence)
@@ -465,7 +557,8 @@ fn form(sentence: &Sentence) -> f64 {
 /// Whether a sentence cannot be understood without the one before.
 fn refers_back(text: &str) -> bool {
     const WORDS: &[&str] = &[
-        "It ", "Its ", "They ", "Their ", "This ", "These ", "That ", "Those ", "He ", "She ", "So ",
+        "It ", "Its ", "They ", "Their ", "This ", "These ", "That ", "Those ", "He ", "She ",
+        "So ",
     ];
     WORDS.iter().any(|word| text.starts_with(word))
 }
@@ -496,12 +589,16 @@ fn defines(text: &str, terms: &Terms) -> f64 {
     let Some(end) = VERBS.iter().filter_map(|verb| text.find(verb)).min() else {
         return 1.0;
     };
+    let says_what = [" is a ", " is an ", " are a ", " is the "]
+        .iter()
+        .any(|sign| text[end..].starts_with(sign));
     let before = words_of(&text[..end]).filter(|word| !["a", "an", "the"].contains(word));
     let subject: Vec<String> = before.map(stem).collect();
     let asked = |stem: &String| terms.words.iter().any(|term| term.stem == *stem);
     let ends = subject.last().is_some_and(asked);
     match subject.len() {
         0 => 1.0,
+        1..=3 if subject.iter().all(asked) && says_what => 3.0,
         1..=3 if subject.iter().all(asked) => 2.4,
         1..=3 if ends || asked(&subject[0]) => 1.5,
         4 | 5 if ends => 1.3,
@@ -509,11 +606,28 @@ fn defines(text: &str, terms: &Terms) -> f64 {
     }
 }
 
+/// A file's name without folder and ending; of an address nothing, for those are long.
+fn file_stem(source: &str) -> &str {
+    if source.contains("://") {
+        return "";
+    }
+    let name = source.rsplit('/').next().unwrap_or(source);
+    name.split('.').next().unwrap_or(name)
+}
+
+/// Whether a text holds a command in backticks: code of several words.
+fn has_command(text: &str) -> bool {
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .any(|code| code.trim().contains(' '))
+}
+
 /// Whether a text names a folder, a file, an address or a variable.
 fn is_place(text: &str) -> bool {
     let mut words = text.split_whitespace();
     words.any(|word| word.contains('/') && word.len() > 3)
-        || [" in `", " at `", " under `", " in the folder"]
+        || [" in `", " at `", " under `"]
             .iter()
             .any(|sign| text.contains(sign))
 }
@@ -530,8 +644,30 @@ fn echo(asked: &[String], text: &str) -> f64 {
     }
 }
 
+/// How many pairs of neighbours both have; at least one word of each tells something.
+fn pairs(asked: &[String], text: &str) -> i32 {
+    let words: Vec<_> = words_of(text).map(stem).collect();
+    let asked = asked
+        .windows(2)
+        .filter(|pair| !Terms::of(&pair.join(" ")).is_empty());
+    let found = asked.filter(|pair| {
+        let pair = [stem(&pair[0]), stem(&pair[1])];
+        words.windows(2).any(|window| window == pair)
+    });
+    found.take(MOST_PAIRS).count() as i32
+}
+
 fn plain_words(text: &str) -> Vec<String> {
     words_of(text).map(str::to_lowercase).collect()
+}
+
+/// Whether a number stands right before a word of the question: `three attempts`.
+fn counts_asked(text: &str, terms: &Terms) -> bool {
+    let words: Vec<_> = words_of(text).collect();
+    words.windows(2).any(|pair| {
+        let counted = stem(pair[1]);
+        has_number(pair[0]) && terms.words.iter().any(|term| term.stem == counted)
+    })
 }
 
 fn has_number(text: &str) -> bool {
@@ -622,6 +758,97 @@ mod tests {
         }
         assert_eq!(top("Who won the football match?"), None);
         assert_eq!(top(""), None);
+    }
+
+    fn quoted(source: &str, text: &str, question: &str) -> Vec<String> {
+        let pieces = split(text, 1, Form::of(source)).into_iter();
+        let candidates: Vec<_> = pieces
+            .map(|sentence| Candidate {
+                sentence,
+                source: source.into(),
+                prior: 1.0,
+            })
+            .collect();
+        let quotes = quotes(question, &candidates, 5, 0.5).into_iter();
+        quotes.map(|quote| quote.sentence.text).collect()
+    }
+
+    #[test]
+    fn what_repeats_the_question_is_no_answer() {
+        let question = "What happens to an effect in doubt after a crash?";
+        let asks = format!("Try:\n\n    run ask \"{question}\"\n");
+        let answers = "A step in doubt after a crash waits for a person.";
+        let both = format!("## {question}\n\n{asks}\n{answers}\n");
+        assert_eq!(quoted("a.md", &both, question), [answers]);
+        // Where there is nothing else, it is shown.
+        let alone = format!("Try: run ask \"{question}\"");
+        assert_eq!(quoted("a.md", &alone, question), [alone]);
+    }
+
+    #[test]
+    fn a_place_is_named_by_an_answer_to_where() {
+        let text = "The data folder is held by one process.\n\nThe data folder lies in `~/.local/share`.\n";
+        let found = quoted("a.md", text, "Where is the data folder?");
+        assert_eq!(found[0], "The data folder lies in `~/.local/share`.");
+    }
+
+    #[test]
+    fn a_quote_can_stand_alone() {
+        let table = [
+            (
+                "It lacks a few features. This includes backreferences in patterns.",
+                "Does it support backreferences in patterns?",
+                "It lacks a few features. This includes backreferences in patterns.",
+            ),
+            (
+                "An effect can be in doubt. We ask a person.",
+                "When is an effect in doubt?",
+                "An effect can be in doubt. We ask a person.",
+            ),
+            (
+                "Rand is not:\n\n- a cryptographic library\n",
+                "Is rand a cryptographic library?",
+                "Rand is not: a cryptographic library",
+            ),
+        ];
+        for (text, question, expected) in table {
+            assert_eq!(quoted("a.md", text, question)[0], expected);
+        }
+    }
+
+    #[test]
+    fn a_programs_own_lines_need_nearly_all_words() {
+        let code = "assert_eq!(top(\"Who won the football match\"), None);";
+        let question = "Who won the football world cup?";
+        assert_eq!(quoted("a.rs", code, question), Vec::<String>::new());
+        assert_eq!(quoted("a.rs", code, "won football match").len(), 1);
+    }
+
+    #[test]
+    fn the_thing_that_is_counted_must_be_there() {
+        let text = "A failed call is bad for callers.\n\nA provider fails: at most three attempts, then the model is told.\n";
+        let found = quoted("a.md", text, "How many attempts does a failed call get?");
+        assert!(found[0].contains("three attempts"), "{found:?}");
+    }
+
+    #[test]
+    fn the_words_that_tell_most_are_those_that_few_have() {
+        let pieces = split(
+            "Runs run.\n\nRuns end.\n\nRuns have epochs.\n",
+            1,
+            Form::Document,
+        );
+        let candidates: Vec<_> = pieces
+            .into_iter()
+            .map(|sentence| Candidate {
+                sentence,
+                source: "a.md".into(),
+                prior: 1.0,
+            })
+            .collect();
+        assert_eq!(telling("runs and epochs", &candidates, 1), ["epochs"]);
+        assert_eq!(cover("runs and epochs", &candidates), 1.0);
+        assert_eq!(cover("boats and epochs", &candidates), 0.5);
     }
 
     #[test]

@@ -62,6 +62,7 @@ const PROGRAMS: &[&str] = &[
 pub(super) fn split(text: &str, first_line: usize, form: Form) -> Vec<Sentence> {
     let mut splitter = Splitter {
         form,
+        fenced: first_line > 1 && begins_in_code(text),
         ..Splitter::default()
     };
     for (at, line) in text.lines().enumerate() {
@@ -70,6 +71,17 @@ pub(super) fn split(text: &str, first_line: usize, form: Form) -> Vec<Sentence> 
     splitter.end_paragraph();
     splitter.end_command();
     splitter.found
+}
+
+/// Whether a part of a text begins within a fence: its fences do not pair up, and the first one
+/// names no language, as closing ones do.
+fn begins_in_code(text: &str) -> bool {
+    let fences: Vec<_> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("```"))
+        .collect();
+    fences.len() % 2 == 1 && fences[0] == "```"
 }
 
 /// What a piece is that comes without its surroundings.
@@ -316,7 +328,9 @@ const TAGS: &[&str] = &[
 fn cells(line: &str) -> Vec<String> {
     let line = line.trim_start_matches('|').replace("\\|", "\u{0}");
     let line = line.strip_suffix('|').unwrap_or(&line);
-    let cells = line.split('|').map(|cell| cell.trim().replace('\u{0}', "|"));
+    let cells = line
+        .split('|')
+        .map(|cell| cell.trim().replace('\u{0}', "|"));
     cells.collect()
 }
 
@@ -324,7 +338,10 @@ fn cells(line: &str) -> Vec<String> {
 /// head: third`.
 fn row(cells: &[String], head: &[String]) -> String {
     let is_wide = cells.iter().filter(|cell| !cell.is_empty()).count() > 2;
-    let told = cells.iter().enumerate().filter(|(_, cell)| !cell.is_empty());
+    let told = cells
+        .iter()
+        .enumerate()
+        .filter(|(_, cell)| !cell.is_empty());
     let mut told = told.map(|(at, cell)| match head.get(at) {
         Some(name) if is_wide && at > 0 && !name.is_empty() => format!("{name}: {cell}"),
         _ => cell.clone(),
@@ -350,9 +367,7 @@ fn uncommented(line: &str) -> Option<&str> {
 /// A line without its list mark, quote mark, or comment mark.
 fn without_mark(line: &str) -> &str {
     let line = line.trim_start_matches("> ");
-    for mark in [
-        "- [ ] ", "- [x] ", "- ", "* ", "+ ", "• ",
-    ] {
+    for mark in ["- [ ] ", "- [x] ", "- ", "* ", "+ ", "• "] {
         if let Some(item) = line.strip_prefix(mark) {
             return item.trim_start();
         }
@@ -373,7 +388,11 @@ fn is_code_like(line: &str) -> bool {
     let starts = [
         "fn ", "pub ", "let ", "use ", "impl ", "struct ", "enum ", "#[", "def ", "import ", "}",
     ];
-    ends.iter().any(|end| line.ends_with(end)) && !line.ends_with("etc.;")
+    let is_setting = line.split_once(" = ").is_some_and(|(key, _)| {
+        !key.contains(' ') && key.starts_with(|c: char| c.is_ascii_lowercase() || c == '"')
+    });
+    is_setting
+        || ends.iter().any(|end| line.ends_with(end)) && !line.ends_with("etc.;")
         || starts.iter().any(|start| line.starts_with(start))
 }
 
@@ -477,6 +496,95 @@ mod tests {
             texts(text),
             expected.map(|(line, text)| (line, text.to_owned()))
         );
+    }
+
+    #[test]
+    fn rows_read_as_sentences() {
+        let head = "| class | after a crash |\n|---|---|\n";
+        let wide = "| class | example | rule |\n|---|---|---|\n";
+        let table = [
+            (
+                head,
+                "| Once | a person is asked |",
+                "Once — a person is asked",
+            ),
+            (head, "| a | `x\\|y` |", "a — `x|y`"),
+            (head, "| alone | |", "alone"),
+            (
+                wide,
+                "| Once | mail | ask |",
+                "Once — example: mail; rule: ask",
+            ),
+            ("", "| x | y | z |", "x — y; z"),
+        ];
+        for (head, row, expected) in table {
+            let found = split(&format!("{head}{row}\n"), 1, Form::Document);
+            let rows: Vec<_> = found.iter().map(|s| s.text.as_str()).collect();
+            assert_eq!(rows, [expected], "{row}");
+        }
+    }
+
+    #[test]
+    fn code_is_told_from_prose() {
+        let table = [
+            (
+                Form::Document,
+                "Run:\n\n    a b \\\n      c\n",
+                vec![("Run:", Kind::Prose), ("a b c", Kind::Code)],
+            ),
+            (
+                Form::Document,
+                "- item\n\n    goes on\n",
+                vec![("item", Kind::Prose), ("goes on", Kind::Prose)],
+            ),
+            (
+                Form::Document,
+                "name = \"x\"\nIt writes.\n",
+                vec![("name = \"x\"", Kind::Code), ("It writes.", Kind::Prose)],
+            ),
+            (
+                Form::Program,
+                "/// It reads\n/// all. Then ends.\nlet text = \"It lies.\"\n",
+                vec![
+                    ("It reads all.", Kind::Prose),
+                    ("Then ends.", Kind::Prose),
+                    ("let text = \"It lies.\"", Kind::Code),
+                ],
+            ),
+        ];
+        for (form, text, expected) in table {
+            let found = split(text, 1, form);
+            let found: Vec<_> = found.iter().map(|s| (s.text.as_str(), s.kind)).collect();
+            assert_eq!(found, expected, "{text}");
+        }
+        assert_eq!(Form::of("src/a.rs"), Form::Program);
+        assert_eq!(Form::of("a.md"), Form::Document);
+        assert_eq!(Form::of("https://e.com/a.rs"), Form::Document);
+    }
+
+    #[test]
+    fn a_part_may_begin_within_code() {
+        let kinds = |text, line| {
+            let found = split(text, line, Form::Document).into_iter();
+            found.map(|s| s.kind).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds("a b\n```\nIt is so.\n", 7), [Kind::Code, Kind::Prose]);
+        assert_eq!(
+            kinds("It is so.\n```\na b\n```\n", 7),
+            [Kind::Prose, Kind::Code]
+        );
+        assert_eq!(
+            kinds("It is so.\n```sh\na b\n", 7),
+            [Kind::Prose, Kind::Code]
+        );
+    }
+
+    #[test]
+    fn what_announces_a_piece_is_kept_with_it() {
+        let text = "Rand is not:\n\n- small\n- simple\n\nIt is fast.\n";
+        let found = split(text, 1, Form::Document);
+        let leads: Vec<_> = found.iter().map(|s| s.lead.as_str()).collect();
+        assert_eq!(leads, ["", "Rand is not:", "Rand is not:", ""]);
     }
 
     #[test]
