@@ -39,11 +39,13 @@ pub(super) fn write(talk: &Conversation<'_>) -> String {
         .map(|line| line.trim().to_owned());
     let mut parts: Vec<String> = done.collect();
     if !talk.material.is_empty() {
-        let question = question_in(&talk.rest);
-        parts.push(compose(
-            question.as_ref().unwrap_or(&talk.task),
-            &talk.material,
-        ));
+        // Findings stand in the order of their worth already, judged with more around them than is
+        // left here.
+        let is_ranked = talk.rest.matches(FINDINGS).count() == 1;
+        parts.push(match is_ranked {
+            true => written(&talk.material[..talk.material.len().min(MOST)]),
+            false => compose(&talk.task, &talk.material),
+        });
         parts.extend(
             talk.rest
                 .lines()
@@ -63,7 +65,11 @@ pub(super) fn write(talk: &Conversation<'_>) -> String {
 /// The best quotes for a question: the first one leads, the others follow as a list, then all
 /// sources.
 pub(super) fn compose(question: &str, candidates: &[Candidate]) -> String {
-    let chosen = choose(question, candidates, MOST);
+    written(&choose(question, candidates, MOST))
+}
+
+/// Quotes as an answer, in their order.
+fn written(chosen: &[Candidate]) -> String {
     let mut lines = chosen.iter().map(|quote| {
         let cite = quote.cite();
         let cite = if cite.is_empty() {
@@ -131,6 +137,10 @@ pub(super) fn quotes_in(text: &str) -> Vec<Candidate> {
             let (Some(whole), Some(name)) = (source.get(0), source.get(1)) else {
                 continue;
             };
+            // A link in a quote is no source.
+            if line[whole.end()..].starts_with('(') {
+                continue;
+            }
             let quote = line[from..whole.start()].trim();
             let quote = ["- ", "* ", "• "]
                 .iter()
@@ -142,12 +152,13 @@ pub(super) fn quotes_in(text: &str) -> Vec<Candidate> {
             }
             let (source, line) = place(name.as_str());
             found.push(Candidate {
-                prior: 1.0 / (1.0 + 0.03 * found.len() as f64),
+                prior: 1.0 / (1.0 + 0.1 * found.len() as f64),
                 source: source.to_owned(),
                 sentence: Sentence {
                     text: quote.to_owned(),
                     line,
                     heading: String::new(),
+                    lead: String::new(),
                     block: found.len(),
                     kind: sentences::kind_of(quote),
                 },
@@ -224,7 +235,7 @@ fn from_plain_text(talk: &Conversation<'_>) -> String {
     } else {
         &talk.rest
     };
-    let candidates: Vec<_> = sentences::split(text, 1)
+    let candidates: Vec<_> = sentences::split(text, 1, sentences::Form::Document)
         .into_iter()
         .map(|sentence| Candidate {
             sentence: Sentence {
@@ -298,6 +309,18 @@ mod tests {
                 ("Leases last.".into(), "a.md:1".into()),
                 ("Epochs count.".into(), "b.md:9".into())
             ]
+        );
+    }
+
+    #[test]
+    fn a_link_in_a_quote_is_no_source() {
+        let text = "- See ([docs/b.md](docs/b.md)) for more. [a.md:3]";
+        assert_eq!(
+            read(text),
+            [(
+                "See ([docs/b.md](docs/b.md)) for more.".into(),
+                "a.md:3".into()
+            )]
         );
     }
 }

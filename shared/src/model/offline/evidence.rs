@@ -5,10 +5,20 @@ use serde_json::Value;
 
 use super::conversation::Exchange;
 use super::rank::Candidate;
-use super::sentences::{self, Kind, Sentence};
+use super::sentences::{self, Form, Kind, Sentence};
 
+/// More blocks than a passage has.
+const BLOCKS: usize = 10_000;
 /// What half a sentence counts, as part of a whole one.
 const CUT: f64 = 0.5;
+/// What a program's comment counts, as part of a document's sentence: it speaks to programmers.
+const PROGRAM: f64 = 0.4;
+/// What stands in tests, examples and recorded outputs counts: it is often made up.
+const MADE_UP: f64 = 0.2;
+/// What a settings file counts.
+const SETTINGS: f64 = 0.75;
+/// What a list of past changes counts: it tells what was.
+const PAST: f64 = 0.8;
 
 /// A text that a tool returned, and where it is from.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +59,9 @@ pub(super) fn passages<'a>(exchanges: impl IntoIterator<Item = &'a Exchange<'a>>
 pub(super) fn candidates(passages: &[Passage]) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();
     for (at, passage) in passages.iter().enumerate() {
-        let pieces = sentences::split(&passage.text, passage.line.max(1));
+        let form = Form::of(&passage.source);
+        let pieces = sentences::split(&passage.text, passage.line.max(1), form);
+        let prior = passage.prior * standing(&passage.source);
         let last = pieces.len().saturating_sub(1);
         for (nth, mut sentence) in pieces.into_iter().enumerate() {
             let cut = nth == 0 && passage.line > 1 && starts_inside(&sentence.text)
@@ -58,7 +70,7 @@ pub(super) fn candidates(passages: &[Passage]) -> Vec<Candidate> {
                 sentence.line = 0;
             }
             // Blocks of different passages must not be taken for one.
-            sentence.block += at * 10_000;
+            sentence.block += at * BLOCKS;
             let known = found
                 .iter()
                 .any(|c| c.source == passage.source && c.sentence.text == sentence.text);
@@ -66,12 +78,57 @@ pub(super) fn candidates(passages: &[Passage]) -> Vec<Candidate> {
                 found.push(Candidate {
                     sentence,
                     source: passage.source.clone(),
-                    prior: passage.prior * if cut { CUT } else { 1.0 },
+                    prior: prior * if cut { CUT } else { 1.0 },
                 });
             }
         }
     }
+    let halves: Vec<bool> = found.iter().map(|c| is_half(c, &found)).collect();
+    let mut halves = halves.into_iter();
+    found.retain(|_| halves.next() != Some(true));
     found
+}
+
+/// Whether a sentence stands, longer, in another passage of the same lines.
+fn is_half(candidate: &Candidate, all: &[Candidate]) -> bool {
+    let (line, text) = (candidate.sentence.line, &candidate.sentence.text);
+    all.iter().any(|other| {
+        other.sentence.line.abs_diff(line) <= 1
+            && other.sentence.text.len() > text.len()
+            && other.source == candidate.source
+            && other.sentence.block / BLOCKS != candidate.sentence.block / BLOCKS
+            && (other.sentence.text.starts_with(text) || other.sentence.text.ends_with(text))
+    })
+}
+
+/// How far a source is made to be quoted from, 0 to 1: documents before settings before programs.
+/// Addresses were chosen by who asked, or by a search.
+fn standing(source: &str) -> f64 {
+    if source.contains("://") {
+        return 1.0;
+    }
+    let lower = source.to_lowercase();
+    let (folder, name) = lower.rsplit_once('/').unwrap_or(("", lower.as_str()));
+    let (stem, end) = name.rsplit_once('.').unwrap_or((name, ""));
+    const NOT_MEANT: &[&str] = &[
+        "test",
+        "tests",
+        "fixtures",
+        "snapshots",
+        "testdata",
+        "mocks",
+    ];
+    let is_made_up = NOT_MEANT.contains(&stem)
+        || end == "snap"
+        || folder.split('/').any(|part| NOT_MEANT.contains(&part));
+    let made_up = if is_made_up { MADE_UP } else { 1.0 };
+    let kind = match end {
+        _ if Form::of(source) == Form::Program => PROGRAM,
+        "toml" | "yaml" | "yml" | "json" | "ini" | "xml" | "lock" | "cfg" | "conf" => SETTINGS,
+        _ if stem.contains("changelog") || stem.contains("releases") => PAST,
+        _ => 1.0,
+    };
+    f64::min(kind, made_up)
 }
 
 /// A passage begins and ends where the search cut it, which may be within a sentence.
@@ -213,6 +270,37 @@ mod tests {
             .into_iter()
             .map(|p| (p.source, p.line, p.text))
             .collect()
+    }
+
+    #[test]
+    fn documents_stand_above_settings_above_programs_above_what_is_made_up() {
+        let order = [
+            ["README.md", "https://e.com/a.rs", "docs/a.txt"],
+            ["config/a.toml", "a.json", "b.yaml"],
+            ["src/a.rs", "a.py", "scripts/a.sh"],
+            ["src/tests.rs", "tests/it/a.rs", "a/snapshots/a.snap"],
+        ];
+        for pair in order.windows(2) {
+            for (above, below) in pair[0].iter().zip(pair[1]) {
+                assert!(standing(above) > standing(below), "{above} {below}");
+            }
+        }
+    }
+
+    #[test]
+    fn half_a_sentence_gives_way_to_the_whole_one() {
+        let passage = |line, text: &str| Passage {
+            source: "a.md".into(),
+            line,
+            text: text.into(),
+            prior: 1.0,
+        };
+        let found = candidates(&[
+            passage(3, "It reads your"),
+            passage(1, "# A\n\nIt reads your\nfiles and quotes them.\n"),
+        ]);
+        let texts: Vec<_> = found.iter().map(|c| c.sentence.text.as_str()).collect();
+        assert_eq!(texts, ["A", "It reads your files and quotes them."]);
     }
 
     #[test]

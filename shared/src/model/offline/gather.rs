@@ -1,6 +1,6 @@
 //! The rule of an agent with tools: look, read, quote; and write, where that is the task. What comes
 //! next follows from what was called before, so it can begin anywhere. Pure. Each kind of call is
-//! made in one round at most, so the work ends after six calls of the model at the latest.
+//! made in two rounds at most, so the work ends after eight calls of the model at the latest.
 
 use serde_json::{Map, Value, json};
 
@@ -8,6 +8,7 @@ use super::answer::{self, choose, focus, wants_summary};
 use super::conversation::{Conversation, Exchange};
 use super::evidence::{self, Passage};
 use super::rank::{self, Candidate};
+use super::sentences::Form;
 use super::terms::{self, Terms};
 use super::{Step, writing};
 use crate::id::ToolName;
@@ -16,11 +17,17 @@ use crate::model::ToolDef;
 /// Quotes that are handed on.
 const FINDINGS: usize = 12;
 /// A finding that scores below this part of the best one is noise.
-const FLOOR: f64 = 0.3;
+const FLOOR: f64 = 0.5;
 /// Files and pages opened in one round.
 const OPENED: usize = 3;
-/// Below this many characters a passage is a glimpse, and the lines around it are read.
-const GLIMPSE: usize = 400;
+/// Passages asked of a search: the ranking here sees more than the search's does.
+const RESULTS: usize = 20;
+/// Words of a second search.
+const FEW: usize = 3;
+/// Where documents lie among programs.
+const DOCUMENTS: &[&str] = &["README.md", "docs"];
+/// A sentence that has less than this part of the question is reason to search again.
+const COVERED: f64 = 0.75;
 /// Lines read around a hit, a third of them before it.
 const AROUND: usize = 60;
 
@@ -130,6 +137,7 @@ impl<'a> Kit<'a> {
         }
         let rounds = [
             Self::again,
+            Self::closer,
             Self::in_the_web,
             Self::open_pages,
             Self::read_around,
@@ -186,6 +194,35 @@ impl<'a> Kit<'a> {
             .collect()
     }
 
+    /// A second look: where programs were found and few documents, in the places where documents
+    /// lie; else, where no sentence has most of the question, for its most telling words alone.
+    fn closer(&self, question: &str) -> Vec<(ToolName, Value)> {
+        let searched = self.made(Job::Search).count();
+        let read = self.made(Job::Read).count() + self.made(Job::Fetch).count();
+        if searched != 1 || read > 0 {
+            return Vec::new();
+        }
+        let focus = focus(question);
+        let all = Terms::of(&focus);
+        let passages = evidence::passages(self.made(Job::Search));
+        let is_program = |passage: &&Passage| Form::of(&passage.source) == Form::Program;
+        let programs = passages.iter().filter(is_program).count();
+        if programs * 2 > passages.len() && !terms::names_code(&all) {
+            let places = DOCUMENTS.iter();
+            return places
+                .filter_map(|place| self.search_in(&all.query(), place))
+                .collect();
+        }
+        let candidates = evidence::candidates(&passages);
+        if rank::cover(&focus, &candidates) >= COVERED {
+            return Vec::new();
+        }
+        let telling = rank::telling(&focus, &candidates, FEW);
+        let is_new = !telling.is_empty() && telling.len() < all.words.len();
+        let search = self.search(&telling.join(" ")).filter(|_| is_new);
+        search.into_iter().collect()
+    }
+
     fn in_the_web(&self, question: &str) -> Vec<(ToolName, Value)> {
         if self.made(Job::Web).count() > 0
             || self.made(Job::Fetch).count() > 0
@@ -211,7 +248,7 @@ impl<'a> Kit<'a> {
             .collect()
     }
 
-    /// The lines around the best hits, where the search showed only a glimpse of them.
+    /// The lines around the best hits, where the search did not show them.
     fn read_around(&self, question: &str) -> Vec<(ToolName, Value)> {
         let made = &self.talk.exchanges;
         let is = |job| move |exchange: &Exchange<'_>| Job::of(exchange.tool) == job;
@@ -221,18 +258,25 @@ impl<'a> Kit<'a> {
         }
         let passages = evidence::passages(self.made(Job::Search));
         let candidates = evidence::candidates(&passages);
-        let mut paths: Vec<&str> = Vec::new();
+        let mut seen: Vec<(&str, usize)> = Vec::new();
         let mut calls = Vec::new();
         let ranked = rank::best(&focus(question), &candidates, FINDINGS, FLOOR);
-        for hit in &ranked {
-            let (source, line) = (hit.candidate.source.as_str(), hit.candidate.sentence.line);
-            if calls.len() + 1 == OPENED {
+        let places = ranked
+            .iter()
+            .map(|hit| (hit.candidate.source.as_str(), hit.candidate.sentence.line));
+        // What a document is about stands at its beginning.
+        let top = ranked.first().filter(|_| rank::asks_what_it_is(question));
+        let top = top.map(|hit| (hit.candidate.source.as_str(), 1));
+        for (source, line) in top.into_iter().chain(places) {
+            if calls.len() == OPENED {
                 break;
             }
-            if line == 0 || paths.contains(&source) || !is_glimpse(&passages, source, line) {
+            let is_near =
+                |(path, at): &(&str, usize)| *path == source && at.abs_diff(line) < AROUND / 2;
+            if line == 0 || seen.iter().any(is_near) {
                 continue;
             }
-            paths.push(source);
+            seen.push((source, line));
             calls.extend(self.call(
                 Job::Read,
                 &[
@@ -249,7 +293,18 @@ impl<'a> Kit<'a> {
     }
 
     fn search(&self, query: &str) -> Option<(ToolName, Value)> {
-        self.call(Job::Search, &[(&["query", "q", "text"], json!(query))])
+        self.search_in(query, "")
+    }
+
+    fn search_in(&self, query: &str, place: &str) -> Option<(ToolName, Value)> {
+        let mut wanted: Vec<(&[&str], Value)> = vec![
+            (&["query", "q", "text"], json!(query)),
+            (&["max_results", "limit"], json!(RESULTS)),
+        ];
+        if !place.is_empty() {
+            wanted.push((&["path", "folder"], json!(place)));
+        }
+        self.call(Job::Search, &wanted)
     }
 
     fn web(&self, query: &str) -> Option<(ToolName, Value)> {
@@ -297,10 +352,7 @@ impl<'a> Kit<'a> {
         let candidates = self.candidates();
         let found = match self.has_hits(question) {
             true if wants_summary(question) => choose(question, &candidates, FINDINGS),
-            true => rank::best(&focus(question), &candidates, FINDINGS, FLOOR)
-                .into_iter()
-                .map(|r| r.candidate)
-                .collect(),
+            true => rank::quotes(&focus(question), &candidates, FINDINGS, FLOOR),
             false => Vec::new(),
         };
         if !found.is_empty() {
@@ -318,13 +370,6 @@ impl<'a> Kit<'a> {
         }
         answer::nothing(question, &looked)
     }
-}
-
-/// Whether what was seen around a line is short.
-fn is_glimpse(passages: &[Passage], source: &str, line: usize) -> bool {
-    let here = passages.iter().filter(|passage| passage.source == source);
-    let around = here.filter(|p| (p.line..p.line + p.text.lines().count().max(1)).contains(&line));
-    around.map(|passage| passage.text.len()).max().unwrap_or(0) < GLIMPSE
 }
 
 /// Arguments under the names that the tool's schema has for them. What it has no name for is left

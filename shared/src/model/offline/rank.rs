@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::sentences::{Kind, Sentence};
+use super::sentences::{Form, Kind, Sentence};
 use super::terms::{Terms, stem, words_of};
 
 /// BM25's saturation of repeated words: low, for within one sentence a repetition says little.
@@ -13,8 +13,22 @@ const K1: f64 = 0.4;
 const B: f64 = 0.6;
 /// What a word in the heading or in the same paragraph counts, as part of one in the sentence.
 const CONTEXT: f64 = 0.35;
+/// The same for a word in the file's name: the file is about it.
+const NAMED: f64 = 0.6;
 /// Below this part of the question's weight a sentence is about something else.
-const LEAST_COVER: f64 = 0.4;
+const LEAST_COVER: f64 = 0.45;
+/// The same for a program's own lines: words meet there by chance.
+const LEAST_COVER_OF_CODE: f64 = 0.8;
+/// What a line counts that only asks the question again.
+const ECHO: f64 = 0.05;
+/// What two words count that stand together in the question and in the sentence.
+const PAIR: f64 = 1.15;
+/// More pairs than this are a repetition and say no more.
+const MOST_PAIRS: usize = 3;
+/// Words of a question below which a repetition may be chance.
+const ECHO_WORDS: usize = 3;
+/// A sentence up to this many words is taken together with the next one, where that refers to it.
+const SHORT: usize = 15;
 /// Sentences that share more of their words than this say the same.
 const SAME: f64 = 0.6;
 
@@ -59,13 +73,17 @@ pub(super) fn best(
     let terms = Terms::of(question);
     let field = Field::new(&terms, candidates);
     let shape = Shape::of(question);
+    let asked = plain_words(question);
     let mut ranked: Vec<Ranked> = candidates
         .iter()
         .enumerate()
         .filter(|(_, candidate)| candidate.sentence.kind != Kind::Heading)
         .filter_map(|(at, candidate)| {
-            let score =
-                field.score(at, &terms)? * shape.fit(&candidate.sentence, &terms) * candidate.prior;
+            let score = field.score(at, &terms)?
+                * shape.fit(&candidate.sentence, &terms)
+                * echo(&asked, &candidate.sentence.text)
+                * PAIR.powi(pairs(&asked, &candidate.sentence.text))
+                * candidate.prior;
             (score > 0.0).then(|| Ranked {
                 candidate: candidate.clone(),
                 score,
@@ -90,6 +108,71 @@ pub(super) fn best(
         }
     }
     chosen
+}
+
+/// The best sentences for a question, each as it can be quoted alone and none within another.
+pub(super) fn quotes(
+    question: &str,
+    candidates: &[Candidate],
+    most: usize,
+    floor: f64,
+) -> Vec<Candidate> {
+    let mut chosen: Vec<Candidate> = Vec::new();
+    for ranked in best(question, candidates, most, floor) {
+        let quote = whole(question, &ranked.candidate, candidates);
+        let holds = |a: &Candidate, b: &Candidate| {
+            a.source == b.source && a.sentence.text.contains(&b.sentence.text)
+        };
+        if let Some(known) = chosen.iter_mut().find(|known| holds(&quote, known)) {
+            *known = quote;
+        } else if !chosen.iter().any(|known| holds(known, &quote)) {
+            chosen.push(quote);
+        }
+    }
+    chosen
+}
+
+/// A sentence as it can be quoted alone: with the one before where it refers back, with the one
+/// after where it is short and that one goes on, with what announces it where that says what it is
+/// about.
+fn whole(question: &str, quote: &Candidate, candidates: &[Candidate]) -> Candidate {
+    let mut quote = quote.clone();
+    let beside = |by: isize| {
+        let is_same = |c: &&Candidate| {
+            c.source == quote.source
+                && c.sentence.block == quote.sentence.block
+                && c.sentence.kind == Kind::Prose
+        };
+        let block: Vec<&Candidate> = candidates.iter().filter(is_same).collect();
+        let at = block.iter().position(|c| c.sentence == quote.sentence)?;
+        Some(block.get(at.checked_add_signed(by)?)?.sentence.clone())
+    };
+    let is_prose = quote.sentence.kind == Kind::Prose;
+    let words = quote.sentence.text.split(' ').count();
+    if is_prose && refers_back(&quote.sentence.text) {
+        if let Some(before) = beside(-1) {
+            quote.sentence.text = format!("{} {}", before.text, quote.sentence.text);
+            quote.sentence.line = before.line.min(quote.sentence.line);
+        }
+    } else if is_prose && words <= SHORT {
+        let next = beside(1).filter(|next| goes_on(&next.text));
+        if let Some(next) = next {
+            quote.sentence.text = format!("{} {}", quote.sentence.text, next.text);
+        }
+    }
+    let lead = &quote.sentence.lead;
+    let here = stems(&quote.sentence.text);
+    let of_the_question = |stem: &String| {
+        let mut terms = Terms::of(question).words.into_iter();
+        terms.any(|term| term.stem == *stem)
+    };
+    let says_more = stems(lead)
+        .iter()
+        .any(|stem| !here.contains(stem) && of_the_question(stem));
+    if !lead.is_empty() && (says_more || quote.sentence.kind == Kind::Code) {
+        quote.sentence.text = format!("{lead} {}", quote.sentence.text);
+    }
+    quote
 }
 
 /// The sentences that hold most of what the documents mostly speak of, in the documents' order.
@@ -139,6 +222,39 @@ pub(super) fn central(candidates: &[Candidate], most: usize) -> Vec<Ranked> {
         .collect()
 }
 
+/// The largest part of the question that stands in one sentence with its heading and paragraph, 0
+/// to 1; each word counts the same.
+pub(super) fn cover(question: &str, candidates: &[Candidate]) -> f64 {
+    let terms = Terms::of(question);
+    let field = Field::new(&terms, candidates);
+    let asked = plain_words(question);
+    let all = terms.words.len().max(1) as f64;
+    let parts = candidates.iter().enumerate().map(|(at, candidate)| {
+        let standing = candidate.prior * echo(&asked, &candidate.sentence.text);
+        let has = |stem| field.counts[at].contains_key(stem) || field.context[at].contains(stem);
+        let had = terms.words.iter().filter(|term| has(&term.stem)).count();
+        standing * had as f64 / all
+    });
+    parts.fold(0.0, f64::max)
+}
+
+/// The words of a question that fewest candidates have, `most` of them, in the question's order.
+pub(super) fn telling(question: &str, candidates: &[Candidate], most: usize) -> Vec<String> {
+    let terms = Terms::of(question);
+    let field = Field::new(&terms, candidates);
+    let mut words: Vec<_> = terms.words.iter().enumerate().collect();
+    words.sort_by_key(|(_, term)| {
+        let having = |count: &&BTreeMap<String, f64>| count.contains_key(&term.stem);
+        field.counts.iter().filter(having).count()
+    });
+    words.truncate(most);
+    words.sort_by_key(|(at, _)| *at);
+    words
+        .into_iter()
+        .map(|(_, term)| term.text.clone())
+        .collect()
+}
+
 /// The words of a question that no candidate has, as written.
 pub(super) fn missing(question: &str, candidates: &[Candidate]) -> Vec<String> {
     let mut there = BTreeSet::new();
@@ -159,7 +275,10 @@ struct Field {
     counts: Vec<BTreeMap<String, f64>>,
     lengths: Vec<f64>,
     context: Vec<BTreeSet<String>>,
+    named: Vec<BTreeSet<String>>,
     texts: Vec<String>,
+    /// Whether it is a line of a program, and no comment.
+    programs: Vec<bool>,
     rarity: BTreeMap<String, f64>,
     mean_length: f64,
 }
@@ -186,6 +305,7 @@ impl Field {
         }
         let context = candidates.iter().map(|candidate| {
             let mut words = stems(&candidate.sentence.heading);
+            words.extend(stems(&candidate.sentence.lead));
             words.extend(stems(&candidate.source));
             words.extend(
                 blocks[&(candidate.source.as_str(), candidate.sentence.block)]
@@ -226,6 +346,14 @@ impl Field {
         Self {
             rarity: rarity.collect::<BTreeMap<_, _>>(),
             context: context.collect(),
+            named: candidates
+                .iter()
+                .map(|c| stems(file_stem(&c.source)))
+                .collect(),
+            programs: candidates
+                .iter()
+                .map(|c| c.sentence.kind == Kind::Code && Form::of(&c.source) == Form::Program)
+                .collect(),
             texts: candidates
                 .iter()
                 .map(|c| c.sentence.text.to_lowercase())
@@ -240,6 +368,7 @@ impl Field {
     fn score(&self, at: usize, terms: &Terms) -> Option<f64> {
         let (mut score, mut covered, mut wanted, mut direct) = (0.0, 0.0, 0.0, 0);
         let length = 1.0 - B + B * self.lengths[at] / self.mean_length.max(1.0);
+        let is_program = self.programs[at];
         for term in &terms.words {
             let rarity = self.rarity.get(&term.stem).copied().unwrap_or(0.0);
             wanted += rarity;
@@ -247,7 +376,10 @@ impl Field {
                 score += rarity * count * (K1 + 1.0) / (count + K1 * length);
                 covered += rarity;
                 direct += 1;
-            } else if self.context[at].contains(&term.stem) {
+            } else if !is_program && self.named[at].contains(&term.stem) {
+                score += rarity * NAMED;
+                covered += rarity * NAMED;
+            } else if !is_program && self.context[at].contains(&term.stem) {
                 score += rarity * CONTEXT;
                 covered += rarity * CONTEXT;
             }
@@ -258,9 +390,18 @@ impl Field {
             }
         }
         let cover = covered / f64::max(wanted, 1e-9);
-        let fits = direct > 0 && cover >= LEAST_COVER;
+        let least = match is_program {
+            true => LEAST_COVER_OF_CODE,
+            false => LEAST_COVER,
+        };
+        let fits = direct > 0 && cover >= least;
         fits.then_some(score * (0.2 + cover * cover))
     }
+}
+
+/// Whether a question asks what something is, and what it is would stand at the beginning of a text.
+pub(super) fn asks_what_it_is(question: &str) -> bool {
+    Shape::of(question) == Shape::Definition && Terms::of(question).words.len() <= 2
 }
 
 /// What kind of answer a question wants.
@@ -271,6 +412,8 @@ enum Shape {
     Number,
     Reason,
     Person,
+    Place,
+    Outcome,
     Time,
     Open,
 }
@@ -297,6 +440,10 @@ impl Shape {
             Self::Reason
         } else if has(&["who "]) {
             Self::Person
+        } else if has(&["where "]) {
+            Self::Place
+        } else if has(&["what happens", "what becomes"]) {
+            Self::Outcome
         } else if has(&["when ", "what year", "what date"]) {
             Self::Time
         } else if has(&[
@@ -332,7 +479,10 @@ impl Shape {
         let shape = match self {
             Self::Definition => defines(&text, terms),
             Self::Manual if sentence.kind == Kind::Code => 2.2,
-            Self::Number if has_number(&text) => 1.5,
+            Self::Manual if has_command(&sentence.text) => 1.4,
+            Self::Number if counts_asked(&text, terms) && sentence.kind != Kind::Code => 2.2,
+            Self::Number if has_number(&text) && sentence.kind != Kind::Code => 1.5,
+            Self::Number => 0.7,
             Self::Reason
                 if has(&[
                     "because",
@@ -363,6 +513,10 @@ impl Shape {
             {
                 1.2
             }
+            // Tables of cases say what follows from what.
+            Self::Outcome if sentence.kind == Kind::Row => 1.5,
+            Self::Place if is_place(&text) => 1.5,
+            Self::Place => 0.75,
             _ => 1.0,
         };
         shape * form(sentence)
@@ -374,7 +528,7 @@ fn form(sentence: &Sentence) -> f64 {
     let words = sentence.text.split(' ').count();
     let kind = match sentence.kind {
         Kind::Prose => 1.0,
-        Kind::Row => 0.7,
+        Kind::Row => 0.9,
         Kind::Code => 0.5,
         Kind::Heading => 0.0,
     };
@@ -395,10 +549,7 @@ fn form(sentence: &Sentence) -> f64 {
     } else {
         1.0
     };
-    let refers = [
-        "It ", "They ", "This ", "These ", "That ", "Those ", "He ", "She ", "So ",
-    ];
-    let dangles = if refers.iter().any(|word| sentence.text.starts_with(word)) {
+    let dangles = if refers_back(&sentence.text) {
         0.75
     } else {
         1.0
@@ -406,6 +557,22 @@ fn form(sentence: &Sentence) -> f64 {
     let references = sentence.text.matches("://").count() + sentence.text.matches('#').count();
     let refers_elsewhere = if references > 1 { 0.6 } else { 1.0 };
     kind * length * asks * announces * dangles * refers_elsewhere
+}
+
+/// Whether a sentence cannot be understood without the one before.
+fn refers_back(text: &str) -> bool {
+    const WORDS: &[&str] = &[
+        "It ", "Its ", "They ", "Their ", "This ", "These ", "That ", "Those ", "He ", "She ",
+        "So ",
+    ];
+    WORDS.iter().any(|word| text.starts_with(word))
+}
+
+/// Whether a sentence tells what follows from the one before.
+fn goes_on(text: &str) -> bool {
+    ["We ", "Then ", "Otherwise", "Instead", "There", "But "]
+        .iter()
+        .any(|word| text.starts_with(word))
 }
 
 /// `X is`, `a X: `, `X = `, `X (…) means`: by how much this speaks for a sentence, the more the
@@ -418,7 +585,7 @@ fn defines(text: &str, terms: &Terms) -> f64 {
         " stands for ",
         ": ",
         " = ",
-        " | ",
+        " — ",
         " holds ",
         " owns ",
         " describes ",
@@ -427,17 +594,85 @@ fn defines(text: &str, terms: &Terms) -> f64 {
     let Some(end) = VERBS.iter().filter_map(|verb| text.find(verb)).min() else {
         return 1.0;
     };
+    let says_what = [" is a ", " is an ", " are a ", " is the "]
+        .iter()
+        .any(|sign| text[end..].starts_with(sign));
     let before = words_of(&text[..end]).filter(|word| !["a", "an", "the"].contains(word));
     let subject: Vec<String> = before.map(stem).collect();
     let asked = |stem: &String| terms.words.iter().any(|term| term.stem == *stem);
     let ends = subject.last().is_some_and(asked);
     match subject.len() {
         0 => 1.0,
+        1..=3 if subject.iter().all(asked) && says_what => 3.0,
         1..=3 if subject.iter().all(asked) => 2.4,
         1..=3 if ends || asked(&subject[0]) => 1.5,
         4 | 5 if ends => 1.3,
         _ => 1.0,
     }
+}
+
+/// A file's name without folder and ending; of an address nothing, for those are long.
+fn file_stem(source: &str) -> &str {
+    if source.contains("://") {
+        return "";
+    }
+    let name = source.rsplit('/').next().unwrap_or(source);
+    name.split('.').next().unwrap_or(name)
+}
+
+/// Whether a text holds a command in backticks: code of several words.
+fn has_command(text: &str) -> bool {
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .any(|code| code.trim().contains(' '))
+}
+
+/// Whether a text names a folder, a file, an address or a variable.
+fn is_place(text: &str) -> bool {
+    let mut words = text.split_whitespace();
+    words.any(|word| word.contains('/') && word.len() > 3)
+        || [" in `", " at `", " under `"]
+            .iter()
+            .any(|sign| text.contains(sign))
+}
+
+/// How far a text that only repeats the question is held back.
+fn echo(asked: &[String], text: &str) -> f64 {
+    if asked.len() < ECHO_WORDS {
+        return 1.0;
+    }
+    let words = plain_words(text);
+    match words.windows(asked.len()).any(|window| window == asked) {
+        true => ECHO,
+        false => 1.0,
+    }
+}
+
+/// How many pairs of neighbours both have; at least one word of each tells something.
+fn pairs(asked: &[String], text: &str) -> i32 {
+    let words: Vec<_> = words_of(text).map(stem).collect();
+    let asked = asked
+        .windows(2)
+        .filter(|pair| !Terms::of(&pair.join(" ")).is_empty());
+    let found = asked.filter(|pair| {
+        let pair = [stem(&pair[0]), stem(&pair[1])];
+        words.windows(2).any(|window| window == pair)
+    });
+    found.take(MOST_PAIRS).count() as i32
+}
+
+fn plain_words(text: &str) -> Vec<String> {
+    words_of(text).map(str::to_lowercase).collect()
+}
+
+/// Whether a number stands right before a word of the question: `three attempts`.
+fn counts_asked(text: &str, terms: &Terms) -> bool {
+    let words: Vec<_> = words_of(text).collect();
+    words.windows(2).any(|pair| {
+        let counted = stem(pair[1]);
+        has_number(pair[0]) && terms.words.iter().any(|term| term.stem == counted)
+    })
 }
 
 fn has_number(text: &str) -> bool {
@@ -476,7 +711,7 @@ fn overlap(a: &BTreeSet<String>, b: &BTreeSet<String>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::offline::sentences::split;
+    use crate::model::offline::sentences::{Form, split};
 
     const DOC: &str = "# Engine\n\
         A lease is a promise that one worker alone writes a run. Leases last 30 seconds and are renewed every 10.\n\n\
@@ -486,7 +721,7 @@ mod tests {
         The engine is written in Rust.\n";
 
     fn top(question: &str) -> Option<String> {
-        let candidates: Vec<_> = split(DOC, 1)
+        let candidates: Vec<_> = split(DOC, 1, Form::Document)
             .into_iter()
             .map(|sentence| Candidate {
                 sentence,
@@ -530,9 +765,100 @@ mod tests {
         assert_eq!(top(""), None);
     }
 
+    fn quoted(source: &str, text: &str, question: &str) -> Vec<String> {
+        let pieces = split(text, 1, Form::of(source)).into_iter();
+        let candidates: Vec<_> = pieces
+            .map(|sentence| Candidate {
+                sentence,
+                source: source.into(),
+                prior: 1.0,
+            })
+            .collect();
+        let quotes = quotes(question, &candidates, 5, 0.5).into_iter();
+        quotes.map(|quote| quote.sentence.text).collect()
+    }
+
+    #[test]
+    fn what_repeats_the_question_is_no_answer() {
+        let question = "What happens to an effect in doubt after a crash?";
+        let asks = format!("Try:\n\n    run ask \"{question}\"\n");
+        let answers = "A step in doubt after a crash waits for a person.";
+        let both = format!("## {question}\n\n{asks}\n{answers}\n");
+        assert_eq!(quoted("a.md", &both, question), [answers]);
+        // Where there is nothing else, it is shown.
+        let alone = format!("Try: run ask \"{question}\"");
+        assert_eq!(quoted("a.md", &alone, question), [alone]);
+    }
+
+    #[test]
+    fn a_place_is_named_by_an_answer_to_where() {
+        let text = "The data folder is held by one process.\n\nThe data folder lies in `~/.local/share`.\n";
+        let found = quoted("a.md", text, "Where is the data folder?");
+        assert_eq!(found[0], "The data folder lies in `~/.local/share`.");
+    }
+
+    #[test]
+    fn a_quote_can_stand_alone() {
+        let table = [
+            (
+                "It lacks a few features. This includes backreferences in patterns.",
+                "Does it support backreferences in patterns?",
+                "It lacks a few features. This includes backreferences in patterns.",
+            ),
+            (
+                "An effect can be in doubt. We ask a person.",
+                "When is an effect in doubt?",
+                "An effect can be in doubt. We ask a person.",
+            ),
+            (
+                "Rand is not:\n\n- a cryptographic library\n",
+                "Is rand a cryptographic library?",
+                "Rand is not: a cryptographic library",
+            ),
+        ];
+        for (text, question, expected) in table {
+            assert_eq!(quoted("a.md", text, question)[0], expected);
+        }
+    }
+
+    #[test]
+    fn a_programs_own_lines_need_nearly_all_words() {
+        let code = "assert_eq!(top(\"Who painted the wooden fence\"), None);";
+        let question = "Who painted the wooden garden gate?";
+        assert_eq!(quoted("a.rs", code, question), Vec::<String>::new());
+        assert_eq!(quoted("a.rs", code, "painted wooden fence").len(), 1);
+    }
+
+    #[test]
+    fn the_thing_that_is_counted_must_be_there() {
+        let text = "A slow lift is bad for guests.\n\nA lift sticks: at most three rides, then the porter is told.\n";
+        let found = quoted("a.md", text, "How many rides does a slow lift get?");
+        assert!(found[0].contains("three rides"), "{found:?}");
+    }
+
+    #[test]
+    fn the_words_that_tell_most_are_those_that_few_have() {
+        let pieces = split(
+            "Runs run.\n\nRuns end.\n\nRuns have epochs.\n",
+            1,
+            Form::Document,
+        );
+        let candidates: Vec<_> = pieces
+            .into_iter()
+            .map(|sentence| Candidate {
+                sentence,
+                source: "a.md".into(),
+                prior: 1.0,
+            })
+            .collect();
+        assert_eq!(telling("runs and epochs", &candidates, 1), ["epochs"]);
+        assert_eq!(cover("runs and epochs", &candidates), 1.0);
+        assert_eq!(cover("boats and epochs", &candidates), 0.5);
+    }
+
     #[test]
     fn the_same_said_twice_is_quoted_once() {
-        let sentence = split("The lease lasts 30 seconds.", 1).remove(0);
+        let sentence = split("The lease lasts 30 seconds.", 1, Form::Document).remove(0);
         let candidate = |source: &str| Candidate {
             sentence: sentence.clone(),
             source: source.into(),

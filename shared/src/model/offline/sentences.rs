@@ -8,8 +8,10 @@ pub(super) struct Sentence {
     pub(super) text: String,
     /// The line that it begins on, from 1.
     pub(super) line: usize,
-    /// The headings above it, outermost first.
+    /// The headings above it, outermost first, and the head of its table.
     pub(super) heading: String,
+    /// The sentence that announces it: `Rand is not:` before a list, `Run:` before a command.
+    pub(super) lead: String,
     /// Sentences of the same paragraph, item or table share this number.
     pub(super) block: usize,
     /// What it is.
@@ -29,65 +31,187 @@ pub(super) enum Kind {
     Heading,
 }
 
+/// What a text is written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Documents: prose with Markdown's lists, tables and code, or settings.
+    #[default]
+    Document,
+    /// A program: prose stands in its comments only.
+    Program,
+}
+
+impl Form {
+    /// By the name of the file.
+    pub(super) fn of(source: &str) -> Self {
+        let end = source.rsplit_once('.').map_or("", |(_, end)| end);
+        match PROGRAMS.contains(&end) && !source.contains("://") {
+            true => Self::Program,
+            false => Self::Document,
+        }
+    }
+}
+
+/// How the names of programs, and of what programs print, end.
+const PROGRAMS: &[&str] = &[
+    "bash", "c", "cc", "cpp", "cs", "css", "go", "h", "hpp", "java", "js", "jsx", "kt", "lua",
+    "php", "pl", "ps1", "py", "rb", "rs", "scala", "sh", "snap", "sql", "swift", "ts", "tsx",
+];
+
 /// All pieces of a text whose first line has the number `first_line`.
-pub(super) fn split(text: &str, first_line: usize) -> Vec<Sentence> {
-    let mut splitter = Splitter::default();
+pub(super) fn split(text: &str, first_line: usize, form: Form) -> Vec<Sentence> {
+    let mut splitter = Splitter {
+        form,
+        fenced: first_line > 1 && begins_in_code(text),
+        ..Splitter::default()
+    };
     for (at, line) in text.lines().enumerate() {
         splitter.line(line, first_line + at);
     }
     splitter.end_paragraph();
+    splitter.end_command();
     splitter.found
+}
+
+/// Whether a part of a text begins within a fence: its fences do not pair up, and the first one
+/// names no language, as closing ones do.
+fn begins_in_code(text: &str) -> bool {
+    let fences: Vec<_> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("```"))
+        .collect();
+    fences.len() % 2 == 1 && fences[0] == "```"
 }
 
 /// What a piece is that comes without its surroundings.
 pub(super) fn kind_of(text: &str) -> Kind {
-    if text.contains(" | ") {
-        Kind::Row
-    } else if is_code_like(text) {
-        Kind::Code
-    } else {
-        Kind::Prose
+    match is_code_like(text) {
+        true => Kind::Code,
+        false => Kind::Prose,
     }
 }
 
 #[derive(Default)]
 struct Splitter {
+    form: Form,
     found: Vec<Sentence>,
     headings: Vec<(usize, String)>,
     paragraph: Vec<(usize, String)>,
+    /// The beginning of a command that goes on in the next line.
+    command: Option<(usize, String)>,
+    /// The cells of the table's first row, once a rule has shown that they are its head.
+    head: Vec<String>,
+    /// The cells of the last line, where it was a row.
+    row: Vec<String>,
+    lead: String,
     block: usize,
     fenced: bool,
+    in_list: bool,
 }
 
 impl Splitter {
     fn line(&mut self, line: &str, number: usize) {
         let trimmed = line.trim();
-        if trimmed.starts_with("```") || trimmed.starts_with("~~~") {
+        let in_table = trimmed.starts_with('|') && !self.fenced;
+        if !in_table {
+            self.row.clear();
+            self.head.clear();
+        }
+        let written = match self.form {
+            Form::Program => uncommented(trimmed).map_or("", str::trim),
+            Form::Document => trimmed,
+        };
+        if written.starts_with("```") || written.starts_with("~~~") {
             self.end_paragraph();
+            self.end_command();
             self.fenced = !self.fenced;
         } else if self.fenced {
-            self.push(trimmed, number, Kind::Code);
+            self.code(written, number);
+        } else if self.form == Form::Program {
+            self.program(trimmed, number);
         } else if let Some((level, title)) = heading(trimmed) {
             self.end_paragraph();
+            self.lead.clear();
+            self.in_list = false;
             self.headings.retain(|(above, _)| *above < level);
             self.headings.push((level, title.to_owned()));
             self.push(title, number, Kind::Heading);
+        } else if in_table {
+            self.end_paragraph();
+            self.table(trimmed, number);
         } else if trimmed.is_empty() || is_rule(trimmed) || is_apparatus(trimmed) {
             self.end_paragraph();
-        } else if trimmed.starts_with('|') {
-            self.end_paragraph();
-            self.push(&row(trimmed), number, Kind::Row);
+        } else if self.paragraph.is_empty() && !self.in_list && is_indented(line) {
+            self.code(trimmed, number);
         } else {
-            let item = without_mark(trimmed);
-            if item.len() < trimmed.len() || is_code_like(trimmed) {
-                self.end_paragraph();
+            self.prose(line, trimmed, number);
+        }
+    }
+
+    fn prose(&mut self, line: &str, trimmed: &str, number: usize) {
+        let item = without_mark(trimmed);
+        let is_item = item.len() < trimmed.len();
+        if is_item || is_code_like(trimmed) {
+            self.end_paragraph();
+        }
+        if !is_item && !line.starts_with(' ') && self.paragraph.is_empty() {
+            self.in_list = false;
+            self.lead.clear();
+        }
+        self.in_list |= is_item;
+        if is_code_like(trimmed) {
+            self.push(trimmed, number, Kind::Code);
+        } else {
+            self.paragraph.push((number, item.to_owned()));
+        }
+    }
+
+    /// Comments are prose, everything else is code.
+    fn program(&mut self, trimmed: &str, number: usize) {
+        match uncommented(trimmed) {
+            Some(comment) if !comment.trim().is_empty() => {
+                self.paragraph
+                    .push((number, without_mark(comment.trim()).to_owned()));
             }
-            if is_code_like(trimmed) {
+            Some(_) => self.end_paragraph(),
+            None => {
+                self.end_paragraph();
                 self.push(trimmed, number, Kind::Code);
-            } else {
-                self.paragraph.push((number, item.to_owned()));
             }
         }
+    }
+
+    /// A line of code; a command that is cut by `\` is one piece.
+    fn code(&mut self, line: &str, number: usize) {
+        let (start, mut text) = self.command.take().unwrap_or((number, String::new()));
+        let goes_on = line.strip_suffix('\\');
+        text.push_str(goes_on.unwrap_or(line));
+        if goes_on.is_some() {
+            self.command = Some((start, text));
+        } else {
+            self.push(&text, start, Kind::Code);
+        }
+    }
+
+    fn end_command(&mut self) {
+        if let Some((start, text)) = self.command.take() {
+            self.push(&text, start, Kind::Code);
+        }
+    }
+
+    fn table(&mut self, line: &str, number: usize) {
+        if is_rule(line) {
+            // The row above was the head: it names the cells and is no answer.
+            if !self.row.is_empty() {
+                self.found.pop();
+            }
+            self.head = std::mem::take(&mut self.row);
+            return;
+        }
+        self.row = cells(line);
+        let text = row(&self.row, &self.head);
+        self.push(&text, number, Kind::Row);
     }
 
     fn end_paragraph(&mut self) {
@@ -105,8 +229,17 @@ impl Splitter {
             let line = starts.iter().rfind(|(start, _)| *start <= at);
             line.map_or(0, |(_, number)| *number)
         };
-        for (at, sentence) in cut(&text) {
-            self.push(sentence, line_at(at), Kind::Prose);
+        let sentences = cut(&text);
+        for (at, sentence) in &sentences {
+            self.push(sentence, line_at(*at), Kind::Prose);
+        }
+        if let Some((_, last)) = sentences.last()
+            && !self.in_list
+        {
+            self.lead = match last.ends_with(':') {
+                true => plain(last, Kind::Prose),
+                false => String::new(),
+            };
         }
         self.block += 1;
     }
@@ -117,10 +250,17 @@ impl Splitter {
             return;
         }
         let headings = self.headings.iter().map(|(_, title)| title.as_str());
+        let head = self.head.iter().map(String::as_str);
+        let announced = kind == Kind::Code || self.in_list && text != self.lead;
+        let named = headings.chain(head.filter(|cell| !cell.is_empty()));
         self.found.push(Sentence {
             text,
             line,
-            heading: headings.collect::<Vec<_>>().join(" > "),
+            heading: named.collect::<Vec<_>>().join(" > "),
+            lead: match announced {
+                true => self.lead.clone(),
+                false => String::new(),
+            },
             block: self.block,
             kind,
         });
@@ -184,21 +324,50 @@ const TAGS: &[&str] = &[
     "td", "th", "thead", "tr", "ul",
 ];
 
-/// The cells of a table's row.
-fn row(line: &str) -> String {
-    let cells = line.trim_matches('|').split('|').map(str::trim);
-    cells
-        .filter(|cell| !cell.is_empty())
-        .collect::<Vec<_>>()
-        .join(" | ")
+/// The cells of a table's row; `\|` is no border.
+fn cells(line: &str) -> Vec<String> {
+    let line = line.trim_start_matches('|').replace("\\|", "\u{0}");
+    let line = line.strip_suffix('|').unwrap_or(&line);
+    let cells = line
+        .split('|')
+        .map(|cell| cell.trim().replace('\u{0}', "|"));
+    cells.collect()
+}
+
+/// A row as a sentence: `first — second`, and where there are more cells, `first — head: second;
+/// head: third`.
+fn row(cells: &[String], head: &[String]) -> String {
+    let is_wide = cells.iter().filter(|cell| !cell.is_empty()).count() > 2;
+    let told = cells
+        .iter()
+        .enumerate()
+        .filter(|(_, cell)| !cell.is_empty());
+    let mut told = told.map(|(at, cell)| match head.get(at) {
+        Some(name) if is_wide && at > 0 && !name.is_empty() => format!("{name}: {cell}"),
+        _ => cell.clone(),
+    });
+    let first = told.next().unwrap_or_default();
+    let others: Vec<_> = told.collect();
+    match others.is_empty() {
+        true => first,
+        false => format!("{first} — {}", others.join("; ")),
+    }
+}
+
+fn is_indented(line: &str) -> bool {
+    line.starts_with("    ") || line.starts_with('\t')
+}
+
+/// What a comment says.
+fn uncommented(line: &str) -> Option<&str> {
+    let marks = ["//!", "///", "//", "# ", "-- ", "* "];
+    marks.iter().find_map(|mark| line.strip_prefix(mark))
 }
 
 /// A line without its list mark, quote mark, or comment mark.
 fn without_mark(line: &str) -> &str {
     let line = line.trim_start_matches("> ");
-    for mark in [
-        "- [ ] ", "- [x] ", "- ", "* ", "+ ", "• ", "//! ", "/// ", "// ",
-    ] {
+    for mark in ["- [ ] ", "- [x] ", "- ", "* ", "+ ", "• "] {
         if let Some(item) = line.strip_prefix(mark) {
             return item.trim_start();
         }
@@ -219,7 +388,11 @@ fn is_code_like(line: &str) -> bool {
     let starts = [
         "fn ", "pub ", "let ", "use ", "impl ", "struct ", "enum ", "#[", "def ", "import ", "}",
     ];
-    ends.iter().any(|end| line.ends_with(end)) && !line.ends_with("etc.;")
+    let is_setting = line.split_once(" = ").is_some_and(|(key, _)| {
+        !key.contains(' ') && key.starts_with(|c: char| c.is_ascii_lowercase() || c == '"')
+    });
+    is_setting
+        || ends.iter().any(|end| line.ends_with(end)) && !line.ends_with("etc.;")
         || starts.iter().any(|start| line.starts_with(start))
 }
 
@@ -285,7 +458,7 @@ mod tests {
     use super::*;
 
     fn texts(text: &str) -> Vec<(usize, String)> {
-        split(text, 1)
+        split(text, 1, Form::Document)
             .into_iter()
             .map(|s| (s.line, s.text))
             .collect()
@@ -305,8 +478,8 @@ mod tests {
             texts(text),
             expected.map(|(line, text)| (line, text.to_owned()))
         );
-        assert_eq!(split(text, 10)[1].heading, "Store");
-        assert_eq!(split(text, 10)[1].line, 12);
+        assert_eq!(split(text, 10, Form::Document)[1].heading, "Store");
+        assert_eq!(split(text, 10, Form::Document)[1].line, 12);
     }
 
     #[test]
@@ -316,14 +489,102 @@ mod tests {
             (1, "one"),
             (2, "two goes on"),
             (4, "three"),
-            (6, "a | b"),
-            (8, "c | d"),
+            (8, "c — d"),
             (10, "let x = 1;"),
         ];
         assert_eq!(
             texts(text),
             expected.map(|(line, text)| (line, text.to_owned()))
         );
+    }
+
+    #[test]
+    fn rows_read_as_sentences() {
+        let head = "| class | after a crash |\n|---|---|\n";
+        let wide = "| class | example | rule |\n|---|---|---|\n";
+        let table = [
+            (
+                head,
+                "| Once | a person is asked |",
+                "Once — a person is asked",
+            ),
+            (head, "| a | `x\\|y` |", "a — `x|y`"),
+            (head, "| alone | |", "alone"),
+            (
+                wide,
+                "| Once | mail | ask |",
+                "Once — example: mail; rule: ask",
+            ),
+            ("", "| x | y | z |", "x — y; z"),
+        ];
+        for (head, row, expected) in table {
+            let found = split(&format!("{head}{row}\n"), 1, Form::Document);
+            let rows: Vec<_> = found.iter().map(|s| s.text.as_str()).collect();
+            assert_eq!(rows, [expected], "{row}");
+        }
+    }
+
+    #[test]
+    fn code_is_told_from_prose() {
+        let table = [
+            (
+                Form::Document,
+                "Run:\n\n    a b \\\n      c\n",
+                vec![("Run:", Kind::Prose), ("a b c", Kind::Code)],
+            ),
+            (
+                Form::Document,
+                "- item\n\n    goes on\n",
+                vec![("item", Kind::Prose), ("goes on", Kind::Prose)],
+            ),
+            (
+                Form::Document,
+                "name = \"x\"\nIt writes.\n",
+                vec![("name = \"x\"", Kind::Code), ("It writes.", Kind::Prose)],
+            ),
+            (
+                Form::Program,
+                "/// It reads\n/// all. Then ends.\nlet text = \"It lies.\"\n",
+                vec![
+                    ("It reads all.", Kind::Prose),
+                    ("Then ends.", Kind::Prose),
+                    ("let text = \"It lies.\"", Kind::Code),
+                ],
+            ),
+        ];
+        for (form, text, expected) in table {
+            let found = split(text, 1, form);
+            let found: Vec<_> = found.iter().map(|s| (s.text.as_str(), s.kind)).collect();
+            assert_eq!(found, expected, "{text}");
+        }
+        assert_eq!(Form::of("src/a.rs"), Form::Program);
+        assert_eq!(Form::of("a.md"), Form::Document);
+        assert_eq!(Form::of("https://e.com/a.rs"), Form::Document);
+    }
+
+    #[test]
+    fn a_part_may_begin_within_code() {
+        let kinds = |text, line| {
+            let found = split(text, line, Form::Document).into_iter();
+            found.map(|s| s.kind).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds("a b\n```\nIt is so.\n", 7), [Kind::Code, Kind::Prose]);
+        assert_eq!(
+            kinds("It is so.\n```\na b\n```\n", 7),
+            [Kind::Prose, Kind::Code]
+        );
+        assert_eq!(
+            kinds("It is so.\n```sh\na b\n", 7),
+            [Kind::Prose, Kind::Code]
+        );
+    }
+
+    #[test]
+    fn what_announces_a_piece_is_kept_with_it() {
+        let text = "Rand is not:\n\n- small\n- simple\n\nIt is fast.\n";
+        let found = split(text, 1, Form::Document);
+        let leads: Vec<_> = found.iter().map(|s| s.lead.as_str()).collect();
+        assert_eq!(leads, ["", "Rand is not:", "Rand is not:", ""]);
     }
 
     #[test]
@@ -338,7 +599,7 @@ mod tests {
 
     #[test]
     fn headings_nest() {
-        let found = split("# A\n## B\ntext here\n## C\nmore here\n", 1);
+        let found = split("# A\n## B\ntext here\n## C\nmore here\n", 1, Form::Document);
         let headings: Vec<_> = found
             .iter()
             .filter(|s| s.kind == Kind::Prose)

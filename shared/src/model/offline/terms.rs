@@ -29,8 +29,10 @@ impl Terms {
         let phrases = quoted(text);
         let mut seen = BTreeSet::new();
         let mut words = Vec::new();
+        let mut wanted = "";
         for (at, word) in words_of(text).enumerate() {
             let stem = stem(word);
+            let before = std::mem::replace(&mut wanted, word).to_lowercase();
             if is_stop_word(&word.to_lowercase()) && !is_identifier(word)
                 || !seen.insert(stem.clone())
             {
@@ -40,7 +42,9 @@ impl Terms {
                 .iter()
                 .any(|phrase| words_of(phrase).any(|w| w == word));
             words.push(Term {
-                weight: weight(word, at == 0) * if in_phrase { 1.5 } else { 1.0 },
+                weight: weight(word, at == 0)
+                    * if in_phrase { 1.5 } else { 1.0 }
+                    * asked_for(&before),
                 text: word.to_owned(),
                 stem,
             });
@@ -194,6 +198,14 @@ pub(super) fn file_names(text: &str) -> Vec<String> {
     found
 }
 
+/// How much more the word counts that names what is asked for: `how many attempts`, `which port`.
+fn asked_for(before: &str) -> f64 {
+    match before {
+        "many" | "much" | "which" => 2.0,
+        _ => 1.0,
+    }
+}
+
 fn weight(word: &str, first: bool) -> f64 {
     let capital = word.chars().next().is_some_and(char::is_uppercase);
     if is_identifier(word) {
@@ -203,6 +215,24 @@ fn weight(word: &str, first: bool) -> f64 {
     } else {
         1.0
     }
+}
+
+/// Whether a question is about code: it holds a name from there, or says so.
+pub(super) fn names_code(terms: &Terms) -> bool {
+    const WORDS: &[&str] = &[
+        "code",
+        "function",
+        "struct",
+        "method",
+        "constant",
+        "implementation",
+    ];
+    terms.words.iter().any(|term| {
+        let is_name = term.text.contains(['_', ':'])
+            || term.text.chars().skip(1).any(char::is_uppercase)
+                && term.text.chars().any(char::is_lowercase);
+        is_name || WORDS.contains(&term.text.to_lowercase().as_str())
+    })
 }
 
 /// A word that is a name in code, a number, or an abbreviation.

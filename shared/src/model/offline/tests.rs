@@ -220,6 +220,77 @@ fn the_work_ends_whatever_names_the_arguments_have() {
     );
 }
 
+/// A search that finds these files with this text, whatever it is asked.
+fn second_calls(question: &str, found: &[(&str, &str)]) -> Vec<Value> {
+    let passages = found.iter();
+    let passages = passages.map(|(path, text)| json!({"path": path, "from_line": 1, "text": text}));
+    let result = json!({"passages": passages.collect::<Vec<_>>()});
+    let messages = vec![
+        Message::User {
+            text: question.into(),
+        },
+        Message::Assistant {
+            text: None,
+            calls: vec![crate::model::ToolCall {
+                id: "c".into(),
+                name: "search_files".into(),
+                arguments: "{}".into(),
+            }],
+        },
+        Message::Tool {
+            call: "c".into(),
+            text: result.to_string(),
+        },
+    ];
+    let properties = json!({"properties": {"query": {}, "path": {}}, "required": ["query"]});
+    let request = ModelRequest {
+        messages,
+        tools: vec![ToolDef {
+            name: "search_files".into(),
+            description: "".into(),
+            parameters: Arc::new(properties),
+        }],
+        output: None,
+        max_tokens: 99,
+    };
+    let calls = reply(&request).calls.into_iter();
+    calls
+        .map(|call| serde_json::from_str(&call.arguments).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_second_search_is_made_where_the_first_one_found_little() {
+    let docs = |query: &str| {
+        vec![
+            json!({"query": query, "path": "README.md"}),
+            json!({"query": query, "path": "docs"}),
+        ]
+    };
+    let lease = ("a.md", "A lease lasts. It ends with its epoch.");
+    let table = [
+        ("How do lease and epoch end?", vec![lease], vec![]),
+        (
+            "Which boat lease has a fishing licence, sails and oars?",
+            vec![lease],
+            vec![json!({"query": "boat fishing licence"})],
+        ),
+        (
+            "How long is a lease?",
+            vec![("a.rs", "/// A lease."), ("b.rs", "let lease = 1;")],
+            docs("lease"),
+        ),
+        (
+            "Where is `lease_end` set?",
+            vec![("a.rs", "/// lease_end is set here.")],
+            vec![],
+        ),
+    ];
+    for (question, found, calls) in table {
+        assert_eq!(second_calls(question, &found), calls, "{question}");
+    }
+}
+
 #[test]
 fn without_a_tool_for_pages_the_files_are_searched() {
     let mut world = World::new();
