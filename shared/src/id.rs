@@ -125,9 +125,12 @@ impl From<TaskId> for RunId {
 }
 
 impl RunId {
-    /// The id of the child that this run starts at `key`: the same at every replay.
+    /// The id of the child that this run starts at `key`: the same at every replay. It begins with
+    /// the parent's time, so that the rows of a task lie side by side.
     pub fn child(&self, key: &StepKey) -> RunId {
-        RunId(Uuid::new_v5(&self.0, key.as_str().as_bytes()))
+        let mut bytes = *Uuid::new_v5(&self.0, key.as_str().as_bytes()).as_bytes();
+        bytes[..6].copy_from_slice(&self.0.as_bytes()[..6]);
+        RunId(Uuid::new_v8(bytes))
     }
 }
 

@@ -168,6 +168,12 @@ impl Journal {
     /// Writes a change, and with it the step that ended before and what was noted since. A run that
     /// only leaves memory notes nothing: its code will come to the same place again.
     async fn append(&self, change: Change, events: Vec<Event>) -> Result<Appended, Interrupted> {
+        let entry = self.entry(change, events);
+        let appended = self.engine.store.append(self.fence, entry).await;
+        appended.map_err(store_failed)
+    }
+
+    fn entry(&self, change: Change, events: Vec<Event>) -> Entry {
         let noted = std::mem::take(&mut *lock(&self.notes));
         let (ended, mut all) = match lock(&self.tail).take() {
             Some(tail) => (Some(tail.step), tail.events),
@@ -177,15 +183,13 @@ impl Journal {
             all.extend(noted);
         }
         all.extend(events);
-        let entry = Entry {
+        Entry {
             task: self.run.task,
             tenant: self.run.authority.tenant.clone(),
             ended,
             change,
             events: all,
-        };
-        let appended = self.engine.store.append(self.fence, entry).await;
-        appended.map_err(store_failed)
+        }
     }
 
     /// Writes a step; refused means that the run is no longer ours.
@@ -795,12 +799,22 @@ impl Journal {
             spawn: Some(Box::new(new)),
             unless_signal: None,
         };
-        match self.append(change, vec![started]).await? {
-            Appended::Refused => Err(Interrupted(Interruption::Lost)),
-            Appended::Written => {
-                self.engine.adopt(run);
-                Ok(())
+        // In a task of its own: this future may be dropped while the commit is under way, and a child
+        // that was committed must run all the same.
+        let (engine, fence) = (self.engine.clone(), self.fence);
+        let entry = self.entry(change, vec![started]);
+        let spawned = self.engine.drivers.spawn(async move {
+            let appended = engine.store.append(fence, entry).await;
+            if matches!(appended, Ok(Appended::Written)) {
+                engine.adopt(run);
             }
+            appended
+        });
+        match spawned.await {
+            Ok(Ok(Appended::Written)) => Ok(()),
+            Ok(Ok(Appended::Refused)) => Err(Interrupted(Interruption::Lost)),
+            Ok(Err(error)) => Err(store_failed(error)),
+            Err(error) => Err(Interrupted(Interruption::Store(error.to_string()))),
         }
     }
 }
