@@ -40,14 +40,14 @@ pub struct Equipment {
     pub model_name: Arc<str>,
     /// Its tools, by their own names.
     pub tools: HashMap<ToolName, Arc<dyn Tool>>,
-    /// Calls of its model and tools that may go on at once, over all tasks.
-    pub concurrency: usize,
+    /// One for each call of its model and tools that may go on at once, over all tasks. They outlive
+    /// a restart of the actor, as the work that holds them does.
+    pub permits: Arc<Semaphore>,
 }
 
 /// The agent's actor.
 pub struct AgentActor {
     equipment: Arc<Equipment>,
-    permits: Arc<Semaphore>,
 }
 
 /// Make one attempt at an operation.
@@ -69,10 +69,7 @@ impl Actor for AgentActor {
     type Error = Infallible;
 
     async fn on_start(equipment: Self::Args, _: ActorRef<Self>) -> Result<Self, Infallible> {
-        Ok(Self {
-            permits: Arc::new(Semaphore::new(equipment.concurrency.max(1))),
-            equipment,
-        })
+        Ok(Self { equipment })
     }
 }
 
@@ -84,10 +81,10 @@ impl Message<Execute> for AgentActor {
         Execute(exec): Execute,
         ctx: &mut Context<Self, Self::Reply>,
     ) -> Self::Reply {
-        let (equipment, permits) = (self.equipment.clone(), self.permits.clone());
+        let equipment = self.equipment.clone();
         let span = span_of(&exec, &equipment);
         let work = async move {
-            let _permit = permits.acquire().await;
+            let _permit = equipment.permits.acquire().await;
             Executed(equipment.execute(&exec).await)
         };
         ctx.spawn(work.instrument(span))
@@ -108,7 +105,8 @@ impl Message<Ask> for AgentActor {
 }
 
 impl Equipment {
-    /// Makes one attempt. A panic becomes a failure that may have happened.
+    /// Makes one attempt, within its time; waiting for a permit is not part of it. A panic becomes a
+    /// failure that may have happened.
     async fn execute(&self, exec: &Exec) -> Report {
         let attempt = async {
             match &exec.op.kind {
@@ -119,8 +117,10 @@ impl Equipment {
                 },
             }
         };
+        let attempt = tokio::time::timeout(exec.op.timeout, attempt);
         let outcome = AssertUnwindSafe(attempt).catch_unwind().await;
-        outcome.unwrap_or_else(|_| {
+        let in_time = outcome.map(|done| done.unwrap_or_else(|_| timed_out(exec)));
+        in_time.unwrap_or_else(|_| {
             let text = format!("{} panicked", exec.op.kind.name());
             tracing::error!(agent.name = %self.name, step = %exec.key, text);
             Report {
@@ -165,6 +165,20 @@ impl Equipment {
     fn lacks(&self, tool: &ToolName) -> Failure {
         let text = format!("agent {} has no tool {tool}", self.name);
         Failure::new(FailureKind::Permanent, text)
+    }
+}
+
+/// The far side did not answer in time: it may have done what was asked.
+fn timed_out(exec: &Exec) -> Report {
+    exec.cancel.cancel();
+    let text = format!(
+        "{} did not answer within {} s",
+        exec.op.kind.name(),
+        exec.op.timeout.as_secs_f64()
+    );
+    Report {
+        usage: None,
+        ..Report::failed(Failure::new(FailureKind::Transient, text).may_have_happened())
     }
 }
 

@@ -466,7 +466,8 @@ pub enum NotDone {
 /// Those who do the work: the agents' actors, behind one port.
 #[async_trait]
 pub trait Executor: Send + Sync {
-    /// Makes one attempt. Returns when the work is over, failed, or known to be lost.
+    /// Makes one attempt, of at most `op.timeout` once it has begun. Returns when the work is over,
+    /// failed, out of time, or known to be lost.
     async fn execute(&self, exec: Exec) -> Result<Report, NotDone>;
 
     /// Asks the far side whether an earlier attempt at this operation happened.

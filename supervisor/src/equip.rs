@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow};
 use reqwest::header::{HeaderName, HeaderValue};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use url::Url;
 
 use agents::actor::Equipment;
@@ -281,7 +282,7 @@ fn equipment(
             model: ready.model.clone(),
             model_name: ready.card.description.as_str().into(),
             tools: held.collect::<HashMap<_, _>>(),
-            concurrency: concurrency as usize,
+            permits: Arc::new(Semaphore::new(concurrency.max(1) as usize)),
         })
     };
     let of_agent = |spec: &AgentSpec| {

@@ -57,14 +57,14 @@ async fn an_actor_that_is_killed_over_a_hundred_operations_fails_none() {
     app.stop().await;
 }
 
-/// The control for the test above: kills do kill. The one permit is held by work that waits, so only
-/// an actor that began anew can take more.
+/// Work in hand outlives its actor, with the permit that it holds; the actor that begins anew takes
+/// more work with what is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_actor_begins_anew_while_its_old_work_goes_on() {
     let (look, mut waits, open) = gated();
     let script = "[[agent.reply]]\nuser = \"Look\"\nturn = 1\ncalls = [{ tool = \"look\" }]\n[[agent.reply]]\ntext = \"Here.\"\n[[agent.reply]]\ntext = \"Seen.\"\n";
     let app = Setup::worker(script, &[&look], "")
-        .and("agents/worker.toml", "[limits]\nconcurrency = 1\n")
+        .and("agents/worker.toml", "[limits]\nconcurrency = 2\n")
         .start()
         .await;
     let first = app.submit(TestApp::request("Look")).await;

@@ -438,7 +438,7 @@ impl Journal {
         }
     }
 
-    /// One attempt, within its time. `Err` in the inner result: somebody took it and died over it.
+    /// One attempt; its time is kept by those who make it. `Err` in the inner result: somebody took it and died over it.
     async fn attempt(
         &self,
         step: &Step,
@@ -452,13 +452,12 @@ impl Journal {
                 .engine
                 .executor
                 .execute(self.exec(step, op, cancel.clone()));
-            let done = self.bounded(op.timeout, work).await?;
+            let done = self.while_wanted(work).await?;
             crash_point!("effect.after");
             match done {
-                None => return Ok(Ok(timed_out(op))),
-                Some(Ok(report)) => return Ok(Ok(report)),
-                Some(Err(NotDone::NoReply(why))) => return Ok(Err(why)),
-                Some(Err(NotDone::NotDelivered(why))) => {
+                Ok(report) => return Ok(Ok(report)),
+                Err(NotDone::NoReply(why)) => return Ok(Err(why)),
+                Err(NotDone::NotDelivered(why)) => {
                     tracing::debug!(agent.name = %op.agent, why, "agent away, asking again");
                     self.pause(AWAY).await?;
                 }
@@ -474,24 +473,20 @@ impl Journal {
                 .engine
                 .executor
                 .probe(self.exec(step, op, cancel.clone()));
-            match self.bounded(op.timeout, asked).await? {
-                None => return Ok(Probe::Unknown("the far side did not answer in time".into())),
-                Some(Ok(probe)) => return Ok(probe),
-                Some(Err(_)) => self.pause(AWAY).await?,
+            match self.while_wanted(tokio::time::timeout(op.timeout, asked)).await? {
+                Err(_) => return Ok(Probe::Unknown("the far side did not answer in time".into())),
+                Ok(Ok(probe)) => return Ok(probe),
+                Ok(Err(_)) => self.pause(AWAY).await?,
             }
         }
     }
 
-    /// Awaits work for at most `limit`; `None` when the time is up. Ends early when the run is no
-    /// longer wanted, or the process cannot wait for it any more.
-    async fn bounded<T>(
-        &self,
-        limit: Duration,
-        work: impl Future<Output = T>,
-    ) -> Result<Option<T>, Interrupted> {
+    /// Awaits work. Ends early when the run is no longer wanted, or the process cannot wait for it any
+    /// more.
+    async fn while_wanted<T>(&self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
         tokio::select! {
             biased;
-            done = tokio::time::timeout(limit, work) => Ok(done.ok()),
+            done = work => Ok(done),
             () = self.cancel.cancelled() => Err(Interrupted(Interruption::Lost)),
             () = self.engine.dropped.cancelled() => Err(Interrupted(Interruption::Frozen)),
         }
@@ -844,18 +839,6 @@ fn answer_of(recorded: Recorded) -> Option<Value> {
 /// it follows a failed one. What only reads and costs nothing may be forgotten.
 fn journaled_before(op: &Op, attempt: u32) -> bool {
     op.effect != Effect::Pure || op.worst_case.usd > Usd::ZERO || attempt > 1
-}
-
-fn timed_out(op: &Op) -> Report {
-    let text = format!(
-        "{} did not answer within {} s",
-        op.kind.name(),
-        op.timeout.as_secs_f64()
-    );
-    Report {
-        usage: None,
-        ..Report::failed(Failure::new(FailureKind::Transient, text).may_have_happened())
-    }
 }
 
 /// The report of an effect that nobody can vouch for, with what is known about it.
