@@ -1,5 +1,7 @@
 -- The journal and what stands around it. Times are milliseconds since 1970 by the store's clock.
 -- Every table carries its tenant; states are held by CHECK constraints here as by enums in the code.
+-- Tables with long rows keep their rowid: a row of a table without one spills into pages of its own
+-- from a quarter of a page on, and every such page is written at every commit.
 
 -- One start of one process. An id is never used again.
 create table worker (
@@ -30,7 +32,7 @@ create table task (
   updated_at    integer not null,
   check ((state = 'done') = (answer is not null)),
   check (state <> 'failed' or error is not null)
-) strict, without rowid;
+) strict;
 create index task_principal on task (tenant, principal, id);
 create index task_unfinished on task (state) where state not in ('done', 'failed', 'cancelled');
 
@@ -69,7 +71,7 @@ create table run (
   updated_at integer not null,
   check ((state = 'running') = (owner is not null)),
   check ((parent is null) = (parent_key is null))
-) strict, without rowid;
+) strict;
 create index run_queue on run (priority desc, id) where state = 'queued';
 create index run_wake on run (wake_at) where state = 'waiting' and wake_at is not null;
 create index run_owner on run (owner) where state = 'running';
@@ -99,7 +101,7 @@ create table step (
   primary key (run, key),
   check ((state = 'done') = (done_at is not null)),
   check ((state = 'done') = (recorded is not null or artefact is not null))
-) strict, without rowid;
+) strict;
 
 -- What came from outside for a waiting run: the first answer wins.
 create table signal (
@@ -121,7 +123,7 @@ create table event (
   at     integer not null,
   body   text not null check (json_valid(body)),
   primary key (task, seq)
-) strict, without rowid;
+) strict;
 
 -- Bodies by their SHA-256: the catalogs that runs work by, and results too long for their row.
 create table content (

@@ -46,6 +46,9 @@ const MIGRATIONS: &[M<'static>] = &[M::up(include_str!(
 const QUEUE: usize = 1024;
 /// Statements that a connection keeps prepared.
 const STATEMENTS: usize = 64;
+/// Pages of log before they are copied into the database: 16 MiB. A page that many commits changed is
+/// copied once.
+const CHECKPOINT: u32 = 4_000;
 /// How long a reader waits for a lock; in WAL mode none is expected.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -129,6 +132,7 @@ fn writer(file: &Path) -> Result<Connection, Error> {
     conn.pragma_update(None, "journal_mode", "wal")?;
     conn.pragma_update(None, "synchronous", "full")?;
     conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
     Migrations::from_slice(MIGRATIONS)
         .to_latest(&mut conn)
