@@ -23,9 +23,10 @@ use kameo::reply::DelegatedReply;
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
+use shared::clock;
 use shared::id::{AgentName, ToolName};
 use shared::model::{Call, Model};
-use shared::run::{Exec, Failure, FailureKind, OpKind, Probe, Report, Think};
+use shared::run::{Exec, Failure, FailureKind, Made, OpKind, Probe, Report, Think};
 
 use crate::tools::{Tool, ToolCall};
 
@@ -58,7 +59,7 @@ pub struct Ask(pub Exec);
 
 /// The reply to [`Execute`].
 #[derive(Reply)]
-pub struct Executed(pub Report);
+pub struct Executed(pub Made);
 
 /// The reply to [`Ask`].
 #[derive(Reply)]
@@ -85,7 +86,10 @@ impl Message<Execute> for AgentActor {
         let span = span_of(&exec, &equipment);
         let work = async move {
             let _permit = equipment.permits.acquire().await;
-            Executed(equipment.execute(&exec).await)
+            let watch = clock::stopwatch();
+            let report = equipment.execute(&exec).await;
+            let ms = watch.ms();
+            Executed(Made { report, ms })
         };
         ctx.spawn(work.instrument(span))
     }

@@ -441,6 +441,15 @@ impl Report {
     }
 }
 
+/// An attempt that was made: what came of it, and how long it took once it had begun.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// What came of it.
+    pub report: Report,
+    /// Milliseconds of work; waiting for a place to work in is not part of it.
+    pub ms: u64,
+}
+
 /// What the far side says about an effect that was begun.
 #[derive(Clone, Debug)]
 pub enum Probe {
@@ -468,7 +477,7 @@ pub enum NotDone {
 pub trait Executor: Send + Sync {
     /// Makes one attempt, of at most `op.timeout` once it has begun. Returns when the work is over,
     /// failed, out of time, or known to be lost.
-    async fn execute(&self, exec: Exec) -> Result<Report, NotDone>;
+    async fn execute(&self, exec: Exec) -> Result<Made, NotDone>;
 
     /// Asks the far side whether an earlier attempt at this operation happened.
     async fn probe(&self, exec: Exec) -> Result<Probe, NotDone>;

@@ -54,20 +54,25 @@ impl Programs {
     }
 
     /// The catalog of this hash.
-    async fn catalog(&self, tenant: &TenantId, hash: Hash) -> Result<Arc<Prepared>, Interrupted> {
-        let failed = |why: String| Interrupted(Interruption::Store(why));
+    ///
+    /// The inner error is in words: the catalog is not there or does not read, now or ever.
+    async fn catalog(
+        &self,
+        tenant: &TenantId,
+        hash: Hash,
+    ) -> Result<Result<Arc<Prepared>, String>, Interrupted> {
         if let Some(known) = self.lock().get(&hash) {
-            return Ok(known.clone());
+            return Ok(Ok(known.clone()));
         }
         let body = self.store.content(tenant, hash).await;
-        let body = body.map_err(|error| failed(error.to_string()))?;
-        let body = body.ok_or_else(|| failed(format!("catalog {hash} is missing")))?;
-        let catalog = Catalog::from_content(&body)
-            .map_err(|error| failed(format!("catalog {hash} does not read: {error}")))?;
-        let prepared = Prepared::new(catalog).map_err(|error| failed(error.to_string()))?;
-        let prepared = Arc::new(prepared);
+        let body = body.map_err(|error| Interrupted(Interruption::Store(error.to_string())))?;
+        let prepared = match body.as_deref().map(prepare) {
+            None => return Ok(Err(format!("catalog {hash} is missing"))),
+            Some(Err(why)) => return Ok(Err(format!("catalog {hash}: {why}"))),
+            Some(Ok(prepared)) => Arc::new(prepared),
+        };
         self.lock().insert(hash, prepared.clone());
-        Ok(prepared)
+        Ok(Ok(prepared))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Hash, Arc<Prepared>>> {
@@ -75,10 +80,18 @@ impl Programs {
     }
 }
 
+fn prepare(body: &str) -> Result<Prepared, String> {
+    let catalog = Catalog::from_content(body).map_err(|error| error.to_string())?;
+    Prepared::new(catalog).map_err(|error| error.to_string())
+}
+
 #[async_trait]
 impl Program for Programs {
     async fn run(&self, ctx: &dyn RunCtx, run: &Run) -> Result<Ended, Interrupted> {
-        let prepared = self.catalog(&run.authority.tenant, run.catalog).await?;
+        let prepared = match self.catalog(&run.authority.tenant, run.catalog).await? {
+            Ok(prepared) => prepared,
+            Err(why) => return Ok(unreadable(why)),
+        };
         match run.kind.as_str() {
             "task@1" => run_task(ctx, &prepared, run).await,
             "agent@1" => run_agent(ctx, &prepared, run).await,

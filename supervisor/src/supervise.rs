@@ -261,6 +261,8 @@ impl<'a> TaskRun<'a> {
                     .child(StepKey::from(format!("step/{index}")), child)
             });
             let recorded = try_join_all(children).await?;
+            let longest = recorded.iter().map(worked_ms).max().unwrap_or(0);
+            self.left.active_ms = self.left.active_ms.saturating_sub(longest);
             let (mut errors, mut unfinished) = (Vec::new(), Vec::new());
             for (index, recorded) in ready.into_iter().zip(recorded) {
                 let agent = plan.steps[index].agent.clone();
@@ -339,7 +341,7 @@ impl<'a> TaskRun<'a> {
             Ok(work) => work,
             Err(error) => return Err(Stopped::because(format!("{agent} ended oddly: {error}"))),
         };
-        self.spend(&recorded, work.steps, work.active_ms);
+        self.spend(&recorded, work.steps, 0);
         let error = match work.ending {
             Ending::Done => return Ok(work.text),
             Ending::Limit { limit } => {
@@ -441,6 +443,14 @@ fn again(messages: &mut Vec<Message>, reply: String, why: &str) {
         });
     }
     messages.push(Message::User { text: why.into() });
+}
+
+/// How long a child worked. Those that worked at the same time count once, by the longest.
+fn worked_ms(recorded: &Recorded) -> u64 {
+    match &recorded.outcome {
+        Outcome::Done(work) => work["active_ms"].as_u64().unwrap_or(0),
+        Outcome::Failed(_) | Outcome::InDoubt { .. } => 0,
+    }
 }
 
 /// What there is to show when a task stops: everything that was reached and that nobody used, each

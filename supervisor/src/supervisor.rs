@@ -20,7 +20,7 @@ use kameo::supervision::{RestartPolicy, SupervisionStrategy};
 
 use agents::actor::{AgentActor, Ask, Equipment, Execute};
 use shared::id::AgentName;
-use shared::run::{Exec, Executor, Failure, FailureKind, NotDone, Probe, Report};
+use shared::run::{Exec, Executor, Failure, FailureKind, Made, NotDone, Probe, Report};
 
 /// Messages that may wait for an agent's actor; its handlers only hand work on.
 const MAILBOX: usize = 1024;
@@ -136,9 +136,10 @@ impl Message<StopAgents> for Supervisor {
 
 #[async_trait]
 impl Executor for Agents {
-    async fn execute(&self, exec: Exec) -> Result<Report, NotDone> {
+    async fn execute(&self, exec: Exec) -> Result<Made, NotDone> {
         let Some(actor) = self.get(&exec.op.agent) else {
-            return Ok(Report::failed(unknown(&exec)));
+            let report = Report::failed(unknown(&exec));
+            return Ok(Made { report, ms: 0 });
         };
         let asked = actor.ask(Execute(exec)).mailbox_timeout(MAILBOX_FULL).await;
         asked.map(|executed| executed.0).map_err(not_done)

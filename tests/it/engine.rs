@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use serde_json::{Value, json};
 
-use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, tool};
+use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, open, tool};
 use shared::event::{Event, Note};
 use shared::id::StepKey;
 use shared::run::{Child, Effect, Failure, FailureKind, NotDone, Outcome, Report};
@@ -273,6 +273,47 @@ async fn children_run_at_the_same_time_and_their_ends_reach_the_parent() {
         assert!(runs.iter().all(|run| run.state == RunState::Done));
         bench.stop().await;
     }
+}
+
+/// Runs that wait hold no slot, however many things they wait for.
+#[tokio::test(flavor = "multi_thread")]
+async fn parents_and_children_get_by_with_one_slot() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = Arc::<World>::default();
+    let (store, act) = (Arc::new(open(folder.path()).await), touching(&world));
+    let code = parent_and_children();
+    let bench = Bench::with_slots(store, code, act, world, (1, LONG)).await;
+    let tasks = [bench.submit("one").await, bench.submit("two").await];
+    for task in tasks {
+        assert_eq!(bench.ends(task).await.state, RunState::Done);
+    }
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_although_more_is_queued_than_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (seen, act) = (Arc::new(tokio::sync::Notify::new()), {
+        move |seen: Arc<tokio::sync::Notify>| -> Arc<Act> {
+            Arc::new(move |_| {
+                seen.notify_one();
+                futures::future::pending().boxed()
+            })
+        }
+    });
+    let store = Arc::new(open(folder.path()).await);
+    let act = act(seen.clone());
+    let bench = Bench::with_slots(store, four_steps(), act, Arc::default(), (2, LONG)).await;
+    for _ in 0..50 {
+        bench.submit("go").await;
+    }
+    seen.notified().await;
+    let stopped = bench.engine.freeze(Duration::from_millis(50));
+    let stopped = tokio::time::timeout(Duration::from_secs(20), stopped).await;
+    assert!(stopped.is_ok(), "the engine lets go");
+    let census = bench.store.census().await.unwrap();
+    assert_eq!(census.runs.get("running"), None, "{census:?}");
+    bench.store.close().await;
 }
 
 fn asks_and_waits() -> Arc<Code> {

@@ -17,7 +17,7 @@ use shared::label::{Authority, Taint};
 use shared::money::Usage;
 use shared::retry::RetryPolicy;
 use shared::run::{
-    Effect, Exec, Executor, Interrupted, NotDone, Op, OpKind, Probe, Report, RunCtx,
+    Effect, Exec, Executor, Interrupted, Made, NotDone, Op, OpKind, Probe, Report, RunCtx,
 };
 use shared::store::sqlite::SqliteStore;
 use shared::store::{Accepted, NewTask, Run, RunState, Store};
@@ -70,8 +70,9 @@ struct Hands {
 
 #[async_trait]
 impl Executor for Hands {
-    async fn execute(&self, exec: Exec) -> Result<Report, NotDone> {
-        (self.act)(exec).await
+    async fn execute(&self, exec: Exec) -> Result<Made, NotDone> {
+        let report = (self.act)(exec).await?;
+        Ok(Made { report, ms: 1 })
     }
 
     async fn probe(&self, exec: Exec) -> Result<Probe, NotDone> {
@@ -113,11 +114,22 @@ impl Bench {
         world: Arc<World>,
         park_after: Duration,
     ) -> Self {
+        Self::with_slots(store, code, act, world, (64, park_after)).await
+    }
+
+    /// An engine that works on so many runs at once.
+    pub async fn with_slots(
+        store: Arc<dyn Store>,
+        code: Arc<Code>,
+        act: Arc<Act>,
+        world: Arc<World>,
+        (live_runs, park_after): (u32, Duration),
+    ) -> Self {
         let parts = Parts {
             store: store.clone(),
             executor: Arc::new(Hands { act, world }),
             program: Arc::new(Coded(code)),
-            live_runs: 64,
+            live_runs,
             park_after,
         };
         let (engine, resumed) = Engine::start(parts).await.expect("the engine starts");

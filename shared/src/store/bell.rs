@@ -85,9 +85,15 @@ impl Bell {
         seat
     }
 
-    /// The run left memory.
-    pub fn leave(&self, run: RunId) {
-        self.lock().remove(&run);
+    /// The run left memory. Where it has joined again meanwhile, its new seat stays.
+    pub fn leave(&self, run: RunId, wake: &Arc<Notify>) {
+        let mut seats = self.lock();
+        if seats
+            .get(&run)
+            .is_some_and(|seat| Arc::ptr_eq(&seat.wake, wake))
+        {
+            seats.remove(&run);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Seat>> {

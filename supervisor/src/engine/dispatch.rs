@@ -45,11 +45,13 @@ impl Engine {
 
     /// Claims until nothing is due or no slot is free. Answers how long to sleep if nobody rings.
     async fn claim_some(self: &Arc<Self>) -> Result<Duration, shared::store::Error> {
-        loop {
+        while !self.frozen.is_cancelled() {
             let free = self.slots.available_permits().min(CLAIM as usize) as u32;
             if free == 0 {
-                let slot = self.slots.acquire().await;
-                drop(slot);
+                tokio::select! {
+                    slot = self.slots.acquire() => drop(slot),
+                    () = self.frozen.cancelled() => {}
+                }
                 continue;
             }
             let claimed = self.store.claim(self.worker, free).await?;
@@ -63,6 +65,7 @@ impl Engine {
                 return Ok(wait.unwrap_or(SWEEP).min(SWEEP));
             }
         }
+        Ok(SWEEP)
     }
 
     /// Drives a run that is this worker's.

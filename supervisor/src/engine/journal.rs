@@ -5,7 +5,7 @@
 //! write, so that the end of one step and the begin of the next share a commit; so do notes.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
-use shared::clock;
 use shared::crash_point;
 use shared::event::{Event, Note, Sink};
 use shared::hash::Hash;
@@ -25,7 +24,7 @@ use shared::money::{Usage, Usd};
 use shared::retry::Disposition;
 use shared::run::{
     Attempt, Child, Effect, EffectKey, Evidence, Exec, Failure, FailureKind, Interrupted,
-    Interruption, NotDone, Op, OpKind, Outcome, Probe, Recorded, Report, RunCtx, Timestamp,
+    Interruption, Made, NotDone, Op, OpKind, Outcome, Probe, Recorded, Report, RunCtx, Timestamp,
 };
 use shared::store::{
     Appended, Change, Entry, Fence, Finish, NewRun, Run, RunState, Seat, Step, StepKind,
@@ -54,7 +53,9 @@ pub struct Journal {
     heard: AtomicI64,
     used: Mutex<Usage>,
     taint: Mutex<Taint>,
-    slot: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Held while the run works; given back while all that it does is wait.
+    slot: tokio::sync::Mutex<Option<OwnedSemaphorePermit>>,
+    waits: AtomicU32,
     wake: Arc<Notify>,
     cancel: CancellationToken,
     span: tracing::Span,
@@ -84,7 +85,8 @@ impl Journal {
             tail: Mutex::default(),
             used: Mutex::default(),
             taint: Mutex::default(),
-            slot: Mutex::new(Some(slot)),
+            slot: tokio::sync::Mutex::new(Some(slot)),
+            waits: AtomicU32::new(0),
             wake,
             cancel: ended,
             span: tracing::Span::current(),
@@ -305,14 +307,13 @@ impl Journal {
             true => self.write(step, vec![begun(step, op)]).await?,
             false => self.settle_tail().await?,
         }
-        let watch = clock::stopwatch();
-        let report = match self.attempt(step, op).await? {
-            Ok(report) => report,
+        let Made { report, ms } = match self.attempt(step, op).await? {
+            Ok(made) => made,
             Err(why) => return Ok(self.lose(step, &why)),
         };
         step.attempts.push(Attempt {
             at: step.begun_at,
-            ms: watch.ms(),
+            ms,
             usage: report.usage.unwrap_or(op.worst_case),
             failure: report.result.as_ref().err().cloned(),
         });
@@ -359,6 +360,12 @@ impl Journal {
     /// Applies the recovery rule to an attempt that may have happened.
     async fn clarify(&self, step: &Step, op: &Arc<Op>, why: String) -> Result<Next, Interrupted> {
         let found = match recover::rule(op.effect) {
+            Recovery::Again if recover::hopeless(&step.attempts) => {
+                let why = format!("every attempt was lost; the last one: {why}");
+                let failure = Failure::new(FailureKind::Lost, why);
+                let report = Report::failed(failure.clone());
+                return Ok(Next::Conclude(Outcome::Failed(failure), report));
+            }
             Recovery::Again => return Ok(Next::Try),
             Recovery::Doubt => Probe::Unknown(why),
             Recovery::Probe => self.probe(step, op).await?,
@@ -443,7 +450,7 @@ impl Journal {
         &self,
         step: &Step,
         op: &Arc<Op>,
-    ) -> Result<Result<Report, String>, Interrupted> {
+    ) -> Result<Result<Made, String>, Interrupted> {
         let cancel = self.cancel.child_token();
         let _cancelled_when_dropped = cancel.clone().drop_guard();
         loop {
@@ -455,7 +462,7 @@ impl Journal {
             let done = self.while_wanted(work).await?;
             crash_point!("effect.after");
             match done {
-                Ok(report) => return Ok(Ok(report)),
+                Ok(made) => return Ok(Ok(made)),
                 Err(NotDone::NoReply(why)) => return Ok(Err(why)),
                 Err(NotDone::NotDelivered(why)) => {
                     tracing::debug!(agent.name = %op.agent, why, "agent away, asking again");
@@ -473,7 +480,10 @@ impl Journal {
                 .engine
                 .executor
                 .probe(self.exec(step, op, cancel.clone()));
-            match self.while_wanted(tokio::time::timeout(op.timeout, asked)).await? {
+            match self
+                .while_wanted(tokio::time::timeout(op.timeout, asked))
+                .await?
+            {
                 Err(_) => return Ok(Probe::Unknown("the far side did not answer in time".into())),
                 Ok(Ok(probe)) => return Ok(probe),
                 Ok(Err(_)) => self.pause(AWAY).await?,
@@ -507,7 +517,8 @@ impl Journal {
         deadline: Option<Timestamp>,
         look: impl Fn() -> F,
     ) -> Result<Option<T>, Interrupted> {
-        drop(lock(&self.slot).take());
+        let waiting = Waiting::begin(&self.waits);
+        drop(self.slot.lock().await.take());
         let patience = tokio::time::sleep(self.engine.park_after);
         tokio::pin!(patience);
         let found = loop {
@@ -532,7 +543,9 @@ impl Journal {
                 () = self.engine.frozen.cancelled() => return Err(Interrupted(Interruption::Frozen)),
             }
         };
-        self.take_slot().await;
+        if waiting.end() {
+            self.take_slot().await?;
+        }
         Ok(found)
     }
 
@@ -553,12 +566,16 @@ impl Journal {
         look().await
     }
 
-    async fn take_slot(&self) {
-        let permit = self.engine.slots.clone().acquire_owned().await.ok();
-        let mut slot = lock(&self.slot);
+    async fn take_slot(&self) -> Result<(), Interrupted> {
+        let mut slot = self.slot.lock().await;
         if slot.is_none() {
-            *slot = permit;
+            tokio::select! {
+                permit = self.engine.slots.clone().acquire_owned() => *slot = permit.ok(),
+                () = self.cancel.cancelled() => return Err(Interrupted(Interruption::Lost)),
+                () = self.engine.frozen.cancelled() => return Err(Interrupted(Interruption::Frozen)),
+            }
         }
+        Ok(())
     }
 
     /// Records a step that waited and has its value.
@@ -607,6 +624,28 @@ impl Journal {
         step.deadline = within.map(|within| step.begun_at.after(within));
         self.write(&step, Vec::new()).await?;
         Ok(step)
+    }
+}
+
+/// One of the waits that a run is in. The last one to end brings the run back to work.
+struct Waiting<'a>(&'a AtomicU32);
+
+impl<'a> Waiting<'a> {
+    fn begin(waits: &'a AtomicU32) -> Self {
+        waits.fetch_add(1, Ordering::SeqCst);
+        Self(waits)
+    }
+
+    /// Whether no other wait goes on.
+    fn end(self) -> bool {
+        let others = self.0.load(Ordering::SeqCst) - 1;
+        others == 0
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -816,7 +855,7 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        self.engine.store.bell().leave(self.run.id);
+        self.engine.store.bell().leave(self.run.id, &self.wake);
     }
 }
 

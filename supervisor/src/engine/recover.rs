@@ -39,6 +39,18 @@ pub fn orphan(step: &Step, why: &str, now: Timestamp) -> Attempt {
     }
 }
 
+/// So many lost attempts of one step say that the attempt itself is what kills.
+const LOST: usize = 5;
+
+/// Whether doing it again makes no sense any more.
+pub fn hopeless(attempts: &[Attempt]) -> bool {
+    let lost = |attempt: &&Attempt| {
+        let failure = attempt.failure.as_ref();
+        failure.is_some_and(|failure| failure.kind == FailureKind::Lost)
+    };
+    attempts.iter().filter(lost).count() >= LOST
+}
+
 /// How many of these attempts count against the retry policy: those that failed by themselves, not
 /// those that a crash took away.
 pub fn failures(attempts: &[Attempt]) -> u32 {
@@ -66,14 +78,24 @@ mod tests {
         assert_eq!(rules, [Again, Again, Probe, Doubt]);
     }
 
-    #[test]
-    fn a_crash_is_not_a_failed_attempt() {
-        let attempt = |kind| Attempt {
+    fn attempt(kind: FailureKind) -> Attempt {
+        Attempt {
             at: Timestamp(0),
             ms: 0,
             usage: shared::money::Usage::default(),
             failure: Some(Failure::new(kind, "x")),
-        };
+        }
+    }
+
+    #[test]
+    fn what_kills_five_times_is_not_tried_again() {
+        let lost = |count: usize| vec![attempt(FailureKind::Lost); count];
+        assert!(!hopeless(&lost(4)) && hopeless(&lost(5)));
+        assert!(!hopeless(&vec![attempt(FailureKind::Transient); 9]));
+    }
+
+    #[test]
+    fn a_crash_is_not_a_failed_attempt() {
         let attempts = [FailureKind::Lost, FailureKind::Transient, FailureKind::Lost].map(attempt);
         assert_eq!(failures(&attempts), 1);
     }

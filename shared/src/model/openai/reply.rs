@@ -27,6 +27,9 @@ pub(super) struct Counts {
     tokens_out: u64,
 }
 
+/// A call that says it used more did not count: no window is this large.
+const MOST_TOKENS: u64 = 100_000_000;
+
 impl Counts {
     /// What they cost.
     pub(super) fn cost(self, price: &Price) -> Usage {
@@ -42,7 +45,10 @@ impl Counts {
     /// From a `usage` object. Where the total is more than its parts, the rest is reasoning that the
     /// server did not count as completion: it is paid as such. All zeros means that nobody counted.
     fn read(usage: &Value) -> Option<Self> {
-        let number = |names: &[&str]| names.iter().find_map(|name| usage.pointer(name)?.as_u64());
+        let number = |names: &[&str]| {
+            let named = names.iter().find_map(|name| usage.pointer(name)?.as_u64());
+            named.filter(|count| *count <= MOST_TOKENS)
+        };
         let tokens_in = number(&["/prompt_tokens", "/input_tokens"])?;
         let stated = number(&["/completion_tokens", "/output_tokens"])?;
         let total = number(&["/total_tokens"]).unwrap_or(0);

@@ -76,6 +76,15 @@ fn append(conn: &mut Connection, batch: &mut Vec<Pending>, bell: &Bell) {
     crate::crash_point!("append.before");
     let outcome = transact(conn, |tx| commit(tx, batch));
     crate::crash_point!("append.after");
+    if outcome.is_err() && batch.len() > 1 {
+        // One entry that cannot be written must not take the others with it.
+        for pending in batch.drain(..) {
+            let alone = std::slice::from_ref(&pending);
+            let outcome = transact(conn, |tx| commit(tx, alone));
+            answer(outcome, std::iter::once(pending), bell);
+        }
+        return;
+    }
     answer(outcome, batch.drain(..), bell);
 }
 

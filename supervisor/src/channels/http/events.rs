@@ -189,7 +189,8 @@ impl Follower {
     fn hear(&mut self, event: Recorded) {
         match event.seq - self.last {
             1 => self.send(event),
-            ..=0 => {}
+            // Known to the reader, or said to be; the end is the end all the same.
+            ..=0 => self.ended |= is_end(&event),
             _ => self.behind = true,
         }
     }

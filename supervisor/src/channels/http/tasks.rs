@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use utoipa::ToSchema;
 
-use shared::event::{Event, Live, Recorded};
+use shared::event::{Event, Recorded};
 use shared::hash::Hash;
 use shared::id::{PrincipalId, TaskId};
 use shared::money::Usd;
@@ -124,7 +124,7 @@ pub(super) async fn create(
     let dedupe = key.map(|key| (key, hash_of(&body)));
     let submission = submission(&caller, order, dedupe)?;
     // Listening begins before the task does, so that its end cannot be missed.
-    let feed = wait.map(|wait| (door.desk().store.bell().feed().subscribe(), wait));
+    let feed = wait.map(|wait| (door.desk().store.bell().events().subscribe(), wait));
     let (id, fresh) = match door.inside.intake().submit(submission).await? {
         Accepted::New(id) => (id, true),
         Accepted::Known(id) => (id, false),
@@ -394,7 +394,7 @@ impl Door {
     async fn ended(
         &self,
         id: TaskId,
-        mut feed: Receiver<Live>,
+        mut feed: Receiver<Recorded>,
         wait: Duration,
     ) -> Result<Task, Problem> {
         let over = tokio::time::sleep(wait);
@@ -414,10 +414,10 @@ impl Door {
 }
 
 /// Waits until the task may have ended; `false` where nothing more can be heard.
-async fn until_end(id: TaskId, feed: &mut Receiver<Live>) -> bool {
+async fn until_end(id: TaskId, feed: &mut Receiver<Recorded>) -> bool {
     loop {
         match feed.recv().await {
-            Ok(Live::Event(event)) if event.task == id && is_end(&event) => return true,
+            Ok(event) if event.task == id && is_end(&event) => return true,
             Ok(_) => {}
             // What was missed may have been the end.
             Err(RecvError::Lagged(_)) => return true,
