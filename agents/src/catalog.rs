@@ -48,6 +48,7 @@ pub struct ModelInfo {
 
 impl Catalog {
     /// The catalog as kept in the store, and its name there.
+    #[expect(clippy::expect_used, reason = "a catalog has text keys only")]
     pub fn to_content(&self) -> (Hash, String) {
         let body = serde_json::to_string(self).expect("a catalog has text keys only");
         (Hash::of_bytes(body.as_bytes()), body)

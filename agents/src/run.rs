@@ -1,6 +1,6 @@
 //! The agent loop: sense, think, decide, act, until there is an answer or a reason to stop.
 //!
-//! [`AgentRun`] is a machine without IO: [`AgentRun::next`] says what to do, and it is told what came
+//! [`AgentRun`] is a machine without IO: [`AgentRun::next_step`] says what to do, and it is told what came
 //! of it. [`work`] drives it over a [`RunCtx`]. Everything that the machine decides follows from the
 //! catalog, the assignment and recorded outcomes, so a replay goes the same way.
 
@@ -153,7 +153,7 @@ pub async fn work(
 ) -> Result<Work, Interrupted> {
     let mut run = AgentRun::new(catalog, spec, gate, assignment);
     loop {
-        match run.next() {
+        match run.next_step() {
             Next::Think(key, op) => {
                 let recorded = ctx.act(key, op).await?;
                 run.thought(&recorded);
@@ -288,7 +288,7 @@ impl<'a> AgentRun<'a> {
     }
 
     /// What is to be done next.
-    pub fn next(&mut self) -> Next {
+    pub fn next_step(&mut self) -> Next {
         if let Some(doubt) = &self.doubt {
             let what = format!(
                 "{} of step {} may or may not have happened",
@@ -563,7 +563,13 @@ impl<'a> AgentRun<'a> {
         let mut usd = limit.usd.saturating_sub(self.used.usd + self.reserve.usd);
         for (index, call) in calls.iter().enumerate() {
             let wanted = match self.operation(call) {
-                Err(refusal) => Wanted::Refused(refusal),
+                Err(refusal) => {
+                    self.notes.push(Note::Decided {
+                        what: format!("{}: a call of {} is refused", self.spec.name, call.name),
+                        reason: context::head_and_tail(&refusal, 200),
+                    });
+                    Wanted::Refused(refusal)
+                }
                 Ok(_) if steps == 0 => Wanted::Beyond("not called: no steps are left".into()),
                 Ok(op) if op.worst_case.usd > usd => Wanted::Beyond(format!(
                     "not called: {} costs {}, more than is left",

@@ -22,7 +22,7 @@ use tokio::sync::broadcast;
 use crate::desk::Desk;
 use crate::engine::{Engine, Parts};
 use crate::equip::{self, ModelCard};
-use crate::intake::Intake;
+use crate::intake::{Folders, Intake};
 use crate::program::Programs;
 use crate::supervisor::{Agents, Roster, StopAgents, Supervisor};
 
@@ -103,8 +103,11 @@ impl App {
             store.clone(),
             settings.tenant.0.clone(),
             &equipped.catalog,
-            settings.files.read.clone().or(options.read),
-            write.unwrap_or_else(|| options.data.join("files")),
+            Folders {
+                read: settings.files.read.clone().or(options.read),
+                write: write.unwrap_or_else(|| options.data.join("files")),
+                private: options.data.clone(),
+            },
         )
         .await?;
         let desk = Desk::new(store.clone(), settings.tenant.0.clone(), programs);

@@ -136,39 +136,51 @@ fn ready(
             Ok(inner(name, Arc::new(script), false))
         }
         ModelSettings::Openai(endpoint) => openai(name, endpoint, settings, gateway, None),
-        ModelSettings::Auto {} => match auto()? {
-            Some(endpoint) => openai(name, &endpoint, settings, gateway, Some("OPENAI_API_KEY")),
+        ModelSettings::Auto {} => match auto(settings)? {
+            Some((variable, endpoint)) => {
+                openai(name, &endpoint, settings, gateway, Some(variable))
+            }
             None => Ok(inner(name, Arc::new(OfflineModel), true)),
         },
     }
 }
 
-/// The endpoint that the environment speaks of, by the variables that OpenAI's own clients read.
-fn auto() -> anyhow::Result<Option<OpenaiSettings>> {
+/// The endpoint that the environment speaks of, by the variables that OpenAI's own clients read, and
+/// the variable that led to it. A server of one's own may need no key.
+fn auto(settings: &Settings) -> anyhow::Result<Option<(&'static str, OpenaiSettings)>> {
     let set = |name| env::var(name).ok().filter(|value| !value.is_empty());
-    if set("OPENAI_API_KEY").is_none() {
-        return Ok(None);
-    }
-    let base_url = set("OPENAI_BASE_URL").unwrap_or_else(|| "https://api.openai.com/v1".into());
-    let base_url = Url::parse(&base_url).with_context(|| format!("OPENAI_BASE_URL={base_url}"))?;
-    let local = matches!(
+    let (key, url) = (set("OPENAI_API_KEY"), set("OPENAI_BASE_URL"));
+    let found_by = match (&key, &url) {
+        (Some(_), _) => "OPENAI_API_KEY",
+        (None, Some(_)) => "OPENAI_BASE_URL",
+        (None, None) => return Ok(None),
+    };
+    let base_url = url.unwrap_or_else(|| "https://api.openai.com/v1".into());
+    let base_url = Url::parse(&base_url).with_context(|| {
+        format!("OPENAI_BASE_URL={base_url} is no address such as http://127.0.0.1:11434/v1")
+    })?;
+    let model = set("OPENAI_MODEL").unwrap_or_else(|| AUTO_MODEL.into());
+    let here = matches!(
         base_url.host_str(),
         Some("localhost" | "127.0.0.1" | "[::1]")
     );
-    Ok(Some(OpenaiSettings {
-        model: set("OPENAI_MODEL").unwrap_or_else(|| AUTO_MODEL.into()),
+    let reference = || {
+        "${OPENAI_API_KEY}"
+            .parse()
+            .map_err(|error| anyhow!("{error}"))
+    };
+    let endpoint = OpenaiSettings {
+        // A proxy on this machine may pass on to a model that has its price.
+        local: here && settings.price_of(&model, false).is_err(),
+        model,
         base_url,
-        api_key: Some(
-            "${OPENAI_API_KEY}"
-                .parse()
-                .map_err(|error| anyhow!("{error}"))?,
-        ),
+        api_key: key.map(|_| reference()).transpose()?,
         headers: BTreeMap::new(),
         stream: true,
-        local,
         context_tokens: 128_000,
         timeout_s: 120,
-    }))
+    };
+    Ok(Some((found_by, endpoint)))
 }
 
 fn inner(name: &ModelName, model: Arc<dyn Model>, offline: bool) -> Ready {

@@ -54,6 +54,18 @@ pub struct Intake {
     agents: Vec<AgentName>,
     read: Option<PathBuf>,
     write: PathBuf,
+    private: PathBuf,
+}
+
+/// The folders that an instance works with.
+#[derive(Clone, Debug)]
+pub struct Folders {
+    /// What tasks read that name no folder.
+    pub read: Option<PathBuf>,
+    /// Below which each task gets one of its own to write to.
+    pub write: PathBuf,
+    /// The instance's own: no task may read it.
+    pub private: PathBuf,
 }
 
 impl Intake {
@@ -62,8 +74,7 @@ impl Intake {
         store: Arc<dyn Store>,
         tenant: TenantId,
         catalog: &Catalog,
-        read: Option<PathBuf>,
-        write: PathBuf,
+        folders: Folders,
     ) -> Result<Self, shared::store::Error> {
         let (hash, body) = catalog.to_content();
         if store.content(&tenant, hash).await?.is_none() {
@@ -74,8 +85,9 @@ impl Intake {
             tenant,
             catalog: hash,
             agents: catalog.agents.keys().cloned().collect(),
-            read,
-            write,
+            read: folders.read,
+            write: folders.write,
+            private: folders.private,
         })
     }
 
@@ -85,7 +97,7 @@ impl Intake {
         self.check(&request)?;
         let id = TaskId::fresh();
         let read = match submission.read {
-            Some(folder) => Some(existing_folder(&folder)?),
+            Some(folder) => Some(self.readable(&folder)?),
             None => self.read.clone(),
         };
         let task = NewTask {
@@ -130,13 +142,25 @@ impl Intake {
     }
 }
 
-fn existing_folder(folder: &Path) -> Result<PathBuf, Refused> {
-    let refused = |why: String| Refused::Field { field: "dir", why };
-    let found = folder
-        .canonicalize()
-        .map_err(|error| refused(format!("{}: {error}", folder.display())))?;
-    if !found.is_dir() {
-        return Err(refused(format!("{} is not a folder", folder.display())));
+impl Intake {
+    /// The folder as it really is. The instance's own is nobody's to read: its token lies there.
+    fn readable(&self, folder: &Path) -> Result<PathBuf, Refused> {
+        let refused = |why: String| Refused::Field { field: "dir", why };
+        let shown = folder.display();
+        if !folder.is_absolute() {
+            return Err(refused(format!("{shown} is not an absolute path")));
+        }
+        let found = folder.canonicalize();
+        let found = found.map_err(|error| refused(format!("{shown}: {error}")))?;
+        if !found.is_dir() {
+            return Err(refused(format!("{shown} is not a folder")));
+        }
+        let private = self.private.canonicalize();
+        let private = private.unwrap_or_else(|_| self.private.clone());
+        if private.starts_with(&found) || found.starts_with(&private) {
+            let why = format!("{shown} holds the data folder, or lies in it; name another one");
+            return Err(refused(why));
+        }
+        Ok(found)
     }
-    Ok(found)
 }

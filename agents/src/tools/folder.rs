@@ -187,6 +187,10 @@ impl Folder {
             E::PermissionDenied if error.raw_os_error().is_none() => refused(format!(
                 "{path:?} leads outside the folder by a link; only what lies inside it can be used"
             )),
+            E::PermissionDenied if matches!(path.to_str(), Some("" | ".")) => Failure::new(
+                FailureKind::Permanent,
+                "no permission to read the folder of this task; say so",
+            ),
             E::PermissionDenied => refused(format!("no permission for {path:?}; use another file")),
             E::NotADirectory => refused(format!("a part of {path:?} is a file, not a folder")),
             E::IsADirectory => refused(format!("{path:?} is a folder, not a file")),

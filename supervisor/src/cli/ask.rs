@@ -260,12 +260,16 @@ fn show(view: &TaskView, ask: &Ask, live: bool) -> anyhow::Result<()> {
     if ask.json {
         writeln!(out, "{}", serde_json::to_string_pretty(view)?)?;
     } else if let Some(answer) = view.answer.as_ref().or(view.partial.as_ref()) {
-        writeln!(out, "{}", answer.trim_end())?;
+        let answer = answer.trim_end();
+        match out.is_terminal() {
+            true => writeln!(out, "{}", words::plain(answer))?,
+            false => writeln!(out, "{answer}")?,
+        }
     }
     out.flush()?;
     drop(out);
     for line in verdict(view, live) {
-        eprintln!("{line}");
+        eprintln!("{}", words::plain(&line));
     }
     if !ask.quiet {
         let short = words::short(view.id);
@@ -322,9 +326,10 @@ impl Screen {
     }
 
     fn print(&self, line: &str) {
+        let line = words::plain(line);
         match (&self.bar, self.quiet) {
             (_, true) => {}
-            (Some(bar), _) => bar.println(line),
+            (Some(bar), _) => bar.println(&*line),
             (None, _) => eprintln!("{line}"),
         }
     }

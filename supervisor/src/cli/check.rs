@@ -26,7 +26,7 @@ pub fn run(context: &Context, _: Check) -> anyhow::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    print!("{}", plan(&equipped, context));
+    words::say(format_args!("{}", plan(&equipped, context).trim_end()));
     let warnings = &equipped.config.warnings;
     for problem in warnings {
         eprintln!("{}", problem.render(colours(), width()));

@@ -5,6 +5,7 @@ use clap::Args;
 use super::access;
 use super::context::Context;
 use super::exit::Exit;
+use super::words;
 use crate::instance::Instance;
 
 /// Asks the data folder's instance whether it is alive: exit code 0 or 1.
@@ -14,7 +15,7 @@ pub struct Health {}
 /// Runs the command.
 pub async fn run(context: &Context, _: Health) -> anyhow::Result<Exit> {
     if let Some(client) = access::live(context).await {
-        println!("{} is alive", client.instance.url);
+        words::say(format_args!("{} is alive", client.instance.url));
         return Ok(Exit::Done);
     }
     match Instance::read(&context.data) {

@@ -8,6 +8,7 @@ use shared::config::starter;
 
 use super::context::Context;
 use super::exit::Exit;
+use super::words;
 
 /// Writes a starter configuration into a folder. Overwrites nothing.
 #[derive(Debug, Args)]
@@ -24,7 +25,7 @@ pub fn run(context: &Context, init: Init) -> anyhow::Result<Exit> {
     let own = context.data.join("config");
     let folder = init.folder.unwrap_or_else(|| own.clone());
     for path in starter::write(&folder)? {
-        println!("{}", path.display());
+        words::say(format_args!("{}", path.display()));
     }
     let found = std::path::absolute(&folder).is_ok_and(|folder| folder == own);
     match found {

@@ -185,7 +185,7 @@ async fn command(cli: Cli, tools: Vec<Arc<dyn Tool>>) -> anyhow::Result<Exit> {
 fn complain(error: &anyhow::Error) {
     match error.downcast_ref::<shared::config::Report>() {
         Some(report) => eprintln!("{}", report.render(colours(), width())),
-        None => eprintln!("error: {error:#}"),
+        None => eprintln!("error: {}", words::plain(&format!("{error:#}"))),
     }
 }
 

@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 use shared::config::schema;
 
 use super::exit::Exit;
+use super::words;
 
 /// Prints the JSON Schema of a configuration file.
 #[derive(Debug, Args)]
@@ -28,6 +29,6 @@ pub fn run(wanted: Schema) -> anyhow::Result<Exit> {
         Of::Settings => schema::settings(),
         Of::Agent => schema::agent(),
     };
-    println!("{schema:#}");
+    words::say(format_args!("{schema:#}"));
     Ok(Exit::Done)
 }

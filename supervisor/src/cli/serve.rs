@@ -2,6 +2,7 @@
 //! HTTP is the door's.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::Context;
 use super::exit::{Exit, Fault};
 use super::signals::Signals;
+use super::words;
 use super::{access, ask, token};
 use crate::app::{App, GRACE};
 use crate::auth::LocalToken;
@@ -31,13 +33,16 @@ const TRY_EVERY: Duration = Duration::from_millis(50);
 /// nothing is lost: unfinished tasks go on at the next start.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  majordomo serve
+  majordomo serve --dir /srv/handbook
   majordomo serve --listen 0.0.0.0:7717 --first-token
   majordomo serve --log json --config /etc/majordomo")]
 pub struct Serve {
     /// Address and port, instead of the configuration's. Only loopback needs no token.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
+    /// The folder that agents may read where the configuration names none.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
     /// Where there is no token yet, make one named `admin` that may do everything, and print it.
     #[arg(long)]
     first_token: bool,
@@ -45,12 +50,22 @@ pub struct Serve {
 
 /// Runs the command.
 pub async fn run(context: &Context, serve: Serve) -> anyhow::Result<Exit> {
-    if let Some(material) = context.configured_material() {
-        context.keep_apart(&material)?;
+    let material = context.configured_material().or(serve.dir.clone());
+    match &material {
+        None => tracing::warn!(
+            "agents have no folder to read: name one with --dir DIR, or `read` under [files]"
+        ),
+        Some(folder) if !folder.is_dir() => {
+            let what = format!("{} is not a folder that can be read", folder.display());
+            return Err(Fault::usage(what)
+                .help("name another one with --dir DIR, or `read` under [files]")
+                .into());
+        }
+        Some(folder) => context.keep_apart(folder)?,
     }
     let mut signals = Signals::new()?;
     let app = tokio::select! {
-        app = start(context) => Arc::new(app?),
+        app = start(context, serve.dir.as_deref()) => Arc::new(app?),
         () = signals.next() => return Ok(Exit::Interrupted),
     };
     let observer = tokio::spawn(telemetry::observe(app.store.bell().events().subscribe()));
@@ -73,10 +88,10 @@ pub async fn run(context: &Context, serve: Serve) -> anyhow::Result<Exit> {
 }
 
 /// Starts everything but the door. A command that holds the data folder for a moment is waited for.
-async fn start(context: &Context) -> anyhow::Result<App> {
+async fn start(context: &Context, read: Option<&Path>) -> anyhow::Result<App> {
     let waiting = shared::clock::stopwatch();
     loop {
-        let error = match App::start(context.options(None)).await {
+        let error = match App::start(context.options(read.map(Path::to_owned))).await {
             Err(error) if access::is_locked(&error) => error,
             started => return started,
         };
@@ -155,7 +170,9 @@ async fn first_token(app: &App) -> anyhow::Result<()> {
     }
     let scopes = token::ALL_SCOPES.map(str::to_owned).to_vec();
     let secret = token::mint(&app.desk, "admin", None, scopes).await?;
-    println!("token `admin`, shown only this once: {secret}");
+    words::say(format_args!(
+        "token `admin`, shown only this once: {secret}"
+    ));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! `majordomo tasks`: looking at tasks, cancelling them, and settling what they are in doubt about.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -137,7 +137,12 @@ pub async fn run(context: &Context, tasks: Tasks) -> anyhow::Result<Exit> {
     access.close().await;
     // A pager that was closed early wants no more.
     let mut out = std::io::stdout().lock();
-    match out.write_all(told?.as_bytes()).and_then(|()| out.flush()) {
+    let told = told?;
+    let told = match out.is_terminal() {
+        true => words::plain(&told),
+        false => told.into(),
+    };
+    match out.write_all(told.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(Exit::Done),
     }

@@ -69,13 +69,16 @@ async fn work(access: &Access, token: Token) -> anyhow::Result<Exit> {
                 Access::Store(desk) => mint(desk, &name, principal, scopes).await?,
             };
             eprintln!("token `{name}`, shown only this once:");
-            println!("{secret}");
+            words::say(format_args!("{secret}"));
         }
         Token::List { json } => {
             let tokens = list(access).await?;
             match json {
-                true => println!("{}", serde_json::to_string_pretty(&tokens)?),
-                false => print!("{}", table(&tokens, shared::clock::now().0)),
+                true => words::say(format_args!("{}", serde_json::to_string_pretty(&tokens)?)),
+                false => words::say(format_args!(
+                    "{}",
+                    table(&tokens, shared::clock::now().0).trim_end()
+                )),
             }
         }
         Token::Revoke { name } => {

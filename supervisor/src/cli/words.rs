@@ -2,6 +2,7 @@
 
 use shared::id::TaskId;
 use shared::task::TaskState;
+use std::borrow::Cow;
 
 /// The longest piece of somebody else's text in one line.
 const LINE: usize = 160;
@@ -69,9 +70,30 @@ pub fn short(task: TaskId) -> String {
     id[id.len() - 8..].to_owned()
 }
 
+/// Text by others as a terminal may be given it: nothing in it moves the cursor, changes colours or
+/// turns the direction of reading. Line breaks and tabs stay.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    let harmless = |c: char| {
+        let control = c.is_control() && !matches!(c, '\n' | '\t');
+        let turning = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        !control && !turning
+    };
+    if text.chars().all(harmless) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |c: char| match harmless(c) {
+        true => c.to_string(),
+        false => c.escape_unicode().to_string(),
+    };
+    Cow::Owned(text.chars().map(shown).collect())
+}
+
 /// Text in one line, cut where it is long.
 pub fn line(text: &str) -> String {
-    cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), LINE)
+    cut(
+        &plain(text).split_whitespace().collect::<Vec<_>>().join(" "),
+        LINE,
+    )
 }
 
 /// At most so many characters.
@@ -106,9 +128,26 @@ pub fn table(head: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
     text
 }
 
+/// Prints a line of results. A reader that has gone away, as `head` does, has read enough.
+pub fn say(line: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_wrote_cannot_command_the_terminal() {
+        assert_eq!(plain("two\nlines\tä"), "two\nlines\tä");
+        let odd = plain("a\u{1b}[31mb\u{9b}c\u{202e}d\r\u{7}");
+        assert!(
+            !odd.contains(['\u{1b}', '\u{9b}', '\u{202e}', '\r', '\u{7}']),
+            "{odd}"
+        );
+        assert!(odd.contains("[31mb") && odd.contains("\\u{1b}"), "{odd}");
+    }
 
     #[test]
     fn amounts_read_well() {

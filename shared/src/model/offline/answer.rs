@@ -29,6 +29,11 @@ static SOURCE: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a literal")
 });
 
+/// A text without what looks like sources in it.
+pub(super) fn without_sources(text: &str) -> String {
+    SOURCE.replace_all(text, "").into_owned()
+}
+
 /// The answer of an agent without tools: the quotes that came with the task, or the sentences of
 /// what came with it, chosen for the task.
 pub(super) fn write(talk: &Conversation<'_>) -> String {
@@ -111,6 +116,12 @@ pub(super) fn findings(question: &str, ranked: &[Candidate], missing: &[String])
         text.push_str(&format!("\n{MISSING} {}.", missing.join(", ")));
     }
     text.trim_end().to_owned()
+}
+
+/// What is said where every look failed: that is not the same as finding nothing.
+pub(super) fn could_not_look(error: &str) -> String {
+    let error = error.lines().next().unwrap_or_default();
+    format!("{NOTHING}, because nothing could be looked at: {error}")
 }
 
 /// What is said where nothing was found.

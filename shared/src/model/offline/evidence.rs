@@ -69,6 +69,8 @@ pub(super) fn candidates(passages: &[Passage]) -> Vec<Candidate> {
             if passage.line == 0 {
                 sentence.line = 0;
             }
+            // What looks like a source in a text is the text's own claim, not where it stands.
+            sentence.text = super::answer::without_sources(&sentence.text);
             // Blocks of different passages must not be taken for one.
             sentence.block += at * BLOCKS;
             let known = found

@@ -368,7 +368,16 @@ impl<'a> Kit<'a> {
                 looked.push(exchange.tool.to_owned());
             }
         }
-        answer::nothing(question, &looked)
+        let errors = self
+            .talk
+            .exchanges
+            .iter()
+            .map(|e| e.result.strip_prefix("error: "));
+        let errors: Option<Vec<&str>> = errors.collect();
+        match errors.as_deref() {
+            Some([.., last]) => answer::could_not_look(last),
+            _ => answer::nothing(question, &looked),
+        }
     }
 }
 

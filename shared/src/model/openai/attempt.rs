@@ -169,9 +169,13 @@ fn check(body: &[u8]) -> Result<(), OpenAIError> {
         .map_err(|_| not_json(body))
 }
 
+/// Bytes of an odd answer that are kept. More than are shown: secrets are taken out before it is cut,
+/// so that none is cut in two and shown by half.
+const START: usize = 4096;
+
 fn not_json(body: &[u8]) -> OpenAIError {
     OpenAIError::Boxed(Box::new(BadAnswer::NotJson {
-        start: String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned(),
+        start: String::from_utf8_lossy(&body[..body.len().min(START)]).into_owned(),
     }))
 }
 
@@ -224,7 +228,8 @@ mod tests {
 
     #[test]
     fn the_pause_is_read_in_each_of_its_forms() {
-        let table: &[(&[(&str, &str)], Option<f64>)] = &[
+        type Case<'a> = (&'a [(&'a str, &'a str)], Option<f64>);
+        let table: &[Case<'_>] = &[
             (&[], None),
             (&[("retry-after", "7")], Some(7.0)),
             (&[("retry-after", "1.5")], Some(1.5)),

@@ -27,6 +27,10 @@ pub(super) struct Counts {
     tokens_out: u64,
 }
 
+/// The most tool calls of one answer; what comes after them is left out.
+const MAX_CALLS: usize = 128;
+/// The longest name of a tool: twice what providers allow.
+const MAX_NAME: usize = 128;
 /// A call that says it used more did not count: no window is this large.
 const MOST_TOKENS: u64 = 100_000_000;
 
@@ -100,7 +104,7 @@ pub(super) fn read(
         text = text.or(Some(refusal));
     }
     let drafts = match message.get_mut("tool_calls").map(Value::take) {
-        Some(Value::Array(calls)) => calls.into_iter().map(Draft::read).collect(),
+        Some(Value::Array(calls)) => calls.into_iter().take(MAX_CALLS).map(Draft::read).collect(),
         _ => Vec::new(),
     };
     let reply = ModelReply {
@@ -191,7 +195,8 @@ impl Assembly {
     fn add_call(&mut self, fragment: Value) {
         let index = fragment.get("index").and_then(Value::as_u64);
         let fragment = Draft::read(fragment);
-        self.size += fragment.arguments.len() + fragment.name.len();
+        self.size += fragment.arguments.len() + fragment.name.len() + fragment.id.len();
+        let room = self.drafts.len() < MAX_CALLS;
         let open = match index {
             Some(_) => self.drafts.iter_mut().rfind(|(at, _)| *at == index),
             None => self.drafts.last_mut(),
@@ -201,7 +206,9 @@ impl Assembly {
             .filter(|draft| draft.goes_on_with(&fragment, index));
         match open {
             Some(draft) => draft.append(fragment),
-            None => self.drafts.push((index, fragment)),
+            None if room => self.drafts.push((index, fragment)),
+            // Nobody can mean that many: the rest is left out.
+            None => {}
         }
     }
 }
@@ -228,7 +235,9 @@ impl Draft {
         };
         Self {
             id,
-            name: string_at(&mut function, "name").unwrap_or_default(),
+            name: string_at(&mut function, "name")
+                .map(|name| name.chars().take(MAX_NAME).collect())
+                .unwrap_or_default(),
             arguments,
         }
     }
@@ -244,7 +253,7 @@ impl Draft {
             self.id = fragment.id;
         }
         // Some servers repeat the whole name in each fragment.
-        if self.name != fragment.name {
+        if self.name != fragment.name && self.name.len() + fragment.name.len() <= MAX_NAME {
             self.name.push_str(&fragment.name);
         }
         self.arguments.push_str(&fragment.arguments);

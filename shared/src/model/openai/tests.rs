@@ -17,6 +17,10 @@ use crate::run::{EffectKey, FailureKind};
 
 const KEY: &str = "sk-canary-0123456789";
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the adapter is tested without the gateway"
+)]
 fn config(base_url: &str) -> OpenaiConfig {
     let _ = rustls::crypto::ring::default_provider().install_default();
     OpenaiConfig {

@@ -66,7 +66,7 @@ impl SqliteStore {
     /// Opens `majordomo.db` in this folder, making both where they are missing, and brings its
     /// tables up to date. Fails with [`Error::Locked`] while another process has the folder.
     pub async fn open(folder: &Path) -> Result<Self, Error> {
-        std::fs::create_dir_all(folder).map_err(|error| io(folder, error))?;
+        make_private(folder).map_err(|error| io(folder, error))?;
         let lock = lock(&folder.join("lock"), folder)?;
         let file = folder.join("majordomo.db");
         let writer = writer(&file)?;
@@ -127,6 +127,7 @@ impl SqliteStore {
 }
 
 fn writer(file: &Path) -> Result<Connection, Error> {
+    make_file(file)?;
     let mut conn = Connection::open(file)?;
     conn.busy_timeout(BUSY)?;
     conn.pragma_update(None, "journal_mode", "wal")?;
@@ -146,6 +147,27 @@ fn reader(file: &Path) -> Result<Connection, Error> {
     conn.busy_timeout(BUSY)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(conn)
+}
+
+/// Makes the folder where it is missing: what is asked and answered is its owner's alone.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+/// Makes the database's file, readable by its owner alone; SQLite gives its log the same rights.
+fn make_file(file: &Path) -> Result<(), Error> {
+    let mut options = File::options();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+        .open(file)
+        .map(drop)
+        .map_err(|error| io(file, error))
 }
 
 fn closed() -> Error {
@@ -362,7 +384,16 @@ impl Store for SqliteStore {
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
-        Error::Database(error.to_string())
+        use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+        match error.sqlite_error_code() {
+            Some(DiskFull) => Error::Database(format!(
+                "{error}: make room where the data folder is; nothing that was accepted is lost"
+            )),
+            Some(SystemIoFailure) => Error::Database(format!(
+                "{error}: the data folder cannot be read or written; is its disk full?"
+            )),
+            _ => Error::Database(error.to_string()),
+        }
     }
 }
 
@@ -392,6 +423,7 @@ fn from_json<T: serde::de::DeserializeOwned>(table: &'static str, text: &str) ->
     serde_json::from_str(text).map_err(|error| corrupt(table, &error.to_string()))
 }
 
+#[expect(clippy::expect_used, reason = "our own rows have text keys only")]
 fn to_json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("our own rows have text keys only")
 }

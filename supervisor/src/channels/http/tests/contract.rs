@@ -169,13 +169,31 @@ fn filter() -> shared::store::TaskFilter {
 #[tokio::test]
 async fn a_folder_of_the_senders_choice_is_read() {
     let world = World::new().await;
-    let dir = world.folder().to_str().unwrap();
+    let dir = world.folder().join("material");
+    std::fs::create_dir_all(&dir).unwrap();
     let id = world.order(json!({"text": "x", "dir": dir})).await;
     let run = world.claim(id).await;
-    assert_eq!(
-        run.authority.material,
-        Some(world.folder().canonicalize().unwrap())
-    );
+    assert_eq!(run.authority.material, Some(dir.canonicalize().unwrap()));
+}
+
+/// The data folder holds the instance's own token.
+#[tokio::test]
+async fn the_data_folder_is_nobodys_to_read() {
+    let world = World::new().await;
+    let private = world.folder().join("private");
+    std::fs::create_dir_all(private.join("files")).unwrap();
+    std::os::unix::fs::symlink(&private, world.folder().join("link")).unwrap();
+    for dir in ["", "private", "private/files", "link", "private/../private"] {
+        let body = json!({"text": "x", "dir": world.folder().join(dir)});
+        let (status, problem) = world
+            .ask(&world.local(), "POST", "/v1/tasks", Some(body))
+            .await;
+        assert_eq!(
+            (status, &problem["field"]),
+            (StatusCode::BAD_REQUEST, &json!("dir")),
+            "{dir}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ use shared::task::TaskState;
 
 use super::*;
 use crate::auth::{Scope, mint};
+use crate::intake::Folders;
 use crate::program::Programs;
 
 /// The house behind the door.
@@ -84,9 +85,13 @@ impl World {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path()).await.unwrap());
         let store = wrap(store);
         let tenant = TenantId::from("home");
-        let write = folder.path().join("files");
+        let folders = Folders {
+            read: None,
+            write: folder.path().join("files"),
+            private: folder.path().join("private"),
+        };
         let catalog = catalog();
-        let intake = Intake::open(store.clone(), tenant.clone(), &catalog, None, write);
+        let intake = Intake::open(store.clone(), tenant.clone(), &catalog, folders);
         let programs = Arc::new(Programs::new(store.clone()));
         let house = Arc::new(House {
             desk: Desk::new(store.clone(), tenant, programs),
