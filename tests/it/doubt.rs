@@ -146,7 +146,8 @@ async fn the_doubt_is_told_with_its_evidence_and_survives_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_far_side_that_can_tell_is_asked_before_any_person() {
     let happened = || Probe::Happened(done(json!("found in the outbox")));
-    let cases: [(fn() -> Probe, &str, usize); 2] = [
+    type Case = (fn() -> Probe, &'static str, usize);
+    let cases: [Case; 2] = [
         (happened, "found in the outbox", 1),
         (|| Probe::DidNot, "sent later", 2),
     ];

@@ -233,7 +233,7 @@ async fn independent_steps_overlap_and_the_one_that_needs_both_waits() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_that_cannot_be_used_is_asked_for_again_with_the_reason() {
-    let nine = vec![r#"{"agent": "ann", "task": "a"}"#; 9].join(",");
+    let nine = [r#"{"agent": "ann", "task": "a"}"#; 9].join(",");
     let cases = [
         (
             plan(r#"{"agent": "dan", "task": "a"}"#),
