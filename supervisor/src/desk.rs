@@ -139,7 +139,7 @@ impl Desk {
     /// The events of a task from its first one on, those to come included.
     pub fn watch(&self, task: TaskId) -> Watch {
         Watch {
-            live: self.store.bell().events().subscribe(),
+            live: self.store.bell().events_of(task),
             store: self.store.clone(),
             task,
             last: 0,

@@ -9,16 +9,20 @@ use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{Live, Recorded};
-use crate::id::RunId;
+use crate::id::{RunId, TaskId};
 
 /// How many events a slow watcher may fall behind before it must read the store instead.
 const FEED: usize = 4096;
+
+/// The same for a watcher of one task.
+const OF_TASK: usize = 128;
 
 /// The bell of one process.
 #[derive(Clone)]
 pub struct Bell {
     feed: broadcast::Sender<Live>,
     events: broadcast::Sender<Recorded>,
+    watched: Arc<Mutex<HashMap<TaskId, broadcast::Sender<Recorded>>>>,
     queue: Arc<Notify>,
     runs: Arc<Mutex<HashMap<RunId, Seat>>>,
 }
@@ -37,6 +41,7 @@ impl Default for Bell {
         Self {
             feed: broadcast::channel(FEED).0,
             events: broadcast::channel(FEED).0,
+            watched: Arc::default(),
             queue: Arc::default(),
             runs: Arc::default(),
         }
@@ -52,6 +57,30 @@ impl Bell {
     /// Where committed events alone are published, for those who do not show text as it comes in.
     pub fn events(&self) -> &broadcast::Sender<Recorded> {
         &self.events
+    }
+
+    /// The committed events of one task from now on: a hundred who wait for a task each hear of
+    /// their own, not of everybody's.
+    pub fn events_of(&self, task: TaskId) -> broadcast::Receiver<Recorded> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.retain(|_, events| events.receiver_count() > 0);
+        let events = watched
+            .entry(task)
+            .or_insert_with(|| broadcast::channel(OF_TASK).0);
+        events.subscribe()
+    }
+
+    /// Tells everybody who listens of events that were committed. Nobody listening is the usual case.
+    pub fn publish(&self, events: Vec<Recorded>) {
+        for event in events {
+            let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(watchers) = watched.get(&event.task) {
+                let _ = watchers.send(event.clone());
+            }
+            drop(watched);
+            let _ = self.events.send(event.clone());
+            let _ = self.feed.send(Live::Event(event));
+        }
     }
 
     /// There may be runs to claim.

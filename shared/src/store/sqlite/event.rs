@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::journal::Pending;
 use super::{from_json, parse, text, to_json};
-use crate::event::{Event, Live, Recorded};
+use crate::event::{Event, Recorded};
 use crate::id::{RunId, TaskId, TenantId};
 use crate::run::Timestamp;
-use crate::store::{Bell, Error, NewTask};
+use crate::store::{Error, NewTask};
 use crate::task::TaskState;
 
 /// An event without its number.
@@ -95,14 +95,6 @@ pub(super) fn insert(
         })
     });
     Ok(numbered.collect())
-}
-
-/// Tells those who watch now. Nobody watching is the usual case.
-pub(super) fn publish(bell: &Bell, events: Vec<Recorded>) {
-    for event in events {
-        let _ = bell.events().send(event.clone());
-        let _ = bell.feed().send(Live::Event(event));
-    }
 }
 
 /// Events of a task after a number.

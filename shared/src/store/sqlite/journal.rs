@@ -178,7 +178,7 @@ fn change(
 fn answer(outcome: Result<Committed, Error>, batch: impl Iterator<Item = Pending>, bell: &Bell) {
     match outcome {
         Ok(done) => {
-            event::publish(bell, done.events);
+            bell.publish(done.events);
             for (pending, verdict) in batch.zip(done.verdicts) {
                 // A run that was dropped meanwhile does not want to know.
                 let _ = pending.reply.send(Ok(verdict));

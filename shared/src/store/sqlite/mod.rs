@@ -227,7 +227,7 @@ impl Store for SqliteStore {
             })
             .await?;
         crate::crash_point!("accept.after");
-        event::publish(&self.bell, events);
+        self.bell.publish(events);
         self.bell.ring_queue();
         Ok(accepted)
     }
@@ -252,7 +252,7 @@ impl Store for SqliteStore {
             })
             .await?;
         crate::crash_point!("claim.after");
-        event::publish(&self.bell, events);
+        self.bell.publish(events);
         Ok(claimed)
     }
 
@@ -320,7 +320,7 @@ impl Store for SqliteStore {
         let Some((runs, events)) = ended else {
             return Ok(false);
         };
-        event::publish(&self.bell, events);
+        self.bell.publish(events);
         runs.into_iter().for_each(|run| self.bell.end_run(run));
         Ok(true)
     }

@@ -123,8 +123,6 @@ pub(super) async fn create(
     let wait = wait_of(&order)?;
     let dedupe = key.map(|key| (key, hash_of(&body)));
     let submission = submission(&caller, order, dedupe)?;
-    // Listening begins before the task does, so that its end cannot be missed.
-    let feed = wait.map(|wait| (door.desk().store.bell().events().subscribe(), wait));
     let (id, fresh) = match door.inside.intake().submit(submission).await? {
         Accepted::New(id) => (id, true),
         Accepted::Known(id) => (id, false),
@@ -133,9 +131,9 @@ pub(super) async fn create(
             return Err(Problem::new(Kind::Conflict, detail).at("Idempotency-Key"));
         }
     };
-    let state = match feed {
-        Some((feed, wait)) => {
-            let task = door.ended(id, feed, wait).await?;
+    let state = match wait {
+        Some(wait) => {
+            let task = door.ended(id, wait).await?;
             if task.state.is_final() {
                 let view = TaskView::with_steps(&*door.desk().store, task).await?;
                 return Ok((StatusCode::OK, location(id), Json(view)).into_response());
@@ -391,12 +389,9 @@ impl Door {
     }
 
     /// The task when it has ended, or as it stands when the time is over or the door closes.
-    async fn ended(
-        &self,
-        id: TaskId,
-        mut feed: Receiver<Recorded>,
-        wait: Duration,
-    ) -> Result<Task, Problem> {
+    async fn ended(&self, id: TaskId, wait: Duration) -> Result<Task, Problem> {
+        // Listening begins before the first look, so that the end cannot be missed.
+        let mut feed = self.desk().store.bell().events_of(id);
         let over = tokio::time::sleep(wait);
         tokio::pin!(over);
         loop {
