@@ -1,10 +1,10 @@
-//! The root actor: owner of the agents' actors. It starts them, restarts those that fail, and
-//! replaces them when the configuration changes. Everybody else holds an [`Agents`] handle.
+//! The root actor: owner of the agents' actors. It starts them, restarts those that fail, and stops
+//! them when the process goes down. Everybody else holds an [`Agents`] handle.
 //!
 //! Restart policy, written out: an agent's actor is `Transient` (a crash restarts it, an ordered stop
 //! does not), at most [`RESTARTS`] times within [`WITHIN`]; beyond that the agent stays away, its
-//! operations pend and `/readyz` says so. The root actor itself is not restarted: when it dies, the
-//! process ends, and the next start goes on from the journal.
+//! operations pend and `/readyz` says so. The root actor itself is not restarted; the next start of
+//! the process goes on from the journal.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;

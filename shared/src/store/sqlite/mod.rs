@@ -108,8 +108,8 @@ impl SqliteStore {
         answer.await.map_err(|_| closed())?
     }
 
-    /// Reads something, in place: a page at most, which takes less time than handing it to another
-    /// thread would.
+    /// Reads something, in place: a row or a page of them takes less time than handing it to another
+    /// thread would. A whole journal or the census takes longer and still holds its thread.
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
         let idle = self.lock_readers().pop();
         let conn = match idle {
