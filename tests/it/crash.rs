@@ -52,6 +52,7 @@ struct Life {
     folder: tempfile::TempDir,
     world: World,
     mutant: bool,
+    person: &'static str,
 }
 
 impl Life {
@@ -69,6 +70,7 @@ impl Life {
             world: World::start(env!("CARGO_BIN_EXE_world"), ledger, &write),
             folder,
             mutant,
+            person: "nothing",
         }
     }
 
@@ -83,6 +85,7 @@ impl Life {
             .arg(self.path("config"))
             .arg(self.path("data"))
             .arg(self.world.address.to_string())
+            .arg(self.person)
             .env_remove("MAJORDOMO_CRASH");
         if let Some(at) = at {
             command.env("MAJORDOMO_CRASH", format!("*:{at}"));
@@ -214,6 +217,45 @@ fn killed_again_during_recovery() {
         "too few lives were cut twice: {tally:?}"
     );
     assert_eq!((tally.repeated, tally.lost), (0, 0), "{tally:?}");
+}
+
+/// A person's word is as safe as everything else: killed at every point of settling or cancelling,
+/// the task ends as they said. "Again" does the effect once more for each time that it was in doubt;
+/// after "cancel" it is never done again.
+#[test]
+fn killed_while_a_person_decides() {
+    let leaves_doubt = in_doubt_at();
+    for (person, end, most) in [("again", "done", 3), ("cancel", "cancelled", 1)] {
+        let mut lives = 0;
+        for at in 1.. {
+            let mut life = Life::new(false);
+            assert!(!life.process(Some(leaves_doubt), None).status.success());
+            life.person = person;
+            let Some(view) = life.live(&[at]) else { break };
+            assert_eq!(view.state, end, "{person}, killed at {at}");
+            let effects = life.world.effects();
+            assert_eq!(effects["file report.txt"], 1, "{person}, killed at {at}");
+            let once = effects["post post_once"];
+            assert!(once <= most, "{person}, killed at {at}: done {once} times");
+            lives += 1;
+        }
+        println!("{person}: killed at each of {lives} points");
+        assert!(lives > 8, "{person} passes {lives} points only");
+    }
+}
+
+/// The point at which a kill leaves the effect of class `Once` done and not recorded.
+fn in_doubt_at() -> u64 {
+    let leaves_doubt = |at: &u64| {
+        let life = Life::new(false);
+        let asked = life
+            .live(&[*at])
+            .is_some_and(|view| view.state == "awaiting_human");
+        asked && life.world.effects().contains_key("post post_once")
+    };
+    let points = points();
+    let found = (1..=points).rev().find(leaves_doubt);
+    found.expect("some kill leaves doubt")
 }
 
 /// The negative control: with the effect class ignored, the same test sees effects repeated.

@@ -1,16 +1,19 @@
-//! An instance of the product, built with crash points: `instance CONFIG DATA WORLD`. It hands in one
-//! task under a fixed key, as a client that tries again does, goes on until that task is over or waits
-//! for a person, and prints the task as JSON. Crash tests kill it at every point.
+//! An instance of the product, built with crash points: `instance CONFIG DATA WORLD PERSON`. It hands
+//! in one task under a fixed key, as a client that tries again does, goes on until that task is over or
+//! waits for a person, and prints the task as JSON. Crash tests kill it at every point. `PERSON` is what
+//! a person does about a task that waits: `nothing`, `again` (do the step in doubt again) or `cancel`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agents::run::Resolution;
 use majordomo_tests::app::TestApp;
 use majordomo_tests::world::Post;
 use shared::config::Source;
 use shared::event::Live;
 use shared::hash::Hash;
+use shared::id::TaskId;
 use shared::run::Effect;
 use shared::store::Accepted;
 use shared::task::TaskState;
@@ -21,8 +24,8 @@ use supervisor::view::TaskView;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [config, data, world] = args.as_slice() else {
-        anyhow::bail!("usage: instance CONFIG DATA WORLD");
+    let [config, data, world, person] = args.as_slice() else {
+        anyhow::bail!("usage: instance CONFIG DATA WORLD PERSON");
     };
     let world = world.parse()?;
     let app = App::start(Options {
@@ -51,7 +54,8 @@ async fn main() -> anyhow::Result<()> {
     let task = loop {
         let task = app.store.task(app.tenant(), id).await?;
         let task = task.ok_or_else(|| anyhow::anyhow!("the task is gone"))?;
-        if task.state.is_final() || task.state == TaskState::AwaitingHuman {
+        let waits = task.state == TaskState::AwaitingHuman;
+        if task.state.is_final() || waits && !decides(&app, id, person).await? {
             break task;
         }
         while let Ok(Live::Delta { .. }) = feed.recv().await {}
@@ -60,4 +64,25 @@ async fn main() -> anyhow::Result<()> {
     app.stop(Duration::from_secs(5)).await;
     println!("{}", serde_json::to_string(&view)?);
     Ok(())
+}
+
+/// Does what the person does about a task that waits. False where that is nothing.
+async fn decides(app: &App, id: TaskId, person: &str) -> anyhow::Result<bool> {
+    match person {
+        "cancel" => drop(app.store.cancel(id, "a person said so").await?),
+        "again" => {
+            for run in app.store.runs(id).await? {
+                for step in app.store.steps(run.id).await? {
+                    let name = format!("{}/{}", run.id, step.key);
+                    // Those that are in doubt no more are told so.
+                    let said = app
+                        .desk
+                        .resolve(id, &name, &Resolution::Again, "test".into());
+                    drop(said.await?);
+                }
+            }
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
