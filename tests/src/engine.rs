@@ -229,6 +229,7 @@ pub fn new_task(text: &str) -> NewTask {
         },
         catalog: Hash::of_bytes(b"none"),
         dedupe: None,
+        worker: None,
     }
 }
 

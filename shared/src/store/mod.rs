@@ -69,7 +69,8 @@ pub trait Store: Send + Sync {
     async fn register(&self, worker: WorkerId) -> Result<u64, Error>;
 
     /// Takes a task in: inbox row, task and root run, all durable on return. The same key with the
-    /// same body answers the task that it made the first time.
+    /// same body answers the task that it made the first time. Where the task names its worker, a new
+    /// one's root run is in its hands at once, in epoch 1, as if claimed.
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error>;
 
     /// Claims up to `limit` runs for `worker`: queued ones, and waiting ones whose time has come.

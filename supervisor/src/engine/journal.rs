@@ -27,14 +27,11 @@ use shared::run::{
     Interruption, Made, NotDone, Op, OpKind, Outcome, Probe, Recorded, Report, RunCtx, Timestamp,
 };
 use shared::store::{
-    Appended, Change, Entry, Fence, Finish, NewRun, Run, RunState, Seat, Step, StepKind,
+    Appended, Change, Entry, Fence, Finish, NewRun, Run, RunState, Seat, Step, StepKind, kind,
 };
 
 use super::recover::{self, Recovery};
 use super::{Ended, Engine};
-
-/// The program of every child.
-const CHILD_KIND: &str = "agent@1";
 
 /// How long an agent's actor may be away (restarting, mailbox full) before it is asked again.
 const AWAY: Duration = Duration::from_millis(50);
@@ -810,7 +807,7 @@ impl Journal {
         };
         let new = NewRun {
             id: self.run.id.child(&key),
-            kind: CHILD_KIND,
+            kind: kind::AGENT,
             agent: child.agent,
             input: child.input,
         };

@@ -213,22 +213,28 @@ impl Store for SqliteStore {
     }
 
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
-        let now = clock::now();
+        let (now, queued) = (clock::now(), task.worker.is_none());
         let (accepted, events) = self
             .write(move |tx| {
                 crate::crash_point!("accept.before");
                 if let Some(known) = task::known(tx, &task)? {
                     return Ok((known, Vec::new()));
                 }
+                let root = task.root(now);
                 task::insert(tx, &task, now)?;
-                run::insert_root(tx, &task, now)?;
-                let events = event::insert(tx, vec![event::queued(&task)], now)?;
-                Ok((Accepted::New(task.id), events))
+                run::insert_root(tx, &root, task.worker)?;
+                let mut told = vec![event::queued(&task)];
+                if task.worker.is_some() {
+                    told.extend(task::started(tx, &[root], now)?);
+                }
+                Ok((Accepted::New(task.id), event::insert(tx, told, now)?))
             })
             .await?;
         crate::crash_point!("accept.after");
         self.bell.publish(events);
-        self.bell.ring_queue();
+        if queued {
+            self.bell.ring_queue();
+        }
         Ok(accepted)
     }
 

@@ -6,10 +6,7 @@ use serde_json::Value;
 use super::{corrupt, from_json, maybe_text, parse, text, to_json};
 use crate::id::{RunId, SignalName, StepKey, TaskId, WorkerId};
 use crate::run::Timestamp;
-use crate::store::{Delivered, Error, Fence, NewRun, NewSignal, NewTask, Run, RunState};
-
-/// The program of a task's root run.
-const ROOT_KIND: &str = "task@1";
+use crate::store::{Delivered, Error, Fence, NewRun, NewSignal, Run, RunState};
 
 /// Registers a worker and queues again what all others were running: the folder's lock says that
 /// none of them lives.
@@ -22,10 +19,30 @@ pub(super) fn register(tx: &Connection, worker: WorkerId, now: Timestamp) -> Res
     Ok(orphans as u64)
 }
 
-pub(super) fn insert_root(tx: &Connection, task: &NewTask, now: Timestamp) -> Result<(), Error> {
-    tx.prepare_cached("insert into run (id, task, tenant, principal, kind, agent, input, catalog, authority, state,
-                          created_at, updated_at)
-         values (?1, ?1, ?2, ?3, ?4, null, ?5, ?6, ?7, 'queued', ?8, ?8)")?.execute(params![task.id.to_string(), task.authority.tenant.as_str(), task.authority.principal.as_str(), ROOT_KIND, to_json(&task.request), task.catalog.to_string(), to_json(&task.authority), now.0])?;
+/// Makes a task's root run: queued, or in the hands of the worker that takes it in.
+pub(super) fn insert_root(
+    tx: &Connection,
+    root: &Run,
+    worker: Option<WorkerId>,
+) -> Result<(), Error> {
+    tx.prepare_cached(
+        "insert into run (id, task, tenant, principal, kind, input, catalog, authority, state, owner,
+                          epoch, created_at, updated_at)
+         values (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11)",
+    )?
+    .execute(params![
+        root.id.to_string(),
+        root.authority.tenant.as_str(),
+        root.authority.principal.as_str(),
+        root.kind,
+        root.input.to_string(),
+        root.catalog.to_string(),
+        to_json(&root.authority),
+        root.state.as_str(),
+        worker.map(|worker| worker.to_string()),
+        root.epoch,
+        root.created_at.0
+    ])?;
     Ok(())
 }
 
