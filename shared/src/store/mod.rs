@@ -19,7 +19,7 @@ pub use rows::*;
 use crate::event;
 use crate::hash::Hash;
 use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
-use crate::run::Timestamp;
+use crate::run::{Interrupted, Interruption, Timestamp};
 use crate::task::Task;
 
 /// What went wrong in the store.
@@ -53,6 +53,12 @@ pub enum Error {
         /// Why.
         error: std::io::Error,
     },
+}
+
+impl From<Error> for Interrupted {
+    fn from(error: Error) -> Self {
+        Interrupted(Interruption::Store(error.to_string()))
+    }
 }
 
 /// The store of one process.
