@@ -122,7 +122,10 @@ impl Engine {
     ) -> Result<(), Interrupted> {
         let steps = match fresh {
             true => Vec::new(),
-            false => self.store.steps(run.id).await.map_err(store_failed)?,
+            false => {
+                let steps = self.store.steps(&run.authority.tenant, run.id).await;
+                steps.map_err(store_failed)?
+            }
         };
         let journal = Journal::new(self.clone(), run.clone(), steps, slot);
         let program = AssertUnwindSafe(self.program.run(&journal, run));

@@ -555,7 +555,7 @@ impl Journal {
         let run = self
             .engine
             .store
-            .run(self.run.id)
+            .run(&self.authority.tenant, self.run.id)
             .await
             .map_err(store_failed)?;
         let rung = run.map_or(0, |run| run.wakes);
@@ -688,7 +688,8 @@ impl RunCtx for Journal {
             None => self.spawn(key.clone(), child, op_hash).await?,
         }
         let look = || async {
-            let step = self.engine.store.step(self.run.id, &key).await;
+            let (store, tenant) = (&self.engine.store, &self.authority.tenant);
+            let step = store.step(tenant, self.run.id, &key).await;
             Ok(step.map_err(store_failed)?.and_then(|step| step.recorded))
         };
         match self.wait(None, look).await? {
@@ -710,7 +711,8 @@ impl RunCtx for Journal {
             return Ok(answer_of(self.serve(recorded)));
         }
         let look = || async {
-            let answer = self.engine.store.signal(self.run.id, &name).await;
+            let (store, tenant) = (&self.engine.store, &self.authority.tenant);
+            let answer = store.signal(tenant, self.run.id, &name).await;
             answer.map_err(store_failed)
         };
         loop {
