@@ -227,7 +227,7 @@ impl Store for PostgresStore {
 
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
         let client = self.engine.get().await?;
-        let [take, known, insert, root, told, ring] = prepare(
+        let [take, known, insert, insert_root, told, ring] = prepare(
             &client,
             [
                 task::TAKE_KEY,
@@ -245,19 +245,27 @@ impl Store for PostgresStore {
         if let Some(before) = before {
             return Ok(before);
         }
-        let rings = vec![format!("queue {}", self.engine.teller())];
+        let root = task.root(self.now());
+        let mut new = vec![event::queued(&task)];
+        let mut rings = Vec::new();
+        match task.worker {
+            Some(_) => new.push(event::started(&root)),
+            None => rings.push(format!("queue {}", self.engine.teller())),
+        }
         let rung: Params<'_> = &[&rings];
         let ((), (), events, _, ()) = try_join!(
             task::insert(&tx, &insert, &task),
-            run::insert_root(&tx, &root, &task),
-            event::insert(&tx, &told, vec![event::queued(&task)], self.engine.teller()),
+            run::insert_root(&tx, &insert_root, &root, task.worker),
+            event::insert(&tx, &told, new, self.engine.teller()),
             tx.query(&ring, rung),
             tx.commit(),
         )?;
         tx.done();
         crate::crash_point!("accept.after");
         self.bell.publish(events);
-        self.bell.ring_queue();
+        if task.worker.is_none() {
+            self.bell.ring_queue();
+        }
         Ok(Accepted::New(task.id))
     }
 
