@@ -72,6 +72,11 @@ impl Desk {
         self.store.tasks(&self.tenant, filter).await
     }
 
+    /// Ends a task and all its runs. Returns false where it had ended before.
+    pub async fn cancel(&self, task: TaskId, reason: &str) -> Result<bool, Error> {
+        self.store.cancel(&self.tenant, task, reason).await
+    }
+
     /// The full story of a task.
     pub async fn transcript(&self, task: Task) -> Result<Transcript, Error> {
         transcript::of(self, task).await
@@ -93,7 +98,11 @@ impl Desk {
     ) -> Result<Resolved, Error> {
         let (mut open, mut answered) = (Vec::new(), false);
         for (run, key) in self.doubts(task, step).await? {
-            match self.store.signal(run, &doubt_signal(&key)).await? {
+            match self
+                .store
+                .signal(&self.tenant, run, &doubt_signal(&key))
+                .await?
+            {
                 Some(_) => answered = true,
                 None => open.push((run, key)),
             }
@@ -108,6 +117,7 @@ impl Desk {
             }
         };
         let signal = NewSignal {
+            tenant: self.tenant.clone(),
             run,
             name: doubt_signal(key),
             payload: serde_json::to_value(resolution).unwrap_or_default(),
@@ -123,8 +133,8 @@ impl Desk {
     /// The steps of a task that are in doubt and bear this name.
     async fn doubts(&self, task: TaskId, step: &str) -> Result<Vec<(RunId, StepKey)>, Error> {
         let mut found = Vec::new();
-        for run in self.store.runs(task).await? {
-            for known in self.store.steps(run.id).await? {
+        for run in self.store.runs(&self.tenant, task).await? {
+            for known in self.store.steps(&self.tenant, run.id).await? {
                 let recorded = known.recorded.as_ref().map(|recorded| &recorded.outcome);
                 let named =
                     known.key.as_str() == step || format!("{}/{}", run.id, known.key) == step;
@@ -141,6 +151,7 @@ impl Desk {
         Watch {
             live: self.store.bell().events_of(task),
             store: self.store.clone(),
+            tenant: self.tenant.clone(),
             task,
             last: 0,
             read: VecDeque::new(),
@@ -152,6 +163,7 @@ impl Desk {
 /// A reader of one task's events: from the store while it is behind, from the bell afterwards.
 pub struct Watch {
     store: Arc<dyn Store>,
+    tenant: TenantId,
     live: broadcast::Receiver<Recorded>,
     task: TaskId,
     last: i64,
@@ -168,7 +180,8 @@ impl Watch {
                 return Ok(Some(event));
             }
             if self.behind {
-                let read = self.store.events(self.task, self.last, PAGE).await?;
+                let read = self.store.events(&self.tenant, self.task, self.last, PAGE);
+                let read = read.await?;
                 self.behind = !read.is_empty();
                 self.read.extend(read);
                 continue;

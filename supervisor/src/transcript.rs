@@ -56,8 +56,8 @@ pub struct Entry {
 /// Tells the story of a task.
 pub async fn of(desk: &Desk, task: Task) -> Result<Transcript, shared::store::Error> {
     let mut entries = Vec::new();
-    for run in desk.store.runs(task.id).await? {
-        let replay = Replay::new(&run, desk.store.steps(run.id).await?);
+    for run in desk.store.runs(&desk.tenant, task.id).await? {
+        let replay = Replay::new(&run, desk.store.steps(&desk.tenant, run.id).await?);
         // However the walk ends, what it saw on the way is the story.
         let _ = desk.walk(&replay, &run).await;
         entries.extend(replay.into_seen().into_iter().map(|seen| entry(&run, seen)));

@@ -201,7 +201,7 @@ async fn cancelling_ends_a_pause_at_once() {
     assert!(
         app.app
             .store
-            .cancel(paused, "changed my mind")
+            .cancel(app.app.tenant(), paused, "changed my mind")
             .await
             .unwrap()
     );

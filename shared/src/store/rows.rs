@@ -340,6 +340,8 @@ impl StepKind {
 /// An answer from outside.
 #[derive(Clone, Debug)]
 pub struct NewSignal {
+    /// Whose run it is.
+    pub tenant: TenantId,
     /// The run that waits for it.
     pub run: RunId,
     /// Its name.

@@ -122,7 +122,7 @@ impl Engine {
     ) -> Result<(), Interrupted> {
         let steps = match fresh {
             true => Vec::new(),
-            false => self.store.steps(run.id).await?,
+            false => self.store.steps(&run.authority.tenant, run.id).await?,
         };
         let journal = Journal::new(self.clone(), run.clone(), steps, slot);
         let program = AssertUnwindSafe(self.program.run(&journal, run));

@@ -69,10 +69,10 @@ async fn main() -> anyhow::Result<()> {
 /// Does what the person does about a task that waits. False where that is nothing.
 async fn decides(app: &App, id: TaskId, person: &str) -> anyhow::Result<bool> {
     match person {
-        "cancel" => drop(app.store.cancel(id, "a person said so").await?),
+        "cancel" => drop(app.desk.cancel(id, "a person said so").await?),
         "again" => {
-            for run in app.store.runs(id).await? {
-                for step in app.store.steps(run.id).await? {
+            for run in app.store.runs(app.tenant(), id).await? {
+                for step in app.store.steps(app.tenant(), run.id).await? {
                     let name = format!("{}/{}", run.id, step.key);
                     // Those that are in doubt no more are told so.
                     let said = app

@@ -79,14 +79,16 @@ pub(super) fn insert(
 /// Events of a task after a number.
 pub(super) fn after(
     conn: &Connection,
+    tenant: &TenantId,
     task: TaskId,
     after: i64,
     limit: u32,
 ) -> Result<Vec<Recorded>, Error> {
     let mut statement = conn.prepare_cached(
-        "select seq, run, at, body from event where task = ?1 and seq > ?2 order by seq limit ?3",
+        "select seq, run, at, body from event where task = ?1 and seq > ?2 and tenant = ?4
+         order by seq limit ?3",
     )?;
-    let mut rows = statement.query(params![task.to_string(), after, limit])?;
+    let mut rows = statement.query(params![task.to_string(), after, limit, tenant.as_str()])?;
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {
         events.push(Recorded {

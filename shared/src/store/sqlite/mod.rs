@@ -212,6 +212,15 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn beat(&self, worker: WorkerId) -> Result<bool, Error> {
+        self.read(|conn| run::is_live(conn, worker))
+    }
+
+    async fn reap(&self) -> Result<u64, Error> {
+        // The folder's lock says that no other worker lives, and `register` took over what it had.
+        Ok(0)
+    }
+
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
         let (now, queued) = (clock::now(), task.worker.is_none());
         let (accepted, events) = self
@@ -274,20 +283,25 @@ impl Store for SqliteStore {
         answer.await.map_err(|_| closed())?
     }
 
-    async fn steps(&self, run: RunId) -> Result<Vec<Step>, Error> {
-        self.read(|conn| step::all(conn, run))
+    async fn steps(&self, tenant: &TenantId, run: RunId) -> Result<Vec<Step>, Error> {
+        self.read(|conn| step::all(conn, tenant, run))
     }
 
-    async fn step(&self, run: RunId, key: &StepKey) -> Result<Option<Step>, Error> {
-        self.read(|conn| step::one(conn, run, key))
+    async fn step(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        key: &StepKey,
+    ) -> Result<Option<Step>, Error> {
+        self.read(|conn| step::one(conn, tenant, run, key))
     }
 
-    async fn run(&self, run: RunId) -> Result<Option<Run>, Error> {
-        self.read(|conn| run::one(conn, run))
+    async fn run(&self, tenant: &TenantId, run: RunId) -> Result<Option<Run>, Error> {
+        self.read(|conn| run::one(conn, tenant, run))
     }
 
-    async fn runs(&self, task: TaskId) -> Result<Vec<Run>, Error> {
-        self.read(|conn| run::of_task(conn, task))
+    async fn runs(&self, tenant: &TenantId, task: TaskId) -> Result<Vec<Run>, Error> {
+        self.read(|conn| run::of_task(conn, tenant, task))
     }
 
     async fn deliver(&self, signal: NewSignal) -> Result<Delivered, Error> {
@@ -306,16 +320,21 @@ impl Store for SqliteStore {
         Ok(delivered)
     }
 
-    async fn signal(&self, run: RunId, name: &SignalName) -> Result<Option<Value>, Error> {
-        self.read(|conn| run::signal(conn, run, name))
+    async fn signal(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        name: &SignalName,
+    ) -> Result<Option<Value>, Error> {
+        self.read(|conn| run::signal(conn, tenant, run, name))
     }
 
-    async fn cancel(&self, task: TaskId, reason: &str) -> Result<bool, Error> {
-        let (now, reason) = (clock::now(), reason.to_owned());
+    async fn cancel(&self, tenant: &TenantId, task: TaskId, reason: &str) -> Result<bool, Error> {
+        let (now, tenant, reason) = (clock::now(), tenant.clone(), reason.to_owned());
         let ended = self
             .write(move |tx| {
                 crate::crash_point!("cancel.before");
-                let Some(told) = task::cancel(tx, task, &reason, now)? else {
+                let Some(told) = task::cancel(tx, &tenant, task, &reason, now)? else {
                     return Ok(None);
                 };
                 let runs = run::cancel_all(tx, task, now)?;
@@ -341,11 +360,12 @@ impl Store for SqliteStore {
 
     async fn events(
         &self,
+        tenant: &TenantId,
         task: TaskId,
         after: i64,
         limit: u32,
     ) -> Result<Vec<crate::event::Recorded>, Error> {
-        self.read(|conn| event::after(conn, task, after, limit))
+        self.read(|conn| event::after(conn, tenant, task, after, limit))
     }
 
     async fn keep(&self, tenant: &TenantId, hash: Hash, body: &str) -> Result<(), Error> {
@@ -362,8 +382,8 @@ impl Store for SqliteStore {
         self.write(move |tx| token::add(tx, &token, hash)).await
     }
 
-    async fn token(&self, hash: Hash) -> Result<Option<Token>, Error> {
-        self.read(|conn| token::by_hash(conn, hash))
+    async fn token(&self, tenant: &TenantId, hash: Hash) -> Result<Option<Token>, Error> {
+        self.read(|conn| token::by_hash(conn, tenant, hash))
     }
 
     async fn tokens(&self, tenant: &TenantId) -> Result<Vec<Token>, Error> {

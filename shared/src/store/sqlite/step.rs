@@ -113,21 +113,32 @@ const READ: &str = "
 select s.key, s.seq, s.kind, s.agent, s.what, s.effect, s.op_hash, s.attempt, s.attempts, s.reserved,
        s.deadline, coalesce(s.recorded, c.body), s.taint, s.begun_at
 from step s left join content c on c.tenant = s.tenant and c.hash = s.artefact
-where s.run = ?1 and (?2 is null or s.key = ?2)
+where s.run = ?1 and (?2 is null or s.key = ?2) and s.tenant = ?3
 order by s.seq";
 
 /// The journal of a run.
-pub(super) fn all(conn: &Connection, run: RunId) -> Result<Vec<Step>, Error> {
+pub(super) fn all(conn: &Connection, tenant: &TenantId, run: RunId) -> Result<Vec<Step>, Error> {
     conn.prepare_cached(READ)?
-        .query_map(params![run.to_string(), None::<&str>], |row| Ok(read(row)))?
+        .query_map(
+            params![run.to_string(), None::<&str>, tenant.as_str()],
+            |row| Ok(read(row)),
+        )?
         .map(|row| row?)
         .collect()
 }
 
 /// One step of a run.
-pub(super) fn one(conn: &Connection, run: RunId, key: &StepKey) -> Result<Option<Step>, Error> {
+pub(super) fn one(
+    conn: &Connection,
+    tenant: &TenantId,
+    run: RunId,
+    key: &StepKey,
+) -> Result<Option<Step>, Error> {
     conn.prepare_cached(READ)?
-        .query_row(params![run.to_string(), key.as_str()], |row| Ok(read(row)))
+        .query_row(
+            params![run.to_string(), key.as_str(), tenant.as_str()],
+            |row| Ok(read(row)),
+        )
         .optional()?
         .transpose()
 }

@@ -210,21 +210,21 @@ pub(super) fn end(
 /// Ends a task from outside. `None` where it had ended.
 pub(super) fn cancel(
     tx: &Connection,
+    tenant: &TenantId,
     task: TaskId,
     reason: &str,
     now: Timestamp,
 ) -> Result<Option<event::New>, Error> {
-    let tenant: Option<String> = tx
+    let ended = tx
         .prepare_cached(
             "update task set state = 'cancelled', phase = null, updated_at = ?2
-         where id = ?1 and state not in ('done', 'failed', 'cancelled') returning tenant",
+         where id = ?1 and tenant = ?3 and state not in ('done', 'failed', 'cancelled')",
         )?
-        .query_row(params![task.to_string(), now.0], |row| row.get(0))
-        .optional()?;
-    Ok(tenant.map(|tenant| event::New {
+        .execute(params![task.to_string(), now.0, tenant.as_str()])?;
+    Ok((ended == 1).then(|| event::New {
         task,
         run: task.into(),
-        tenant: tenant.into(),
+        tenant: tenant.clone(),
         event: Event::State {
             state: TaskState::Cancelled,
             reason: reason.into(),

@@ -144,10 +144,11 @@ impl Follower {
     /// Reads a batch from the store. The task's state is read first: where it was final, all events
     /// were there already.
     async fn catch_up(&mut self) -> Result<(), Cut> {
-        let store = self.door.desk().store.clone();
+        let desk = self.door.desk();
         let state = self.door.task(self.task).await.map_err(|_| Cut)?.state;
-        let batch = store
-            .events(self.task, self.last, BATCH)
+        let batch = desk
+            .store
+            .events(&desk.tenant, self.task, self.last, BATCH)
             .await
             .map_err(|error| {
                 tracing::warn!(%error, task.id = %self.task, "a stream of events was cut");

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use shared::event::{Event, Note};
 use shared::hash::Hash;
-use shared::id::{SignalName, StepKey};
+use shared::id::{SignalName, StepKey, TenantId};
 use shared::label::Taint;
 use shared::money::Usage;
 use shared::run::{
@@ -177,6 +177,10 @@ impl Journal {
         }
     }
 
+    fn tenant(&self) -> &TenantId {
+        &self.run.authority.tenant
+    }
+
     /// Writes a step; refused means that the run is no longer ours.
     async fn write(&self, step: &Step, events: Vec<Event>) -> Result<(), Interrupted> {
         let change = Change::Step {
@@ -295,7 +299,11 @@ impl RunCtx for Journal {
             None => self.spawn(key.clone(), child, op_hash).await?,
         }
         let look = || async {
-            let step = self.engine.store.step(self.run.id, &key).await;
+            let step = self
+                .engine
+                .store
+                .step(self.tenant(), self.run.id, &key)
+                .await;
             Ok(step?.and_then(|step| step.recorded))
         };
         match self.wait(None, look).await? {
@@ -316,7 +324,13 @@ impl RunCtx for Journal {
         if let Some(recorded) = step.recorded {
             return Ok(answer_of(self.serve(recorded)));
         }
-        let look = || async { Ok(self.engine.store.signal(self.run.id, &name).await?) };
+        let look = || async {
+            Ok(self
+                .engine
+                .store
+                .signal(self.tenant(), self.run.id, &name)
+                .await?)
+        };
         loop {
             let answer = self.wait(step.deadline, look).await?;
             let unless = answer.is_none().then(|| name.clone());

@@ -61,7 +61,7 @@ impl Journal {
         &self,
         look: &impl Fn() -> F,
     ) -> Result<Option<T>, Interrupted> {
-        let run = self.engine.store.run(self.run.id).await?;
+        let run = self.engine.store.run(self.tenant(), self.run.id).await?;
         let rung = run.map_or(0, |run| run.wakes);
         self.heard.store(rung, Ordering::SeqCst);
         look().await
