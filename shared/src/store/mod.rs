@@ -11,6 +11,8 @@ pub mod postgres;
 mod rows;
 pub mod sqlite;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -101,6 +103,9 @@ pub trait Store: Send + Sync {
 
     /// Who is told of changes. Rung after each commit.
     fn bell(&self) -> &Bell;
+
+    /// How long a worker's lease lasts from a beat; none where it does not end by time.
+    fn lease(&self) -> Option<Duration>;
 
     /// Registers a fresh worker; its lease begins. On return the runs of every worker that is gone
     /// are queued again; the answer is how many there were. Workers whose lease lasts keep theirs.

@@ -243,6 +243,8 @@ impl Journal {
         let _cancelled_when_dropped = cancel.clone().drop_guard();
         let mut away = AWAY;
         loop {
+            // What was begun a moment ago may be a long time ago: a paused process does not know.
+            self.still_wanted()?;
             crash_point!("effect.before");
             let work = self
                 .engine

@@ -34,6 +34,7 @@ use shared::store::{
     Appended, Change, Entry, Fence, Finish, NewRun, Run, RunState, Seat, Step, StepKind, kind,
 };
 
+use super::lease::Term;
 use super::{Ended, Engine};
 use wait::answer_of;
 
@@ -56,6 +57,7 @@ pub struct Journal {
     waits: AtomicU32,
     wake: Arc<Notify>,
     cancel: CancellationToken,
+    term: Arc<Term>,
     span: tracing::Span,
 }
 
@@ -65,14 +67,14 @@ impl Journal {
         engine: Arc<Engine>,
         run: Run,
         steps: Vec<Step>,
-        slot: OwnedSemaphorePermit,
+        (term, slot): (Arc<Term>, OwnedSemaphorePermit),
     ) -> Self {
         let fence = Fence {
-            worker: engine.worker,
+            worker: term.worker,
             run: run.id,
             epoch: run.epoch,
         };
-        let Seat { wake, ended } = engine.store.bell().join(run.id);
+        let Seat { wake, ended } = engine.store.bell().join(run.id, &term.over);
         Self {
             fence,
             authority: Arc::new(run.authority.clone()),
@@ -87,6 +89,7 @@ impl Journal {
             waits: AtomicU32::new(0),
             wake,
             cancel: ended,
+            term,
             span: tracing::Span::current(),
             engine,
             run,
@@ -256,10 +259,16 @@ impl Journal {
         recorded
     }
 
-    fn still_running(&self) -> Result<(), Interrupted> {
-        if self.cancel.is_cancelled() {
-            return Err(Interrupted(Interruption::Lost));
+    /// Whether the run is still this worker's to act for.
+    fn still_wanted(&self) -> Result<(), Interrupted> {
+        match self.cancel.is_cancelled() || !self.term.is_live() {
+            true => Err(Interrupted(Interruption::Lost)),
+            false => Ok(()),
         }
+    }
+
+    fn still_running(&self) -> Result<(), Interrupted> {
+        self.still_wanted()?;
         if self.engine.frozen.is_cancelled() {
             return Err(Interrupted(Interruption::Frozen));
         }
@@ -426,12 +435,12 @@ impl Journal {
         };
         // In a task of its own: this future may be dropped while the commit is under way, and a child
         // that was committed must run all the same.
-        let (engine, fence) = (self.engine.clone(), self.fence);
+        let (engine, term, fence) = (self.engine.clone(), self.term.clone(), self.fence);
         let entry = self.entry(change, vec![started]);
         let spawned = self.engine.drivers.spawn(async move {
             let appended = engine.store.append(fence, entry).await;
             if matches!(appended, Ok(Appended::Written)) {
-                engine.adopt(run);
+                engine.adopt(run, term);
             }
             appended
         });
