@@ -11,4 +11,5 @@ mod replay;
 mod retry;
 mod routing;
 mod store;
+mod tenancy;
 mod transcripts;
