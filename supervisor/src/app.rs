@@ -16,7 +16,6 @@ use shared::event::Live;
 use shared::id::{ModelName, TenantId};
 use shared::model::Model;
 use shared::store::Store;
-use shared::store::sqlite::SqliteStore;
 use tokio::sync::broadcast;
 
 use crate::desk::Desk;
@@ -24,6 +23,7 @@ use crate::engine::{Engine, Parts};
 use crate::equip::{self, ModelCard};
 use crate::intake::{Folders, Intake};
 use crate::program::Programs;
+use crate::storage;
 use crate::supervisor::{Agents, Roster, StopAgents, Supervisor};
 
 /// How long steps in flight get to end when the process goes down.
@@ -75,8 +75,8 @@ impl App {
     /// Starts everything but the doors. On return unfinished runs go on.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let equipped = equip::load(&options.source, &options.tools, &options.models)?;
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&options.data).await?);
         let settings = &equipped.config.settings;
+        let store = storage::open(&options.data, settings.database_url.as_ref()).await?;
         let agents = Agents::default();
         let roster = Roster {
             equipment: equipped.equipment,

@@ -2,14 +2,12 @@
 //! and no engine, so it also serves where nothing runs. Intake is elsewhere. Called by doors.
 
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::Arc;
 
 use agents::run::{Resolution, doubt_signal};
 use shared::event::Recorded;
 use shared::id::{PrincipalId, RunId, StepKey, TaskId, TenantId};
 use shared::run::{Interrupted, Outcome, RunCtx};
-use shared::store::sqlite::SqliteStore;
 use shared::store::{Delivered, Error, NewSignal, Run, Store, TaskFilter};
 use shared::task::Task;
 use tokio::sync::broadcast;
@@ -55,11 +53,10 @@ impl Desk {
         }
     }
 
-    /// Opens the store of this data folder without an engine: nothing runs.
-    pub async fn open(data: &Path, tenant: TenantId) -> Result<Self, Error> {
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(data).await?);
+    /// The desk over an open store without an engine: nothing runs.
+    pub fn alone(store: Arc<dyn Store>, tenant: TenantId) -> Self {
         let programs = Arc::new(Programs::new(store.clone()));
-        Ok(Self::new(store, tenant, programs))
+        Self::new(store, tenant, programs)
     }
 
     /// One task.

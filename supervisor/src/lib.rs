@@ -24,6 +24,7 @@ pub mod intake;
 pub mod plan;
 pub mod program;
 pub mod route;
+pub mod storage;
 pub mod supervise;
 pub mod supervisor;
 pub mod telemetry;

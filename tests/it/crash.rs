@@ -6,8 +6,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use majordomo_tests::on_both_stores;
+use majordomo_tests::place::{Kind, Place};
 use majordomo_tests::world::World;
 use supervisor::view::TaskView;
+
+on_both_stores!(
+    killed_at_every_point,
+    killed_again_during_recovery,
+    killed_while_a_person_decides,
+    a_mutant_that_ignores_effect_classes_is_caught,
+);
 
 const SETTINGS: &str = r#"
 [models.default]
@@ -49,37 +58,41 @@ text = "The report is written and the mail is sent."
 
 /// One life of a task, over as many processes as it takes.
 struct Life {
-    folder: tempfile::TempDir,
+    place: Place,
     world: World,
     mutant: bool,
     person: &'static str,
 }
 
 impl Life {
-    fn new(mutant: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let write = folder.path().join("written");
-        let config = folder.path().join("config");
+    async fn new(kind: Kind, mutant: bool) -> Self {
+        let place = kind.place().await;
+        let folder = place.path();
+        let write = folder.join("written");
+        let config = folder.join("config");
         std::fs::create_dir_all(config.join("agents")).unwrap();
         let settings = SETTINGS.replace("WRITE", &write.display().to_string());
         std::fs::write(config.join("majordomo.toml"), settings).unwrap();
+        place.configure(&config);
         std::fs::write(config.join("agents/executor.toml"), AGENT).unwrap();
         std::fs::write(config.join("script.toml"), SCRIPT).unwrap();
-        let ledger = folder.path().join("ledger");
+        let ledger = folder.join("ledger");
         Self {
             world: World::start(env!("CARGO_BIN_EXE_world"), ledger, &write),
-            folder,
+            place,
             mutant,
             person: "nothing",
         }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.place.path().join(name)
     }
 
-    /// One process, killed at the `at`-th point where there is one.
-    fn process(&self, at: Option<u64>, log: Option<&Path>) -> Output {
+    /// One process, killed at the `at`-th point where there is one. The leases of those before it have
+    /// ended.
+    async fn process(&self, at: Option<u64>, log: Option<&Path>) -> Output {
+        self.place.lapse().await;
         let mut command = Command::new(env!("CARGO_BIN_EXE_instance"));
         command
             .arg(self.path("config"))
@@ -101,13 +114,13 @@ impl Life {
 
     /// Lives through these crashes, then on to the end. `None` where a process outlived its crash
     /// point: it came to the end before.
-    fn live(&self, crashes: &[u64]) -> Option<TaskView> {
+    async fn live(&self, crashes: &[u64]) -> Option<TaskView> {
         for at in crashes {
-            if self.process(Some(*at), None).status.success() {
+            if self.process(Some(*at), None).await.status.success() {
                 return None;
             }
         }
-        let last = self.process(None, None);
+        let last = self.process(None, None).await;
         let error = String::from_utf8_lossy(&last.stderr);
         assert!(
             last.status.success(),
@@ -160,15 +173,15 @@ impl Tally {
 }
 
 /// How many points an undisturbed life passes.
-fn points() -> u64 {
-    let life = Life::new(false);
-    passed(&life, &["accept", "append", "effect"])
+async fn points(kind: Kind) -> u64 {
+    let life = Life::new(kind, false).await;
+    passed(&life, &["accept", "append", "effect"]).await
 }
 
 /// How many points the life's next process passes, both sides of all of these among them.
-fn passed(life: &Life, names: &[&str]) -> u64 {
+async fn passed(life: &Life, names: &[&str]) -> u64 {
     let log = life.path("points");
-    let output = life.process(None, Some(&log));
+    let output = life.process(None, Some(&log)).await;
     assert!(
         output.status.success(),
         "{}",
@@ -184,13 +197,12 @@ fn passed(life: &Life, names: &[&str]) -> u64 {
     log.lines().count() as u64
 }
 
-#[test]
-fn killed_at_every_point() {
+async fn killed_at_every_point(kind: Kind) {
     let mut tally = Tally::default();
-    let points = points();
+    let points = points(kind).await;
     for at in 1..=points {
-        let life = Life::new(false);
-        match life.live(&[at]) {
+        let life = Life::new(kind, false).await;
+        match life.live(&[at]).await {
             Some(view) => tally.take(&view, &life.world.effects()),
             None => assert!(at > points - 4, "point {at} of {points} was not reached"),
         }
@@ -203,18 +215,21 @@ fn killed_at_every_point() {
     );
 }
 
-#[test]
-fn killed_again_during_recovery() {
+async fn killed_again_during_recovery(kind: Kind) {
     let mut tally = Tally::default();
-    let points = points();
-    let life = Life::new(false);
-    assert_eq!(life.process(Some(3), None).status.code(), None, "killed");
-    passed(&life, &["claim", "append", "effect"]);
+    let points = points(kind).await;
+    let life = Life::new(kind, false).await;
+    assert_eq!(
+        life.process(Some(3), None).await.status.code(),
+        None,
+        "killed"
+    );
+    passed(&life, &["claim", "append", "effect"]).await;
     for at in 1..=points {
         // Recovery is shorter the later the first crash came: three places spread over it.
         for again in [1, 1 + (points - at) / 2, 2 + at % 5] {
-            let life = Life::new(false);
-            if let Some(view) = life.live(&[at, again]) {
+            let life = Life::new(kind, false).await;
+            if let Some(view) = life.live(&[at, again]).await {
                 tally.take(&view, &life.world.effects());
             }
         }
@@ -230,16 +245,23 @@ fn killed_again_during_recovery() {
 /// A person's word is as safe as everything else: killed at every point of settling or cancelling,
 /// the task ends as they said. "Again" does the effect once more for each time that it was in doubt;
 /// after "cancel" it is never done again.
-#[test]
-fn killed_while_a_person_decides() {
-    let leaves_doubt = in_doubt_at();
+async fn killed_while_a_person_decides(kind: Kind) {
+    let leaves_doubt = in_doubt_at(kind).await;
     for (person, end, most) in [("again", "done", 3), ("cancel", "cancelled", 1)] {
         let mut lives = 0;
         for at in 1.. {
-            let mut life = Life::new(false);
-            assert!(!life.process(Some(leaves_doubt), None).status.success());
+            let mut life = Life::new(kind, false).await;
+            assert!(
+                !life
+                    .process(Some(leaves_doubt), None)
+                    .await
+                    .status
+                    .success()
+            );
             life.person = person;
-            let Some(view) = life.live(&[at]) else { break };
+            let Some(view) = life.live(&[at]).await else {
+                break;
+            };
             assert_eq!(view.state, end, "{person}, killed at {at}");
             let effects = life.world.effects();
             assert_eq!(effects["file report.txt"], 1, "{person}, killed at {at}");
@@ -253,26 +275,24 @@ fn killed_while_a_person_decides() {
 }
 
 /// The point at which a kill leaves the effect of class `Once` done and not recorded.
-fn in_doubt_at() -> u64 {
-    let leaves_doubt = |at: &u64| {
-        let life = Life::new(false);
-        let asked = life
-            .live(&[*at])
-            .is_some_and(|view| view.state == "awaiting_human");
-        asked && life.world.effects().contains_key("post post_once")
-    };
-    let points = points();
-    let found = (1..=points).rev().find(leaves_doubt);
-    found.expect("some kill leaves doubt")
+async fn in_doubt_at(kind: Kind) -> u64 {
+    for at in (1..=points(kind).await).rev() {
+        let life = Life::new(kind, false).await;
+        let view = life.live(&[at]).await;
+        let asked = view.is_some_and(|view| view.state == "awaiting_human");
+        if asked && life.world.effects().contains_key("post post_once") {
+            return at;
+        }
+    }
+    panic!("no kill leaves doubt")
 }
 
 /// The negative control: with the effect class ignored, the same test sees effects repeated.
-#[test]
-fn a_mutant_that_ignores_effect_classes_is_caught() {
+async fn a_mutant_that_ignores_effect_classes_is_caught(kind: Kind) {
     let mut tally = Tally::default();
-    for at in 1..=points() {
-        let life = Life::new(true);
-        if let Some(view) = life.live(&[at]) {
+    for at in 1..=points(kind).await {
+        let life = Life::new(kind, true).await;
+        if let Some(view) = life.live(&[at]).await {
             tally.take(&view, &life.world.effects());
         }
     }

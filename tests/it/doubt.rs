@@ -8,12 +8,21 @@ use serde_json::{Value, json};
 use agents::run::doubt_signal;
 use majordomo_tests::app::{Setup, TestApp};
 use majordomo_tests::engine::done;
+use majordomo_tests::on_both_stores;
+use majordomo_tests::place::Kind;
 use majordomo_tests::tool::{Called, TestTool, transient};
 use shared::event::Event;
 use shared::id::TaskId;
 use shared::run::{Effect, Probe};
 use shared::store::{Delivered, NewSignal, Run, RunState};
 use shared::task::TaskState;
+
+on_both_stores!(
+    a_person_settles_what_nobody_else_can,
+    the_doubt_is_told_with_its_evidence_and_survives_a_restart,
+    a_far_side_that_can_tell_is_asked_before_any_person,
+    a_run_whose_agent_is_gone_fails_and_says_so,
+);
 
 const SCRIPT: &str = "[[agent.reply]]\ntext = \"I send it.\"\ncalls = [{ tool = \"send\", args = { n = 5 } }]\n[[agent.reply]]\ntext = \"It is settled.\"\n";
 const PARKS: &str = "[engine]\npark_after_s = 0.0\n";
@@ -53,8 +62,7 @@ async fn decide(app: &TestApp, run: &Run, decision: Value) -> Delivered {
     app.app.store.deliver(signal).await.unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_person_settles_what_nobody_else_can() {
+async fn a_person_settles_what_nobody_else_can(kind: Kind) {
     // The decision, what the model is then told, and how often it was sent in all.
     let cases = [
         (
@@ -77,7 +85,10 @@ async fn a_person_settles_what_nobody_else_can() {
     ];
     for (decision, told, sent) in cases {
         let send = Arc::new(breaking(Effect::Once));
-        let app = Setup::worker(SCRIPT, &[&send], PARKS).start().await;
+        let app = Setup::worker(SCRIPT, &[&send], PARKS)
+            .on(kind)
+            .start()
+            .await;
         let id = app.submit(TestApp::request("Send it")).await;
         let run = parked(&app, id).await;
         assert_eq!(decide(&app, &run, decision.clone()).await, Delivered::First);
@@ -98,10 +109,12 @@ async fn a_person_settles_what_nobody_else_can() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_doubt_is_told_with_its_evidence_and_survives_a_restart() {
+async fn the_doubt_is_told_with_its_evidence_and_survives_a_restart(kind: Kind) {
     let send = Arc::new(breaking(Effect::Once));
-    let app = Setup::worker(SCRIPT, &[&send], PARKS).start().await;
+    let app = Setup::worker(SCRIPT, &[&send], PARKS)
+        .on(kind)
+        .start()
+        .await;
     let id = app.submit(TestApp::request("Send it")).await;
     let run = parked(&app, id).await;
     let doubt = app
@@ -144,8 +157,7 @@ async fn the_doubt_is_told_with_its_evidence_and_survives_a_restart() {
     app.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_far_side_that_can_tell_is_asked_before_any_person() {
+async fn a_far_side_that_can_tell_is_asked_before_any_person(kind: Kind) {
     let happened = || Probe::Happened(done(json!("found in the outbox")));
     type Case = (fn() -> Probe, &'static str, usize);
     let cases: [Case; 2] = [
@@ -154,7 +166,10 @@ async fn a_far_side_that_can_tell_is_asked_before_any_person() {
     ];
     for (probe, told, sent) in cases {
         let send = Arc::new(breaking(Effect::Verifiable).probed(move |_| async move { probe() }));
-        let app = Setup::worker(SCRIPT, &[&send], PARKS).start().await;
+        let app = Setup::worker(SCRIPT, &[&send], PARKS)
+            .on(kind)
+            .start()
+            .await;
         let task = app.ask("Send it").await;
         assert_eq!(task.state, TaskState::Done, "{:?}", task.error);
         assert_eq!(
@@ -164,7 +179,10 @@ async fn a_far_side_that_can_tell_is_asked_before_any_person() {
         app.stop().await;
     }
     let send = Arc::new(breaking(Effect::Verifiable));
-    let app = Setup::worker(SCRIPT, &[&send], PARKS).start().await;
+    let app = Setup::worker(SCRIPT, &[&send], PARKS)
+        .on(kind)
+        .start()
+        .await;
     let id = app.submit(TestApp::request("Send it")).await;
     let run = parked(&app, id).await;
     decide(&app, &run, json!({"decision": "give_up"})).await;
@@ -174,10 +192,12 @@ async fn a_far_side_that_can_tell_is_asked_before_any_person() {
 }
 
 /// An agent that the configuration does not know any more ends its run with a word, not in silence.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_whose_agent_is_gone_fails_and_says_so() {
+async fn a_run_whose_agent_is_gone_fails_and_says_so(kind: Kind) {
     let send = Arc::new(breaking(Effect::Once));
-    let app = Setup::worker(SCRIPT, &[&send], PARKS).start().await;
+    let app = Setup::worker(SCRIPT, &[&send], PARKS)
+        .on(kind)
+        .start()
+        .await;
     let id = app.submit(TestApp::request("Send it")).await;
     let run = parked(&app, id).await;
     let app = app

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, tenant, tool};
 use majordomo_tests::on_both_stores;
-use majordomo_tests::place::Place;
+use majordomo_tests::place::{Kind, Place};
 use shared::event::{Event, Note};
 use shared::id::StepKey;
 use shared::run::{Child, Effect, Failure, FailureKind, NotDone, Outcome, Report};
@@ -76,7 +76,8 @@ async fn bench(place: &Place, code: Arc<Code>, park_after: Duration) -> (Bench, 
     (bench, world)
 }
 
-async fn a_run_does_each_step_once_and_tells_of_it(place: Place) {
+async fn a_run_does_each_step_once_and_tells_of_it(kind: Kind) {
+    let place = kind.place().await;
     let (bench, world) = bench(&place, four_steps(), LONG).await;
     let task = bench.submit("go").await;
     assert_eq!(bench.ends(task).await.state, RunState::Done);
@@ -101,7 +102,8 @@ async fn a_run_does_each_step_once_and_tells_of_it(place: Place) {
     bench.stop().await;
 }
 
-async fn failed_attempts_are_repeated_journaled_and_paid(place: Place) {
+async fn failed_attempts_are_repeated_journaled_and_paid(kind: Kind) {
+    let place = kind.place().await;
     let calls = Arc::new(AtomicU32::new(0));
     let act: Arc<Act> = {
         let calls = calls.clone();
@@ -148,7 +150,8 @@ async fn failed_attempts_are_repeated_journaled_and_paid(place: Place) {
 }
 
 /// Somebody took the operation, did it, and died before replying.
-async fn a_lost_reply_is_handled_by_effect_class(place: Place) {
+async fn a_lost_reply_is_handled_by_effect_class(kind: Kind) {
+    let place = kind.place().await;
     let world = Arc::<World>::default();
     let act: Arc<Act> = {
         let world = world.clone();
@@ -205,7 +208,8 @@ async fn a_lost_reply_is_handled_by_effect_class(place: Place) {
 }
 
 /// An actor that is away for a while costs time and nothing else.
-async fn undelivered_operations_are_asked_again_and_never_journaled_as_failed(place: Place) {
+async fn undelivered_operations_are_asked_again_and_never_journaled_as_failed(kind: Kind) {
+    let place = kind.place().await;
     let world = Arc::<World>::default();
     let refusals = Arc::new(AtomicU32::new(0));
     let act: Arc<Act> = {
@@ -259,7 +263,8 @@ fn parent_and_children() -> Arc<Code> {
     })
 }
 
-async fn children_run_at_the_same_time_and_their_ends_reach_the_parent(place: Place) {
+async fn children_run_at_the_same_time_and_their_ends_reach_the_parent(kind: Kind) {
+    let place = kind.place().await;
     for park_after in [LONG, Duration::ZERO] {
         let (bench, _) = bench(&place, parent_and_children(), park_after).await;
         let task = bench.submit("go").await;
@@ -272,7 +277,8 @@ async fn children_run_at_the_same_time_and_their_ends_reach_the_parent(place: Pl
 }
 
 /// Runs that wait hold no slot, however many things they wait for.
-async fn parents_and_children_get_by_with_one_slot(place: Place) {
+async fn parents_and_children_get_by_with_one_slot(kind: Kind) {
+    let place = kind.place().await;
     let world = Arc::<World>::default();
     let (store, act) = (place.open().await, touching(&world));
     let code = parent_and_children();
@@ -284,7 +290,8 @@ async fn parents_and_children_get_by_with_one_slot(place: Place) {
     bench.stop().await;
 }
 
-async fn a_stop_ends_although_more_is_queued_than_fits(place: Place) {
+async fn a_stop_ends_although_more_is_queued_than_fits(kind: Kind) {
+    let place = kind.place().await;
     let (seen, act) = (Arc::new(tokio::sync::Notify::new()), {
         move |seen: Arc<tokio::sync::Notify>| -> Arc<Act> {
             Arc::new(move |_| {
@@ -328,7 +335,8 @@ fn word(task: shared::id::TaskId, payload: Value) -> NewSignal {
     }
 }
 
-async fn a_waiting_run_leaves_memory_and_the_first_answer_wakes_it(place: Place) {
+async fn a_waiting_run_leaves_memory_and_the_first_answer_wakes_it(kind: Kind) {
+    let place = kind.place().await;
     let (bench, _) = bench(&place, asks_and_waits(), SHORT).await;
     let task = bench.submit("go").await;
     let parked = bench.reaches(task, &[RunState::Waiting]).await;
@@ -348,7 +356,8 @@ async fn a_waiting_run_leaves_memory_and_the_first_answer_wakes_it(place: Place)
     bench.stop().await;
 }
 
-async fn an_answer_that_nobody_waits_for_changes_nothing(place: Place) {
+async fn an_answer_that_nobody_waits_for_changes_nothing(kind: Kind) {
+    let place = kind.place().await;
     let (bench, _) = bench(&place, four_steps(), LONG).await;
     let task = bench.submit("go").await;
     bench.ends(task).await;
@@ -357,7 +366,8 @@ async fn an_answer_that_nobody_waits_for_changes_nothing(place: Place) {
     bench.stop().await;
 }
 
-async fn a_wait_ends_with_its_time_also_out_of_memory(place: Place) {
+async fn a_wait_ends_with_its_time_also_out_of_memory(kind: Kind) {
+    let place = kind.place().await;
     let code: Arc<Code> = Arc::new(|ctx, _| {
         async move {
             let answer = ctx
@@ -376,7 +386,8 @@ async fn a_wait_ends_with_its_time_also_out_of_memory(place: Place) {
     bench.stop().await;
 }
 
-async fn a_stop_puts_runs_back_and_the_next_start_goes_on(place: Place) {
+async fn a_stop_puts_runs_back_and_the_next_start_goes_on(kind: Kind) {
+    let place = kind.place().await;
     let world = Arc::<World>::default();
     let code: Arc<Code> = Arc::new(|ctx, _| {
         async move {
@@ -413,7 +424,8 @@ async fn a_stop_puts_runs_back_and_the_next_start_goes_on(place: Place) {
     second.stop().await;
 }
 
-async fn cancelling_ends_the_whole_tree_and_the_work_in_hand(place: Place) {
+async fn cancelling_ends_the_whole_tree_and_the_work_in_hand(kind: Kind) {
+    let place = kind.place().await;
     let (seen, cancelled) = (
         Arc::new(tokio::sync::Notify::new()),
         Arc::new(AtomicU32::new(0)),
@@ -454,7 +466,8 @@ async fn cancelling_ends_the_whole_tree_and_the_work_in_hand(place: Place) {
     );
 }
 
-async fn other_code_than_the_journals_is_a_named_error(place: Place) {
+async fn other_code_than_the_journals_is_a_named_error(kind: Kind) {
+    let place = kind.place().await;
     let world = Arc::<World>::default();
     let code = |args: Value| -> Arc<Code> {
         Arc::new(move |ctx, _| {
@@ -483,7 +496,8 @@ async fn other_code_than_the_journals_is_a_named_error(place: Place) {
     second.stop().await;
 }
 
-async fn a_panic_in_a_run_ends_that_run_alone(place: Place) {
+async fn a_panic_in_a_run_ends_that_run_alone(kind: Kind) {
+    let place = kind.place().await;
     let code: Arc<Code> = Arc::new(|_, run| {
         async move {
             assert!(run.input["text"] != "boom", "told to");
@@ -498,7 +512,8 @@ async fn a_panic_in_a_run_ends_that_run_alone(place: Place) {
     bench.stop().await;
 }
 
-async fn long_results_come_back_whole(place: Place) {
+async fn long_results_come_back_whole(kind: Kind) {
+    let place = kind.place().await;
     let long = "ä".repeat(50_000);
     let act: Arc<Act> = {
         let long = long.clone();

@@ -12,4 +12,5 @@ mod replay;
 mod retry;
 mod routing;
 mod store;
+mod tenancy;
 mod transcripts;

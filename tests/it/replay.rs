@@ -9,12 +9,19 @@ use tokio::sync::watch;
 
 use majordomo_tests::app::{Setup, TestApp};
 use majordomo_tests::engine::done;
+use majordomo_tests::on_both_stores;
+use majordomo_tests::place::Kind;
 use majordomo_tests::tool::{Called, TestTool};
 use shared::event::Event;
 use shared::id::TaskId;
 use shared::run::{Effect, Probe};
 use shared::store::Step;
 use shared::task::{Task, TaskState};
+
+on_both_stores!(
+    leaving_memory_at_every_step_changes_nothing,
+    a_wrongly_declared_effect_is_what_this_would_catch,
+);
 
 /// A researcher that looks in two places at once and files what it found, and a writer after it.
 const SCRIPT: &str = r#"
@@ -95,10 +102,9 @@ async fn end(app: &TestApp, task: &Task) -> String {
     format!("{:?} {:?}\n{}", task.state, task.answer, lines.join("\n"))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn leaving_memory_at_every_step_changes_nothing() {
+async fn leaving_memory_at_every_step_changes_nothing(kind: Kind) {
     let calm = Cabinet::default();
-    let app = setup(&calm, "").start().await;
+    let app = setup(&calm, "").on(kind).start().await;
     let task = app.ask("Is it so?").await;
     assert_eq!(
         (task.state, task.answer.as_deref()),
@@ -117,7 +123,10 @@ async fn leaving_memory_at_every_step_changes_nothing() {
     app.stop().await;
 
     let torn = Cabinet::default();
-    let mut app = setup(&torn, "[engine]\npark_after_s = 0.0\n").start().await;
+    let mut app = setup(&torn, "[engine]\npark_after_s = 0.0\n")
+        .on(kind)
+        .start()
+        .await;
     let id = app.submit(TestApp::request("Is it so?")).await;
     let (mut steps, mut restarts) = (0, 0);
     while !app.task(id).await.state.is_final() {
@@ -157,8 +166,7 @@ async fn next_step(app: &TestApp, id: TaskId, before: usize) -> usize {
 
 /// The instance goes down between the effect and its record. A tool that is declared to read only,
 /// though it files, files twice; declared rightly, once.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wrongly_declared_effect_is_what_this_would_catch() {
+async fn a_wrongly_declared_effect_is_what_this_would_catch(kind: Kind) {
     for (effect, filed) in [(Effect::Verifiable, vec![7]), (Effect::Pure, vec![7, 7])] {
         let cabinet = Cabinet::default();
         let (done_once, mut happened) = watch::channel(false);
@@ -176,7 +184,10 @@ async fn a_wrongly_declared_effect_is_what_this_would_catch() {
         let file = TestTool::new("file", effect, work)
             .probed(|_| async { Probe::Happened(done(json!("filed"))) });
         let script = "[[agent.reply]]\ncalls = [{ tool = \"file\", args = { n = 7 } }]\n[[agent.reply]]\ntext = \"Filed.\"\n";
-        let app = Setup::worker(script, &[&Arc::new(file)], "").start().await;
+        let app = Setup::worker(script, &[&Arc::new(file)], "")
+            .on(kind)
+            .start()
+            .await;
         let id = app.submit(TestApp::request("File it")).await;
         happened.wait_for(|happened| *happened).await.unwrap();
         let app = app.down(Duration::ZERO).await.start().await;

@@ -6,11 +6,25 @@ use std::time::Duration;
 use serde_json::json;
 
 use majordomo_tests::app::{Setup, TestApp};
+use majordomo_tests::on_both_stores;
+use majordomo_tests::place::Kind;
 use majordomo_tests::tool::{Called, TestTool, permanent, transient};
 use shared::event::Event;
 use shared::run::{Effect, FailureKind};
 use shared::store::StepKind;
 use shared::task::{Task, TaskState};
+
+on_both_stores!(
+    a_provider_that_asks_for_patience_gets_it,
+    two_server_errors_are_survived_and_a_third_is_not,
+    an_answer_that_breaks_off_is_paid_and_asked_for_again,
+    a_tool_that_keeps_failing_is_a_failed_call_that_the_model_hears_of,
+    what_is_wrong_for_good_is_tried_once,
+    an_agents_file_sets_attempts_and_time_of_one_tool,
+    what_is_not_repeatable_is_tried_again_only_when_it_certainly_did_not_happen,
+    cancelling_ends_a_pause_at_once,
+    what_was_said_before_the_model_failed_is_kept,
+);
 
 /// The failed attempts at the task's steps of this kind, as they are journaled.
 async fn failures(app: &TestApp, task: &Task, kind: StepKind) -> Vec<Vec<String>> {
@@ -41,11 +55,10 @@ async fn pauses(app: &TestApp, task: &Task) -> Vec<u64> {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_provider_that_asks_for_patience_gets_it() {
+async fn a_provider_that_asks_for_patience_gets_it(kind: Kind) {
     let script =
         "[[agent.fault]]\nfault = 429\nretry_after_s = 0.05\n[[agent.reply]]\ntext = \"Here.\"";
-    let app = Setup::worker(script, &[], "").start().await;
+    let app = Setup::worker(script, &[], "").on(kind).start().await;
     let task = app.ask("Go").await;
     assert_eq!(task.answer.as_deref(), Some("Here."));
     assert_eq!(pauses(&app, &task).await, [50]);
@@ -54,13 +67,12 @@ async fn a_provider_that_asks_for_patience_gets_it() {
     app.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_server_errors_are_survived_and_a_third_is_not() {
+async fn two_server_errors_are_survived_and_a_third_is_not(kind: Kind) {
     for (times, state) in [(2, TaskState::Done), (3, TaskState::Failed)] {
         let script = format!(
             "[[agent.fault]]\nfault = 500\ntimes = {times}\n[[agent.reply]]\ntext = \"Here.\""
         );
-        let app = Setup::worker(&script, &[], "").start().await;
+        let app = Setup::worker(&script, &[], "").on(kind).start().await;
         let task = app.ask("Go").await;
         assert_eq!(task.state, state, "{:?}", task.error);
         assert_eq!(failures(&app, &task, StepKind::Think).await[0].len(), times);
@@ -75,11 +87,13 @@ async fn two_server_errors_are_survived_and_a_third_is_not() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_breaks_off_is_paid_and_asked_for_again() {
+async fn an_answer_that_breaks_off_is_paid_and_asked_for_again(kind: Kind) {
     let script = "[[agent.fault]]\nfault = \"cut\"\n[[agent.reply]]\ntext = \"Here it is.\"\nusage = { tokens_in = 100, tokens_out = 10 }";
     let price = "price = { input = 1.0, output = 1.0 }\n";
-    let app = Setup::worker_priced(price, script, &[], "").start().await;
+    let app = Setup::worker_priced(price, script, &[], "")
+        .on(kind)
+        .start()
+        .await;
     let task = app.ask("Go").await;
     assert_eq!(task.answer.as_deref(), Some("Here it is."));
     let step = app.counted(task.id).await.remove(0);
@@ -100,12 +114,11 @@ async fn an_answer_that_breaks_off_is_paid_and_asked_for_again() {
     app.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tool_that_keeps_failing_is_a_failed_call_that_the_model_hears_of() {
+async fn a_tool_that_keeps_failing_is_a_failed_call_that_the_model_hears_of(kind: Kind) {
     let look = TestTool::fails("look", Effect::Pure, transient("the shelf is away"));
     let script =
         "[[agent.reply]]\ncalls = [{ tool = \"look\" }]\n[[agent.reply]]\ntext = \"Then not.\"";
-    let app = Setup::worker(script, &[&look], "").start().await;
+    let app = Setup::worker(script, &[&look], "").on(kind).start().await;
     let task = app.ask("Go").await;
     assert_eq!(task.answer.as_deref(), Some("Then not."));
     assert_eq!(app.told(), ["error: the shelf is away"]);
@@ -116,19 +129,17 @@ async fn a_tool_that_keeps_failing_is_a_failed_call_that_the_model_hears_of() {
     app.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_for_good_is_tried_once() {
+async fn what_is_wrong_for_good_is_tried_once(kind: Kind) {
     let look = TestTool::fails("look", Effect::Pure, permanent("there is no shelf"));
     let script =
         "[[agent.reply]]\ncalls = [{ tool = \"look\" }]\n[[agent.reply]]\ntext = \"Then not.\"";
-    let app = Setup::worker(script, &[&look], "").start().await;
+    let app = Setup::worker(script, &[&look], "").on(kind).start().await;
     assert_eq!(app.ask("Go").await.state, TaskState::Done);
     assert_eq!(look.calls().len(), 1);
     app.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_agents_file_sets_attempts_and_time_of_one_tool() {
+async fn an_agents_file_sets_attempts_and_time_of_one_tool(kind: Kind) {
     let look = Arc::new(TestTool::new(
         "look",
         Effect::Pure,
@@ -146,6 +157,7 @@ async fn an_agents_file_sets_attempts_and_time_of_one_tool() {
             "agents/worker.toml",
             "[tool.look]\ntimeout_s = 1\nretry = { attempts = 2, base_s = 0.001 }\n",
         )
+        .on(kind)
         .start()
         .await;
     let task = app.ask("Go").await;
@@ -160,8 +172,7 @@ async fn an_agents_file_sets_attempts_and_time_of_one_tool() {
 }
 
 /// An effect that may have happened is not tried again, however transient the failure.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_repeatable_is_tried_again_only_when_it_certainly_did_not_happen() {
+async fn what_is_not_repeatable_is_tried_again_only_when_it_certainly_did_not_happen(kind: Kind) {
     let send = Arc::new(TestTool::new(
         "send",
         Effect::Once,
@@ -174,15 +185,14 @@ async fn what_is_not_repeatable_is_tried_again_only_when_it_certainly_did_not_ha
     ));
     let script =
         "[[agent.reply]]\ncalls = [{ tool = \"send\" }]\n[[agent.reply]]\ntext = \"Sent.\"";
-    let app = Setup::worker(script, &[&send], "").start().await;
+    let app = Setup::worker(script, &[&send], "").on(kind).start().await;
     assert_eq!(app.ask("Go").await.state, TaskState::Done);
     assert_eq!(send.calls().len(), 2);
     app.stop().await;
 }
 
 /// There is one place in memory: while the cancelled run paused in it, nobody else could answer.
-#[tokio::test(flavor = "multi_thread")]
-async fn cancelling_ends_a_pause_at_once() {
+async fn cancelling_ends_a_pause_at_once(kind: Kind) {
     let look = TestTool::fails("look", Effect::Pure, transient("away"));
     let script = "[[agent.reply]]\nuser = \"Go\"\ncalls = [{ tool = \"look\" }]\n[[agent.reply]]\nuser = \"Next\"\ntext = \"Here.\"";
     let app = Setup::worker(script, &[&look], "[engine]\nlive_runs = 1\n")
@@ -190,6 +200,7 @@ async fn cancelling_ends_a_pause_at_once() {
             "agents/worker.toml",
             "[tool.look]\nretry = { base_s = 60.0, cap_s = 60.0 }\n",
         )
+        .on(kind)
         .start()
         .await;
     let mut feed = app.app.watch();
@@ -215,11 +226,10 @@ async fn cancelling_ends_a_pause_at_once() {
 }
 
 /// A model that cannot be reached is no reason to lose what was said before.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_said_before_the_model_failed_is_kept() {
+async fn what_was_said_before_the_model_failed_is_kept(kind: Kind) {
     let look = TestTool::reads("look");
     let script = "[[agent.fault]]\nturn = 2\nfault = 400\n[[agent.reply]]\ntext = \"I begin with the shelf.\"\ncalls = [{ tool = \"look\" }]\n[[agent.reply]]\ntext = \"never\"";
-    let app = Setup::worker(script, &[&look], "").start().await;
+    let app = Setup::worker(script, &[&look], "").on(kind).start().await;
     let task = app.ask("Go").await;
     assert_eq!(task.partial.as_deref(), Some("I begin with the shelf."));
     let step = app.counted(task.id).await.pop().unwrap();

@@ -10,7 +10,7 @@ use serde_json::json;
 use majordomo_tests::engine::{Bench, Code, World, done, ended, new_task, open, tenant, tool};
 use majordomo_tests::faults::Faulty;
 use majordomo_tests::on_both_stores;
-use majordomo_tests::place::Place;
+use majordomo_tests::place::{Kind, Place};
 use shared::event::Event;
 use shared::hash::Hash;
 use shared::id::WorkerId;
@@ -62,7 +62,8 @@ fn entry(task: shared::id::TaskId, key: &str) -> Entry {
     }
 }
 
-async fn a_worker_that_was_replaced_writes_nothing(place: Place) {
+async fn a_worker_that_was_replaced_writes_nothing(kind: Kind) {
+    let place = kind.place().await;
     let store = place.open().await;
     let (old, new) = (WorkerId::fresh(), WorkerId::fresh());
     store.register(old).await.unwrap();
@@ -108,7 +109,8 @@ async fn a_worker_that_was_replaced_writes_nothing(place: Place) {
     );
 }
 
-async fn events_are_numbered_without_gaps_whoever_writes(place: Place) {
+async fn events_are_numbered_without_gaps_whoever_writes(kind: Kind) {
+    let place = kind.place().await;
     let store = place.open().await;
     let worker = WorkerId::fresh();
     store.register(worker).await.unwrap();
@@ -138,7 +140,8 @@ async fn events_are_numbered_without_gaps_whoever_writes(place: Place) {
     }
 }
 
-async fn the_same_message_is_the_same_task(place: Place) {
+async fn the_same_message_is_the_same_task(kind: Kind) {
+    let place = kind.place().await;
     let store = place.open().await;
     let keyed = |body: &'static [u8]| {
         let mut task = new_task("x");
@@ -199,7 +202,8 @@ async fn faulty(place: &Place, effect: Effect) -> (Bench, Arc<Faulty>, Arc<World
 }
 
 /// What may be repeated leaves its outcome to the next write, here the end of the run.
-async fn an_operation_costs_as_many_commits_as_its_class_says(place: Place) {
+async fn an_operation_costs_as_many_commits_as_its_class_says(kind: Kind) {
+    let place = kind.place().await;
     for (effect, own, shared) in [
         (Effect::Pure, 0, 1),
         (Effect::Idempotent, 1, 1),
@@ -223,7 +227,8 @@ async fn an_operation_costs_as_many_commits_as_its_class_says(place: Place) {
 
 /// A store that fails for a while delays a run, and repeats nothing: the run waits, replays and goes
 /// on, whether the write was refused or only its reply was lost.
-async fn a_store_that_fails_for_a_while_costs_time_and_nothing_else(place: Place) {
+async fn a_store_that_fails_for_a_while_costs_time_and_nothing_else(kind: Kind) {
+    let place = kind.place().await;
     for lost_reply in [false, true] {
         let (bench, store, world) = faulty(&place, Effect::Verifiable).await;
         let fault = if lost_reply {

@@ -19,6 +19,7 @@ use supervisor::app::{App, Options};
 use supervisor::intake::Submission;
 
 use crate::model::Recorder;
+use crate::place::{Kind, Place};
 use crate::tool::TestTool;
 
 /// An instance under test, with its folders.
@@ -37,7 +38,8 @@ pub struct Setup {
     built_in: bool,
     script: Option<Arc<ScriptedModel>>,
     model: Option<Arc<Recorder>>,
-    folder: Option<tempfile::TempDir>,
+    kind: Kind,
+    place: Option<Place>,
 }
 
 impl Setup {
@@ -134,27 +136,37 @@ impl Setup {
         self
     }
 
+    /// With its state in a place of this kind.
+    pub fn on(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
     /// Starts the instance.
     pub async fn start(mut self) -> TestApp {
-        let folder = self.folder.take();
-        let folder = folder.unwrap_or_else(|| tempfile::tempdir().expect("a folder"));
+        let place = match self.place.take() {
+            Some(place) => place,
+            None => self.kind.place().await,
+        };
+        let folder = place.path();
         // An earlier start may have left files that are no part of the configuration any more.
-        let _ = std::fs::remove_dir_all(folder.path().join("config"));
+        let _ = std::fs::remove_dir_all(folder.join("config"));
         for (path, text) in &self.files {
-            let path = folder.path().join(path);
+            let path = folder.join(path);
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
             std::fs::write(path, text).expect("a file");
         }
-        std::fs::create_dir_all(folder.path().join("material")).expect("a folder");
+        std::fs::create_dir_all(folder.join("material")).expect("a folder");
+        place.configure(&folder.join("config"));
         let source = match self.built_in {
             true => Source::BuiltIn,
-            false => Source::Folder(folder.path().join("config")),
+            false => Source::Folder(folder.join("config")),
         };
         let model = self.model.clone().map(|model| model as Arc<dyn Model>);
         let app = App::start(Options {
             source,
-            data: folder.path().join("data"),
-            read: Some(folder.path().join("material")),
+            data: folder.join("data"),
+            read: Some(folder.join("material")),
             tools: self.tools.clone(),
             models: model
                 .map(|model| (ModelName::from("default"), model))
@@ -162,7 +174,7 @@ impl Setup {
                 .collect(),
         });
         let app = app.await.expect("the instance starts");
-        self.folder = Some(folder);
+        self.place = Some(place);
         TestApp { app, setup: self }
     }
 }
@@ -308,10 +320,12 @@ impl TestApp {
     /// for a person, every ended run has only ended steps, no run is running; and that every request
     /// that the scripted model got was in order.
     pub async fn stop(self) {
-        let (tenant, data) = (self.app.tenant().clone(), self.data());
+        let tenant = self.app.tenant().clone();
         let setup = self.down(Duration::from_secs(5)).await;
-        let store = crate::engine::open(&data).await;
-        assert_settled(&store, &tenant).await;
+        let place = setup.place.as_ref().expect("it was started");
+        let store = place.open().await;
+        assert_settled(&*store, &tenant).await;
+        store.close().await;
         if let Some(script) = &setup.script {
             assert_eq!(
                 script.violations(),
@@ -330,8 +344,8 @@ impl TestApp {
 
     /// The folder with everything in it.
     pub fn folder(&self) -> &Path {
-        let folder = self.setup.folder.as_ref().expect("it was started");
-        folder.path()
+        let place = self.setup.place.as_ref().expect("it was started");
+        place.path()
     }
 }
 

@@ -16,23 +16,43 @@ pub const VARIABLE: &str = "MAJORDOMO_TEST_DATABASE_URL";
 /// How long a worker lives without a beat, where a test does not say otherwise.
 const TTL: Duration = Duration::from_secs(60);
 
-/// Makes two tests of each function named here, one for each store: `async fn name(place: Place)`.
+/// Makes two tests of each function named here, one for each store: `async fn name(kind: Kind)`.
 #[macro_export]
 macro_rules! on_both_stores {
     ($($name:ident),* $(,)?) => {
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                super::$name($crate::place::Place::folder()).await;
+                super::$name($crate::place::Kind::Folder).await;
             })*
         }
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                super::$name($crate::place::Place::database().await).await;
+                super::$name($crate::place::Kind::Database).await;
             })*
         }
     };
+}
+
+/// What kind of place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A folder: SQLite.
+    #[default]
+    Folder,
+    /// A Postgres database.
+    Database,
+}
+
+impl Kind {
+    /// A fresh one.
+    pub async fn place(self) -> Place {
+        match self {
+            Kind::Folder => Place::folder(),
+            Kind::Database => Place::database().await,
+        }
+    }
 }
 
 /// Where a store lives. It can be opened again and again, and ends with the test.
@@ -68,11 +88,24 @@ impl Place {
         self.database.as_ref()
     }
 
+    /// Has a configuration name the database, where there is one. The URL stands in a file beside it.
+    pub fn configure(&self, config: &Path) {
+        let Some(database) = &self.database else {
+            return;
+        };
+        let (url, settings) = (self.path().join("url"), config.join("majordomo.toml"));
+        std::fs::write(&url, database.url()).expect("a file");
+        let rest = std::fs::read_to_string(&settings).unwrap_or_default();
+        let named = format!("database_url = \"${{file:{}}}\"\n{rest}", url.display());
+        std::fs::create_dir_all(config).expect("a folder");
+        std::fs::write(settings, named).expect("a file");
+    }
+
     /// Opens the store.
     pub async fn open(&self) -> Arc<dyn Store> {
         match &self.database {
             Some(database) => Arc::new(database.open(TTL).await),
-            None => Arc::new(crate::engine::open(self.path()).await),
+            None => Arc::new(crate::engine::open(&self.path().join("data")).await),
         }
     }
 
@@ -80,7 +113,11 @@ impl Place {
     /// folder's lock needs no time: whoever opens it next is the only one.
     pub async fn lapse(&self) {
         if let Some(database) = &self.database {
-            let lapse = "update majordomo.worker set expires_at = 0 where state = 'live'";
+            let lapse = "do $$ begin
+                if to_regclass('majordomo.worker') is not null then
+                  update majordomo.worker set expires_at = 0 where state = 'live';
+                end if;
+              end $$";
             database.run(lapse).await;
         }
     }

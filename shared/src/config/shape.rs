@@ -422,12 +422,13 @@ mod tests {
         "$schema",
     ];
     const SILENT: [&str; 3] = ["description", "title", "default"];
-    const FORMATS: [&str; 9] = [
+    const FORMATS: [&str; 10] = [
         "uri",
         "regex",
         "socket-address",
         "secret-text",
         "secret",
+        "database-url",
         "uint8",
         "uint32",
         "uint64",

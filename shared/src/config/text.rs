@@ -61,6 +61,7 @@ fn format_fault(format: &Value, text: &str, key: &str) -> Option<Fault> {
         "regex" => regex_fault(text, key),
         "socket-address" => address_fault(text, key),
         "secret-text" => reference_fault(text, key),
+        "database-url" => reference_fault(text, key).or_else(|| database_fault(text, key)),
         "secret" => reference_fault(text, key).or_else(|| literal_fault(text, key)),
         _ => None,
     }
@@ -131,6 +132,29 @@ fn reference_fault(text: &str, key: &str) -> Option<Fault> {
 fn literal_fault(text: &str, path: &str) -> Option<Fault> {
     let reference = text.parse::<SecretRef>().ok()?;
     (!reference.is_reference()).then(|| literal_secret(text, path))
+}
+
+/// A database's address may be written down, its password may not.
+fn database_fault(text: &str, key: &str) -> Option<Fault> {
+    let (address, options) = text.split_once('?').unwrap_or((text, ""));
+    let user = address
+        .split_once("://")
+        .and_then(|(_, rest)| rest.rsplit_once('@'));
+    let password = user.and_then(|(user, _)| user.split_once(':'));
+    let option = |pair: &str| pair.strip_prefix("password=").map(str::to_owned);
+    let written = password.map(|(_, password)| password.to_owned());
+    let written = written
+        .into_iter()
+        .chain(options.split('&').find_map(option));
+    let mut literal = written.filter(|text| !text.is_empty() && !text.starts_with("${"));
+    literal.next().map(|_| Fault {
+        label: "a password in plain text",
+        message: format!("`{key}` holds a password"),
+        help: "secrets come from ${ENV} or ${file:...} only: write \
+               \"postgres://USER:${DB_PASSWORD}@HOST/NAME\" or \"${DATABASE_URL}\", set the \
+               variable, and treat what stood here as leaked"
+            .into(),
+    })
 }
 
 /// The refusal of a secret that was written into the file.

@@ -48,6 +48,11 @@ pub struct Settings {
     pub search: Option<SearchSettings>,
     /// The engine's sizes.
     pub engine: EngineSettings,
+    /// The Postgres that holds all state, for installations of several processes:
+    /// `"${DATABASE_URL}"`, or `"postgres://majordomo:${DB_PASSWORD}@db/majordomo"`. Without it
+    /// everything is in the data folder.
+    #[schemars(with = "Option<String>", extend("format" = "database-url"))]
+    pub database_url: Option<SecretRef>,
     /// The tenant that this installation's data belongs to.
     pub tenant: Tenant,
 }

@@ -22,6 +22,7 @@ use crate::auth::LOCAL;
 use crate::desk::{self, Desk, Resolved};
 use crate::instance::Instance;
 use crate::intake::{Refused, Submission};
+use crate::storage;
 use crate::transcript::Transcript;
 use crate::view::TaskView;
 
@@ -52,8 +53,8 @@ impl Access {
     /// A way to look at tasks: starts nothing.
     pub async fn to_look(context: &Context) -> anyhow::Result<Self> {
         reach(context, async || {
-            let desk = Desk::open(&context.data, context.tenant()).await;
-            Ok(desk.map(Access::Store)?)
+            let store = storage::open(&context.data, context.database_url().as_ref()).await?;
+            Ok(Access::Store(Desk::alone(store, context.tenant())))
         })
         .await
     }
@@ -534,8 +535,8 @@ mod tests {
         let patience = Duration::from_millis(1);
         let context = context(folder.path());
         let opened = reach_within(&context, patience, async || {
-            let desk = Desk::open(folder.path(), "default".into()).await;
-            Ok(desk.map(Access::Store)?)
+            let store = storage::open(folder.path(), None).await?;
+            Ok(Access::Store(Desk::alone(store, "default".into())))
         });
         let Err(error) = opened.await else {
             panic!("two processes hold one folder");

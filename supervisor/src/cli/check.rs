@@ -64,6 +64,11 @@ fn plan(equipped: &Equipped, context: &Context) -> String {
     };
     field("config", config.origin.clone());
     field("data", context.data.display().to_string());
+    let store = match settings.database_url {
+        Some(_) => "Postgres, at the address in database_url",
+        None => "SQLite, in the data folder",
+    };
+    field("store", store.into());
     let folder = |path: &Option<std::path::PathBuf>, without: &str| {
         path.as_ref()
             .map_or(without.to_owned(), |path| path.display().to_string())

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use agents::tools::Tool;
 use shared::config::Source;
+use shared::config::secret::SecretRef;
 use shared::id::TenantId;
 
 use super::exit::Fault;
@@ -88,6 +89,11 @@ impl Context {
         settings.tenant.as_deref().unwrap_or("default").into()
     }
 
+    /// The database that the configuration names.
+    pub fn database_url(&self) -> Option<SecretRef> {
+        self.glimpse().database_url
+    }
+
     /// The folder that the configuration gives agents to read.
     pub fn configured_material(&self) -> Option<PathBuf> {
         let Source::Folder(folder) = &self.source else {
@@ -127,6 +133,7 @@ impl Context {
 #[serde(default)]
 struct Glimpse {
     tenant: Option<String>,
+    database_url: Option<SecretRef>,
     files: GlimpseFiles,
 }
 

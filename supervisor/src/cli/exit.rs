@@ -41,6 +41,11 @@ impl Exit {
         if let Some(fault) = error.downcast_ref::<Fault>() {
             return fault.exit;
         }
+        match error.downcast_ref() {
+            Some(shared::store::Error::Unreachable(_)) => return Exit::Unreachable,
+            Some(shared::store::Error::Url(_)) => return Exit::Usage,
+            _ => {}
+        }
         let configuration = error.is::<shared::config::Report>()
             || error.is::<shared::config::MissingPrice>()
             || error.is::<shared::config::starter::Error>();
@@ -133,10 +138,12 @@ mod tests {
             Fault::unreachable("x").into(),
             anyhow::anyhow!("x"),
             anyhow::Error::from(Fault::usage("x")).context("while y"),
+            shared::store::Error::Unreachable("x".into()).into(),
+            shared::store::Error::Url("x".into()).into(),
         ];
         assert_eq!(
             errors.map(|error| Exit::of_error(&error) as u8),
-            [2, 5, 1, 2]
+            [2, 5, 1, 2, 5, 2]
         );
         assert_eq!(Exit::Interrupted as u8, 130);
     }

@@ -90,10 +90,17 @@ async fn schema(client: &Client) -> Result<(), Error> {
          end $$;
          set role {OWNER};
          set search_path to majordomo, pg_temp;
-         create table if not exists migration (
-           version    integer primary key,
-           applied_at timestamptz not null default clock_timestamp()
-         )"
+         do $$ begin
+           if to_regclass('migration') is null then
+             create table migration (
+               version    integer primary key,
+               applied_at timestamptz not null default clock_timestamp()
+             );
+             alter table migration enable row level security;
+             alter table migration force row level security;
+             create policy owner on migration to {OWNER} using (true) with check (true);
+           end if;
+         end $$"
     );
     match client.batch_execute(&make).await {
         Ok(()) => Ok(()),

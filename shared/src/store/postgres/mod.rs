@@ -159,6 +159,21 @@ impl PostgresStore {
         i64::try_from(self.ttl.as_millis()).unwrap_or(i64::MAX)
     }
 
+    /// Whose rows of a table a request of this tenant would see by a query without any filter. For
+    /// tests of the policies.
+    #[cfg(feature = "crash-points")]
+    pub async fn tenants_seen(
+        &self,
+        tenant: &TenantId,
+        table: &str,
+    ) -> Result<Vec<TenantId>, Error> {
+        let select = format!("select tenant from {table}");
+        let rows = self.app.ask(tenant, &select, &[]).await?;
+        rows.iter()
+            .map(|row| get::<&str>(row, 0).map(Into::into))
+            .collect()
+    }
+
     fn lock_workers(&self) -> std::sync::MutexGuard<'_, Vec<Uuid>> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
