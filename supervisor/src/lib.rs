@@ -19,6 +19,7 @@ pub mod cli;
 pub mod desk;
 pub mod engine;
 pub mod equip;
+pub mod follow;
 pub mod instance;
 pub mod intake;
 pub mod plan;

@@ -236,3 +236,23 @@ async fn a_store_that_fails_for_a_while_costs_time_and_nothing_else() {
         bench.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_probe_is_a_real_write_that_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let log = folder.path().join("majordomo.db-wal");
+    let written = || std::fs::metadata(&log).map_or(0, |file| file.len());
+    store.probe().await.unwrap();
+    let before = written();
+    store.probe().await.unwrap();
+    assert!(written() > before, "nothing was written to the disk");
+    let nobody = shared::id::TenantId::from("");
+    let left = store.content(&nobody, Hash::of_bytes(b"probe")).await;
+    assert_eq!(left.unwrap(), None);
+    store.close().await;
+    assert!(
+        store.probe().await.is_err(),
+        "a closed store takes no writes"
+    );
+}

@@ -21,7 +21,9 @@ pub struct Faulty {
     inner: Arc<dyn Store>,
     /// Entries appended so far.
     pub appended: AtomicU32,
-    /// So many appends fail before they are written.
+    /// Probes so far.
+    pub probed: AtomicU32,
+    /// So many appends fail before they are written; probes fail as long as any is left.
     pub refuse: AtomicU32,
     /// So many appends are written, and their reply is lost.
     pub lose: AtomicU32,
@@ -33,6 +35,7 @@ impl Faulty {
         Self {
             inner,
             appended: AtomicU32::new(0),
+            probed: AtomicU32::new(0),
             refuse: AtomicU32::new(0),
             lose: AtomicU32::new(0),
         }
@@ -128,6 +131,13 @@ impl Store for Faulty {
     }
     async fn revoke_token(&self, tenant: &TenantId, name: &str) -> Result<bool, Error> {
         self.inner.revoke_token(tenant, name).await
+    }
+    async fn probe(&self) -> Result<(), Error> {
+        self.probed.fetch_add(1, Ordering::SeqCst);
+        match self.refuse.load(Ordering::SeqCst) {
+            0 => self.inner.probe().await,
+            _ => Err(Error::Database("disk full".into())),
+        }
     }
     async fn census(&self) -> Result<Census, Error> {
         self.inner.census().await

@@ -133,6 +133,9 @@ pub trait Store: Send + Sync {
     /// Revokes the live token of this name: from the next request on it opens nothing.
     async fn revoke_token(&self, tenant: &TenantId, name: &str) -> Result<bool, Error>;
 
+    /// Commits a trifle and reads: on `Ok` the store took a write just now. Leaves nothing behind.
+    async fn probe(&self) -> Result<(), Error>;
+
     /// Tasks and runs by state, for metrics.
     async fn census(&self) -> Result<Census, Error>;
 

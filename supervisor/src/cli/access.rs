@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agents::run::Resolution;
-use shared::event::Recorded;
+use shared::event::{Live, Recorded};
 use shared::id::TaskId;
 use shared::money::Usd;
 use shared::store::{Accepted, Error as StoreError, TaskFilter};
@@ -19,7 +19,8 @@ use super::context::Context;
 use super::exit::Fault;
 use crate::app::{App, GRACE};
 use crate::auth::LOCAL;
-use crate::desk::{self, Desk, Resolved};
+use crate::desk::{Desk, Resolved};
+use crate::follow::Follower;
 use crate::instance::Instance;
 use crate::intake::{Refused, Submission};
 use crate::transcript::Transcript;
@@ -44,8 +45,8 @@ pub enum Access {
 pub enum Watch {
     /// From an instance.
     Live(Box<client::Stream>),
-    /// From the store.
-    Own(desk::Watch),
+    /// From the store and its bell.
+    Own(Follower),
 }
 
 impl Access {
@@ -113,7 +114,7 @@ impl Access {
     /// The events of a task, from the first one on.
     pub fn watch(&self, task: TaskId) -> Watch {
         match self.desk() {
-            Ok(desk) => Watch::Own(desk.watch(task)),
+            Ok(desk) => Watch::Own(desk.follow(task, 0)),
             Err(client) => Watch::Live(Box::new(client.watch(task))),
         }
     }
@@ -189,10 +190,13 @@ impl Watch {
     pub async fn next(&mut self) -> anyhow::Result<Recorded> {
         match self {
             Watch::Live(stream) => stream.next().await,
-            Watch::Own(watch) => {
-                let event = watch.next().await?;
-                event.ok_or_else(|| Fault::failed("the store was closed").into())
-            }
+            Watch::Own(follower) => loop {
+                match follower.next().await? {
+                    Some(Live::Event(event)) => return Ok(event),
+                    Some(Live::Delta { .. }) => {}
+                    None => return Err(Fault::failed("nothing follows a task's end").into()),
+                }
+            },
         }
     }
 }

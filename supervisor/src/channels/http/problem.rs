@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::auth::Denied;
 use crate::intake::Refused;
 
-/// Seconds after which a caller may try again when the store failed.
+/// Seconds after which a caller may try again when the store failed, or too much is under way.
 const RETRY_AFTER_S: u32 = 5;
 
 /// Kinds of refusals.
@@ -44,6 +44,8 @@ pub enum Kind {
     Internal,
     /// The store cannot be used now.
     Unavailable,
+    /// Too many answers that take their time are under way.
+    Busy,
 }
 
 impl Kind {
@@ -72,6 +74,7 @@ impl Kind {
                 "store",
                 "The store cannot be used now",
             ),
+            Kind::Busy => (S::SERVICE_UNAVAILABLE, "busy", "Too much is under way"),
         }
     }
 }
@@ -149,7 +152,7 @@ impl IntoResponse for Problem {
             Kind::Unauthorised => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Kind::Unavailable => {
+            Kind::Unavailable | Kind::Busy => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
             }
             _ => {}

@@ -10,10 +10,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
 use utoipa::ToSchema;
 
-use shared::event::{Event, Recorded};
 use shared::hash::Hash;
 use shared::id::{PrincipalId, TaskId};
 use shared::money::Usd;
@@ -390,38 +388,15 @@ impl Door {
 
     /// The task when it has ended, or as it stands when the time is over or the door closes.
     async fn ended(&self, id: TaskId, wait: Duration) -> Result<Task, Problem> {
-        // Listening begins before the first look, so that the end cannot be missed.
-        let mut feed = self.desk().store.bell().events_of(id);
-        let over = tokio::time::sleep(wait);
-        tokio::pin!(over);
-        loop {
-            let task = self.task(id).await?;
-            if task.state.is_final() {
-                return Ok(task);
-            }
+        // Where too many wait, nobody more does.
+        if let Some(_place) = self.place() {
             tokio::select! {
-                () = &mut over => return self.task(id).await,
-                () = self.closing.cancelled() => return Ok(task),
-                heard = until_end(id, &mut feed) => if !heard { return self.task(id).await },
+                () = tokio::time::sleep(wait) => {}
+                () = self.closing.cancelled() => {}
+                // One that failed is told by the look at the task.
+                _ = self.desk().follow(id, 0).end() => {}
             }
         }
+        self.task(id).await
     }
-}
-
-/// Waits until the task may have ended; `false` where nothing more can be heard.
-async fn until_end(id: TaskId, feed: &mut Receiver<Recorded>) -> bool {
-    loop {
-        match feed.recv().await {
-            Ok(event) if event.task == id && is_end(&event) => return true,
-            Ok(_) => {}
-            // What was missed may have been the end.
-            Err(RecvError::Lagged(_)) => return true,
-            Err(RecvError::Closed) => return false,
-        }
-    }
-}
-
-/// Whether nothing follows this event in its task.
-pub(super) fn is_end(event: &Recorded) -> bool {
-    matches!(&event.event, Event::State { state, agent: None, .. } if state.is_final())
 }
