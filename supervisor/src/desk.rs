@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use agents::run::{Resolution, doubt_signal};
 use shared::id::{PrincipalId, RunId, StepKey, TaskId, TenantId};
-use shared::run::{Interrupted, Outcome, RunCtx};
+use shared::run::Outcome;
 use shared::store::sqlite::SqliteStore;
-use shared::store::{Delivered, Error, NewSignal, Run, Store, TaskFilter};
+use shared::store::{Delivered, Error, NewSignal, Store, TaskFilter};
 use shared::task::Task;
 
-use crate::engine::{Ended, Program};
 use crate::follow::Follower;
 use crate::program::Programs;
 use crate::transcript::{self, Transcript};
@@ -68,12 +67,7 @@ impl Desk {
 
     /// The full story of a task.
     pub async fn transcript(&self, task: Task) -> Result<Transcript, Error> {
-        transcript::of(self, task).await
-    }
-
-    /// Runs the code of `run` over a context of the caller's: a reader that walks its journal.
-    pub async fn walk(&self, ctx: &dyn RunCtx, run: &Run) -> Result<Ended, Interrupted> {
-        self.programs.run(ctx, run).await
+        transcript::of(&*self.store, &*self.programs, task).await
     }
 
     /// Says what became of a step in doubt. `step` is its key, or `RUN/KEY` where several runs of

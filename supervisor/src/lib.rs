@@ -9,7 +9,7 @@
 //! ```
 //! Doors differ only before [`intake`]. Everything after it is driven by the [`engine`] and written
 //! against `RunCtx`: [`supervise`] is the task's own run, [`route`] and [`plan`] are its pure parts.
-//! [`app`] wires it all; [`view`] is what people see of it, at the [`desk`] where tasks are looked at,
+//! [`app`] wires it all; [`view`] is what people see of it, [`wire`] what is said over HTTP, at the [`desk`] where tasks are looked at,
 //! cancelled and answered. [`cli`] is what the binary does.
 
 pub mod app;
@@ -30,3 +30,4 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod transcript;
 pub mod view;
+pub mod wire;

@@ -14,7 +14,7 @@ use shared::money::Usd;
 use shared::store::{Accepted, Error as StoreError, TaskFilter};
 use shared::task::{Budget, Request};
 
-use super::client::{self, Client, Order};
+use super::client::{self, Client};
 use super::context::Context;
 use super::exit::Fault;
 use crate::app::{App, GRACE};
@@ -25,6 +25,7 @@ use crate::instance::Instance;
 use crate::intake::{Refused, Submission};
 use crate::transcript::Transcript;
 use crate::view::TaskView;
+use crate::wire::TaskOrder;
 
 /// How long a held data folder is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -69,7 +70,7 @@ impl Access {
     }
 
     /// Hands a task in. It is durable on return.
-    pub async fn submit(&self, order: Order) -> anyhow::Result<TaskId> {
+    pub async fn submit(&self, order: TaskOrder) -> anyhow::Result<TaskId> {
         match self {
             Access::Live(client) => {
                 let key = uuid::Uuid::now_v7().to_string();
@@ -251,23 +252,24 @@ fn held(error: &anyhow::Error) -> Fault {
     )
 }
 
-fn submission(order: Order) -> Submission {
+fn submission(order: TaskOrder) -> Submission {
+    let budget = order.budget.unwrap_or_default();
     Submission {
         request: Request {
             text: order.text,
             agent: order.agent.map(Into::into),
             channel: "cli".into(),
             thread: order.thread,
-            metadata: Default::default(),
+            metadata: order.metadata.unwrap_or_default(),
             budget: Budget {
-                usd: order.budget.map(|budget| Usd::from_dollars(budget.usd)),
-                tokens: None,
+                usd: budget.usd.map(Usd::from_dollars),
+                tokens: budget.tokens,
             },
         },
         principal: LOCAL.into(),
         submitted_by: LOCAL.into(),
         dedupe: None,
-        read: order.dir,
+        read: order.dir.map(Into::into),
     }
 }
 
@@ -321,22 +323,22 @@ mod tests {
 
     async fn fake() -> (Access, Sent) {
         let sent = Sent::default();
-        let submit = async |State(sent): State<Sent>,
-                            headers: HeaderMap,
-                            Json(body): Json<Value>| {
-            if body["text"] == "refuse" {
-                let problem = json!({"title": "Bad request", "detail": "there is no agent x", "field": "agent"});
-                return (StatusCode::UNPROCESSABLE_ENTITY, Json(problem));
-            }
-            let token = headers["authorization"].to_str().unwrap().to_owned();
-            assert!(headers.contains_key("idempotency-key"));
-            sent.note(&token, body);
-            let id = transcript().task.id;
-            (
-                StatusCode::ACCEPTED,
-                Json(json!({"id": id, "state": "queued"})),
-            )
-        };
+        let submit =
+            async |State(sent): State<Sent>, headers: HeaderMap, Json(body): Json<Value>| {
+                if body["text"] == "refuse" {
+                    let problem = json!({"type": "urn:x", "title": "Bad request", "status": 422,
+                    "detail": "there is no agent x", "field": "agent"});
+                    return (StatusCode::UNPROCESSABLE_ENTITY, Json(problem));
+                }
+                let token = headers["authorization"].to_str().unwrap().to_owned();
+                assert!(headers.contains_key("idempotency-key"));
+                sent.note(&token, body);
+                let id = transcript().task.id;
+                (
+                    StatusCode::ACCEPTED,
+                    Json(json!({"id": id, "state": "queued"})),
+                )
+            };
         let one = async |Path(id): Path<TaskId>| match id == transcript().task.id {
             true => Json(serde_json::to_value(transcript().task).unwrap()).into_response(),
             false => StatusCode::NOT_FOUND.into_response(),
@@ -354,7 +356,11 @@ mod tests {
             sent.note("resolve", body);
             StatusCode::NO_CONTENT
         };
-        let cancel = async || (StatusCode::FORBIDDEN, Json(json!({"title": "not yours"})));
+        let cancel = async || {
+            let problem =
+                json!({"type": "urn:x", "title": "No", "status": 403, "detail": "not yours"});
+            (StatusCode::FORBIDDEN, Json(problem))
+        };
         let story = async || Json(serde_json::to_value(transcript()).unwrap());
         let router = Router::new()
             .route("/healthz", get(async || "ok"))
@@ -375,10 +381,10 @@ mod tests {
     #[tokio::test]
     async fn a_live_instance_is_spoken_to_over_http() {
         let (access, sent) = fake().await;
-        let order = Order {
+        let order = TaskOrder {
             text: "what".into(),
             dir: Some("/material".into()),
-            ..Order::default()
+            ..TaskOrder::default()
         };
         let id = access.submit(order).await.unwrap();
         let view = access.task(id).await.unwrap().unwrap();
@@ -407,9 +413,9 @@ mod tests {
     #[tokio::test]
     async fn problems_become_exit_codes() {
         let (access, _) = fake().await;
-        let order = Order {
+        let order = TaskOrder {
             text: "refuse".into(),
-            ..Order::default()
+            ..TaskOrder::default()
         };
         let refused = access.submit(order).await.unwrap_err();
         assert_eq!(
@@ -462,9 +468,9 @@ mod tests {
     }
 
     fn new_task(tenant: &TenantId) -> NewTask {
-        let submission = submission(Order {
+        let submission = submission(TaskOrder {
             text: "what".into(),
-            ..Order::default()
+            ..TaskOrder::default()
         });
         NewTask {
             id: TaskId::fresh(),

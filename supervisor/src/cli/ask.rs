@@ -13,7 +13,6 @@ use shared::id::TaskId;
 use shared::task::TaskState;
 
 use super::access::Access;
-use super::client::{Order, OrderBudget};
 use super::context::Context;
 use super::exit::{Exit, Fault};
 use super::progress::{Progress, Rest};
@@ -22,6 +21,7 @@ use super::{story, words};
 use crate::app::GRACE;
 use crate::equip::ModelCard;
 use crate::view::TaskView;
+use crate::wire::{BudgetOrder, TaskOrder};
 
 /// How often the line that says what goes on is drawn anew.
 const TICK: Duration = Duration::from_millis(120);
@@ -92,12 +92,16 @@ pub async fn run(context: &Context, ask: Ask) -> anyhow::Result<Exit> {
         Access::Live(_) if context.configured_material().is_none() => Some(material),
         _ => dir,
     };
-    let order = Order {
+    let order = TaskOrder {
         text,
         agent: ask.agent.clone(),
         thread: ask.thread.clone(),
-        budget: ask.budget_usd.map(|usd| OrderBudget { usd }),
-        dir,
+        budget: ask.budget_usd.map(|usd| BudgetOrder {
+            usd: Some(usd),
+            tokens: None,
+        }),
+        dir: dir.map(in_words).transpose()?,
+        ..TaskOrder::default()
     };
     let ended = follow(&access, order, &ask, &mut signals).await;
     let live = matches!(access, Access::Live(_));
@@ -118,6 +122,12 @@ pub async fn run(context: &Context, ask: Ask) -> anyhow::Result<Exit> {
     };
     closed.await;
     exit
+}
+
+/// A folder's path as an order holds it.
+fn in_words(folder: PathBuf) -> Result<String, Fault> {
+    let text = folder.into_os_string().into_string();
+    text.map_err(|path| Fault::usage(format!("{} is not valid UTF-8", path.display())))
 }
 
 /// The task's words: from the command line, from stdin, or both where `-` stands among them.
@@ -197,7 +207,7 @@ pub(super) fn models(models: &[ModelCard]) -> Vec<String> {
 /// Hands the task in and watches it to its rest. None where a signal came first.
 async fn follow(
     access: &Access,
-    order: Order,
+    order: TaskOrder,
     ask: &Ask,
     signals: &mut Signals,
 ) -> anyhow::Result<Option<TaskView>> {

@@ -18,9 +18,10 @@ use shared::event::Live;
 
 use super::Door;
 use super::input::{self, Id, Query};
-use super::problem::{Kind, Problem, ProblemBody};
+use super::problem::{Kind, Problem};
 use crate::auth::{Act, Caller};
 use crate::follow::Follower;
+use crate::wire::ProblemBody;
 
 /// A comment goes out after this much silence, so that proxies keep the line open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

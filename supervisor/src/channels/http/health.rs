@@ -7,16 +7,15 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
-use utoipa::ToSchema;
 
 use shared::clock::{Stopwatch, stopwatch};
 use shared::store::{Census, Error, Store};
 
-use super::problem::{Problem, ProblemBody};
+use super::problem::Problem;
 use super::{Door, guard};
 use crate::auth::Act;
+use crate::wire::{Alive, ProblemBody, Readiness};
 
 /// How long the store may take to answer before the instance counts as not ready.
 const STORE_TIME: Duration = Duration::from_secs(2);
@@ -29,22 +28,6 @@ const FRESH_MS: u64 = 1_000;
 pub(super) struct Health {
     store: Recent<Option<String>>,
     census: Recent<Result<String, Problem>>,
-}
-
-/// Whether the process lives.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct Alive {
-    /// Always `alive`.
-    pub status: String,
-}
-
-/// Whether the instance can work.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct Readiness {
-    /// Whether it can.
-    pub ready: bool,
-    /// Why not, one reason each.
-    pub reasons: Vec<String>,
 }
 
 /// Answers as long as the process lives. Needs no token.

@@ -20,7 +20,7 @@ mod openapi;
 mod settle;
 #[cfg(test)]
 mod tests;
-pub mod tokens;
+mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,7 +44,6 @@ use crate::telemetry;
 use connections::Bounds;
 use health::Health;
 use problem::{Kind, Problem};
-pub use settle::{Decision, Settlement};
 
 /// How long answers in flight get to end when the door closes.
 const DRAIN: Duration = Duration::from_secs(5);

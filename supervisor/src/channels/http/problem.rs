@@ -4,11 +4,10 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::auth::Denied;
 use crate::intake::Refused;
+use crate::wire::ProblemBody;
 
 /// Seconds after which a caller may try again when the store failed, or too much is under way.
 const RETRY_AFTER_S: u32 = 5;
@@ -85,25 +84,6 @@ pub struct Problem {
     kind: Kind,
     detail: String,
     field: Option<String>,
-}
-
-/// A refusal as it is sent, `application/problem+json`.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[schema(as = Problem)]
-pub struct ProblemBody {
-    /// A URI that names the kind of problem.
-    #[serde(rename = "type")]
-    #[schema(example = "urn:majordomo:problem:field")]
-    pub kind: String,
-    /// The kind in a few words.
-    pub title: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// What is wrong this time, and how to mend it.
-    pub detail: String,
-    /// The field, query parameter or header at fault.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub field: Option<String>,
 }
 
 impl Problem {
