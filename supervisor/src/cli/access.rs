@@ -94,7 +94,10 @@ impl Access {
             Err(client) => return client.task(task).await,
         };
         match desk.task(task).await? {
-            Some(found) => Ok(Some(TaskView::with_steps(&*desk.store, found).await?)),
+            Some(found) => {
+                let view = TaskView::with_steps(&*desk.store, found).await?;
+                Ok(Some(self.seen(view)))
+            }
             None => Ok(None),
         }
     }
@@ -106,7 +109,7 @@ impl Access {
                 .tasks(filter)
                 .await?
                 .into_iter()
-                .map(TaskView::of)
+                .map(|task| self.seen(TaskView::of(task)))
                 .collect()),
             Err(client) => client.tasks(filter).await,
         }
@@ -165,7 +168,19 @@ impl Access {
         };
         let found = desk.task(task).await?;
         let found = found.ok_or_else(|| Fault::failed(format!("there is no task {task}")))?;
-        Ok(desk.transcript(found).await?)
+        let told = desk.transcript(found).await?;
+        Ok(Transcript {
+            task: self.seen(told.task),
+            ..told
+        })
+    }
+
+    /// A task as it stands, with what only this process knows: whether anything works on it.
+    fn seen(&self, task: TaskView) -> TaskView {
+        match self {
+            Access::Store(_) => task.at_rest(),
+            Access::Live(_) | Access::Own(_) => task,
+        }
     }
 
     /// Puts down what this process holds.
@@ -510,7 +525,12 @@ mod tests {
         let short = super::super::words::short(task.id);
         assert_eq!(pick(&access, &short).await.unwrap(), task.id);
         let story = access.transcript(task.id).await.unwrap();
-        assert_eq!(story.task.state, "queued");
+        assert_eq!(
+            (story.task.state.as_str(), story.task.halted),
+            ("queued", true)
+        );
+        assert!(listed[0].halted, "nothing runs it");
+        assert!(access.task(task.id).await.unwrap().unwrap().halted);
         let doubt = access
             .resolve(task.id, "tool/1.0", &Resolution::GiveUp)
             .await
@@ -525,6 +545,7 @@ mod tests {
             }
         };
         assert_eq!(rest, TaskState::Cancelled);
+        assert!(!access.task(task.id).await.unwrap().unwrap().halted);
         access.close().await;
     }
 

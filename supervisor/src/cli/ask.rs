@@ -53,7 +53,7 @@ pub struct Ask {
     /// Print the whole task as JSON instead of the answer.
     #[arg(long)]
     json: bool,
-    /// No progress, only the answer and what went wrong.
+    /// No progress, only the answer, what went wrong, and whether unfinished work is taken up.
     #[arg(long, short)]
     quiet: bool,
 }
@@ -84,8 +84,17 @@ pub async fn run(context: &Context, ask: Ask) -> anyhow::Result<Exit> {
         access = Access::to_work(context, Some(here)) => access?,
         () = signals.next() => return Ok(Exit::Interrupted),
     };
+    if let Access::Live(client) = &access {
+        context.agree_with(&client.instance)?;
+    }
     if !ask.quiet {
         announce(&access);
+    }
+    // Told also where little is to be said: this work was not asked for by this command.
+    if let Access::Own(app) = &access
+        && app.resumed > 0
+    {
+        eprintln!("resuming {}", words::count(app.resumed, "unfinished run"));
     }
     // An instance knows nothing of this command's folder; its own configuration goes before it.
     let dir = match &access {
@@ -174,9 +183,6 @@ fn announce(access: &Access) {
         Access::Own(app) => {
             for line in models(&app.models) {
                 eprintln!("{line}");
-            }
-            if app.resumed > 0 {
-                eprintln!("resuming {}", words::count(app.resumed, "unfinished run"));
             }
         }
         Access::Store(_) => {}

@@ -152,12 +152,15 @@ async fn answer(
     let address = listener.local_addr()?;
     let local = LocalToken::fresh()?;
     let url = format!("http://{}", reachable(address));
-    let here = Instance::here(
-        url.clone(),
-        local.expose().to_owned(),
-        app.models.clone(),
-        shared::clock::now(),
-    );
+    let here = Instance {
+        config: context.config_folder(),
+        ..Instance::here(
+            url.clone(),
+            local.expose().to_owned(),
+            app.models.clone(),
+            shared::clock::now(),
+        )
+    };
     let _published = here
         .publish(&context.data)
         .context("instance.json in the data folder")?;
