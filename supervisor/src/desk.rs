@@ -13,6 +13,7 @@ use shared::task::Task;
 
 use crate::follow::Follower;
 use crate::program::Programs;
+use crate::supervise;
 use crate::transcript::{self, Transcript};
 
 /// The desk of one tenant.
@@ -68,6 +69,17 @@ impl Desk {
     /// The full story of a task.
     pub async fn transcript(&self, task: Task) -> Result<Transcript, Error> {
         transcript::of(&*self.store, &*self.programs, task).await
+    }
+
+    /// Ends a task and keeps what it has reached. False where it had ended before.
+    pub async fn cancel(&self, task: TaskId, reason: &str) -> Result<bool, Error> {
+        let mut work = Vec::new();
+        for run in self.store.runs(task).await? {
+            let steps = self.store.steps(run.id).await?;
+            work.push((run, steps));
+        }
+        let reached = supervise::reached(&work);
+        self.store.cancel(task, reason, reached.as_deref()).await
     }
 
     /// Says what became of a step in doubt. `step` is its key, or `RUN/KEY` where several runs of

@@ -474,8 +474,14 @@ async fn cancelling_ends_the_whole_tree_and_the_work_in_hand() {
     .await;
     let task = bench.submit("go").await;
     seen.notified().await;
-    assert!(bench.store.cancel(task, "a person said so").await.unwrap());
-    assert!(!bench.store.cancel(task, "again").await.unwrap());
+    assert!(
+        bench
+            .store
+            .cancel(task, "a person said so", None)
+            .await
+            .unwrap()
+    );
+    assert!(!bench.store.cancel(task, "again", None).await.unwrap());
     for run in bench.store.runs(task).await.unwrap() {
         assert_eq!(run.state, RunState::Cancelled);
     }

@@ -200,7 +200,7 @@ async fn cancelling_ends_a_pause_at_once() {
     ) {}
     assert!(
         app.app
-            .store
+            .desk
             .cancel(paused, "changed my mind")
             .await
             .unwrap()

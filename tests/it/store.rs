@@ -90,7 +90,7 @@ async fn a_worker_that_was_replaced_writes_nothing() {
     assert_eq!(told.count(), 1, "a refused entry tells nobody");
     let ok = write(fence(new, fresh.epoch), "b").await.unwrap();
     assert_eq!(ok, Appended::Written);
-    store.cancel(task, "enough").await.unwrap();
+    store.cancel(task, "enough", None).await.unwrap();
     let ended = write(fence(new, fresh.epoch), "c").await.unwrap();
     assert_eq!(
         ended,

@@ -97,8 +97,13 @@ impl Store for Faulty {
     async fn signal(&self, run: RunId, name: &SignalName) -> Result<Option<Value>, Error> {
         self.inner.signal(run, name).await
     }
-    async fn cancel(&self, task: TaskId, reason: &str) -> Result<bool, Error> {
-        self.inner.cancel(task, reason).await
+    async fn cancel(
+        &self,
+        task: TaskId,
+        reason: &str,
+        reached: Option<&str>,
+    ) -> Result<bool, Error> {
+        self.inner.cancel(task, reason, reached).await
     }
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error> {
         self.inner.task(tenant, task).await

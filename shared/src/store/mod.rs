@@ -98,8 +98,15 @@ pub trait Store: Send + Sync {
     /// The answer that a run was given under this name.
     async fn signal(&self, run: RunId, name: &SignalName) -> Result<Option<Value>, Error>;
 
-    /// Ends a task and all its runs. Returns false where it had ended before.
-    async fn cancel(&self, task: TaskId, reason: &str) -> Result<bool, Error>;
+    /// Ends a task and all its runs, and keeps what was reached. What steps without an outcome may
+    /// have used ([`at_stake`]) is added to its cost. Returns false where it had ended before;
+    /// nothing changed then.
+    async fn cancel(
+        &self,
+        task: TaskId,
+        reason: &str,
+        reached: Option<&str>,
+    ) -> Result<bool, Error>;
 
     /// One task of this tenant.
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error>;

@@ -127,7 +127,6 @@ impl Access {
     pub async fn cancel(&self, task: TaskId) -> anyhow::Result<()> {
         match self.desk() {
             Ok(desk) => Ok(desk
-                .store
                 .cancel(task, "cancelled on the command line")
                 .await
                 .map(drop)?),

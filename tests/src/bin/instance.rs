@@ -69,7 +69,7 @@ async fn main() -> anyhow::Result<()> {
 /// Does what the person does about a task that waits. False where that is nothing.
 async fn decides(app: &App, id: TaskId, person: &str) -> anyhow::Result<bool> {
     match person {
-        "cancel" => drop(app.store.cancel(id, "a person said so").await?),
+        "cancel" => drop(app.desk.cancel(id, "a person said so").await?),
         "again" => {
             for run in app.store.runs(id).await? {
                 for step in app.store.steps(run.id).await? {

@@ -335,14 +335,22 @@ impl Store for SqliteStore {
         self.read(|conn| run::signal(conn, run, name))
     }
 
-    async fn cancel(&self, task: TaskId, reason: &str) -> Result<bool, Error> {
+    async fn cancel(
+        &self,
+        task: TaskId,
+        reason: &str,
+        reached: Option<&str>,
+    ) -> Result<bool, Error> {
         let (now, reason) = (clock::now(), reason.to_owned());
+        let reached = reached.map(str::to_owned);
         let ended = self
             .write(move |tx| {
                 crate::crash_point!("cancel.before");
-                let Some(told) = task::cancel(tx, task, &reason, now)? else {
+                let Some(told) = task::cancel(tx, task, &reason, reached.as_deref(), now)? else {
                     return Ok(None);
                 };
+                let used = step::at_stake(tx, task)?;
+                task::charge(tx, task, used)?;
                 let runs = run::cancel_all(tx, task, now)?;
                 Ok(Some((runs, event::insert(tx, vec![told], now)?)))
             })

@@ -59,7 +59,7 @@ passed_on! {
     runs(task: TaskId) -> Vec<Run>;
     deliver(signal: NewSignal) -> Delivered;
     signal(run: RunId, name: &SignalName) -> Option<Value>;
-    cancel(task: TaskId, reason: &str) -> bool;
+    cancel(task: TaskId, reason: &str, reached: Option<&str>) -> bool;
     task(tenant: &TenantId, task: TaskId) -> Option<Task>;
     tasks(tenant: &TenantId, filter: &TaskFilter) -> Vec<Task>;
     events(task: TaskId, after: i64, limit: u32) -> Vec<event::Recorded>;
