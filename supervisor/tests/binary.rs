@@ -1,4 +1,5 @@
 //! The binary as people start it: what only a process of its own can show.
+#![expect(clippy::unwrap_used, reason = "all of this is test code")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -53,22 +54,20 @@ impl Home {
     /// Starts an instance and waits until it can be found.
     fn serve(&self, line: &str) -> Serving {
         let mut command = self.shell(line);
-        let child = command.stderr(Stdio::null()).spawn().unwrap();
+        let serving = Serving(command.stderr(Stdio::null()).spawn().unwrap());
         let since = shared::clock::stopwatch();
-        loop {
-            if let Some(instance) = Instance::read(&self.path("data")) {
-                return Serving(child, instance);
-            }
+        while Instance::read(&self.path("data")).is_none() {
             assert!(
                 since.ms() < PATIENCE.as_millis() as u64,
                 "it does not start"
             );
             std::thread::sleep(Duration::from_millis(20));
         }
+        serving
     }
 }
 
-struct Serving(Child, Instance);
+struct Serving(Child);
 
 impl Drop for Serving {
     fn drop(&mut self) {
@@ -102,7 +101,7 @@ fn a_running_instance_goes_by_its_own_configuration() {
 fn serve_raises_its_limit_of_open_files() {
     let home = Home::new();
     let serving = home.serve("ulimit -Sn 64; exec $MAJORDOMO serve --listen 127.0.0.1:0 --dir .");
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", serving.1.pid)).unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", serving.0.id())).unwrap();
     let files = limits
         .lines()
         .find(|line| line.starts_with("Max open files"));

@@ -69,30 +69,25 @@ impl Secrets {
     fn taken_out_of_json(&self, text: &str) -> String {
         let text = self.taken_out(text);
         if text.contains('\\')
-            && let Ok(mut value) = serde_json::from_str::<Value>(&text)
-            && self.clean(&mut value)
+            && let Ok(value) = serde_json::from_str::<Value>(&text)
         {
-            return value.to_string();
+            let clean = self.clean(value.clone());
+            if clean != value {
+                return clean.to_string();
+            }
         }
         text
     }
 
-    /// Whether there was any.
-    fn clean(&self, value: &mut Value) -> bool {
+    fn clean(&self, value: Value) -> Value {
         match value {
-            Value::String(text) => {
-                let clean = self.taken_out(text);
-                let had = clean != *text;
-                *text = clean;
-                had
-            }
-            Value::Array(items) => items
-                .iter_mut()
-                .fold(false, |had, item| self.clean(item) || had),
+            Value::String(text) => self.taken_out(&text).into(),
+            Value::Array(items) => items.into_iter().map(|item| self.clean(item)).collect(),
             Value::Object(fields) => fields
-                .values_mut()
-                .fold(false, |had, item| self.clean(item) || had),
-            _ => false,
+                .into_iter()
+                .map(|(key, item)| (self.taken_out(&key), self.clean(item)))
+                .collect(),
+            other => other,
         }
     }
 

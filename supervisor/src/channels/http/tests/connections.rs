@@ -82,10 +82,10 @@ async fn places_that_nobody_uses_are_given_back() {
     assert!(door.answers(PATIENCE).await, "after silent connections");
     drop(silent);
 
-    let slow: Vec<_> = (0..CONNECTIONS)
-        .map(|_| async { tokio::spawn(trickle(door.connect().await)) })
-        .collect();
-    let slow = futures::future::join_all(slow).await;
+    let mut slow = Vec::new();
+    for _ in 0..CONNECTIONS {
+        slow.push(tokio::spawn(trickle(door.connect().await)));
+    }
     assert!(door.answers(PATIENCE).await, "after slow heads");
     slow.iter().for_each(JoinHandle::abort);
 
