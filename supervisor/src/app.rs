@@ -109,7 +109,8 @@ impl App {
                 private: options.data.clone(),
             },
         )
-        .await?;
+        .await?
+        .run_by(engine.clone());
         let desk = Desk::new(store.clone(), settings.tenant.0.clone(), programs);
         engine.begin();
         Ok(Self {

@@ -186,7 +186,7 @@ pub struct Caller {
     pub principal: PrincipalId,
     scopes: Vec<Scope>,
     /// The stored token that was shown; none for the instance's own.
-    token: Option<Hash>,
+    token: Option<(TenantId, Hash)>,
 }
 
 impl Caller {
@@ -201,8 +201,8 @@ impl Caller {
 
     /// Whether the token is still good. The instance's own lives as long as the instance.
     pub async fn is_live(&self, store: &dyn Store) -> Result<bool, shared::store::Error> {
-        match self.token {
-            Some(hash) => Ok(store.token(hash).await?.is_some()),
+        match &self.token {
+            Some((tenant, hash)) => Ok(store.token(tenant, *hash).await?.is_some()),
             None => Ok(true),
         }
     }
@@ -315,8 +315,8 @@ pub async fn recognise(
         return Ok(None);
     }
     let hash = Hash::of_bytes(shown.as_bytes());
-    let found = store.token(hash).await?;
-    let token = found.filter(|token| token.tenant == *tenant && token.revoked_at.is_none());
+    let found = store.token(tenant, hash).await?;
+    let token = found.filter(|token| token.revoked_at.is_none());
     Ok(token.map(|token| Caller {
         scopes: token
             .scopes
@@ -324,7 +324,7 @@ pub async fn recognise(
             .filter_map(|name| Scope::parse(name))
             .collect(),
         principal: token.principal,
-        token: Some(hash),
+        token: Some((tenant.clone(), hash)),
     }))
 }
 

@@ -74,12 +74,13 @@ impl Desk {
     /// Ends a task and keeps what it has reached. False where it had ended before.
     pub async fn cancel(&self, task: TaskId, reason: &str) -> Result<bool, Error> {
         let mut work = Vec::new();
-        for run in self.store.runs(task).await? {
-            let steps = self.store.steps(run.id).await?;
+        for run in self.store.runs(&self.tenant, task).await? {
+            let steps = self.store.steps(&self.tenant, run.id).await?;
             work.push((run, steps));
         }
         let reached = supervise::reached(&work);
-        self.store.cancel(task, reason, reached.as_deref()).await
+        let reached = reached.as_deref();
+        self.store.cancel(&self.tenant, task, reason, reached).await
     }
 
     /// Says what became of a step in doubt. `step` is its key, or `RUN/KEY` where several runs of
@@ -93,7 +94,11 @@ impl Desk {
     ) -> Result<Resolved, Error> {
         let (mut open, mut answered) = (Vec::new(), false);
         for (run, key) in self.doubts(task, step).await? {
-            match self.store.signal(run, &doubt_signal(&key)).await? {
+            match self
+                .store
+                .signal(&self.tenant, run, &doubt_signal(&key))
+                .await?
+            {
                 Some(_) => answered = true,
                 None => open.push((run, key)),
             }
@@ -108,6 +113,7 @@ impl Desk {
             }
         };
         let signal = NewSignal {
+            tenant: self.tenant.clone(),
             run,
             name: doubt_signal(key),
             payload: serde_json::to_value(resolution).unwrap_or_default(),
@@ -123,8 +129,8 @@ impl Desk {
     /// The steps of a task that are in doubt and bear this name.
     async fn doubts(&self, task: TaskId, step: &str) -> Result<Vec<(RunId, StepKey)>, Error> {
         let mut found = Vec::new();
-        for run in self.store.runs(task).await? {
-            for known in self.store.steps(run.id).await? {
+        for run in self.store.runs(&self.tenant, task).await? {
+            for known in self.store.steps(&self.tenant, run.id).await? {
                 let recorded = known.recorded.as_ref().map(|recorded| &recorded.outcome);
                 let named =
                     known.key.as_str() == step || format!("{}/{}", run.id, known.key) == step;

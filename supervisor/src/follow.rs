@@ -98,7 +98,10 @@ impl Follower {
     async fn catch_up(&mut self) -> Result<(), Error> {
         let task = self.store.task(&self.tenant, self.task).await?;
         let over = task.is_none_or(|task| task.state.is_final());
-        let batch = self.store.events(self.task, self.last, BATCH).await?;
+        let batch = self
+            .store
+            .events(&self.tenant, self.task, self.last, BATCH)
+            .await?;
         self.behind = batch.len() == BATCH as usize;
         batch.into_iter().for_each(|event| self.pass_on(event));
         self.ended |= over && !self.behind;

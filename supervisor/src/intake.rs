@@ -12,6 +12,8 @@ use shared::label::Authority;
 use shared::store::{Accepted, NewTask, Store};
 use shared::task::Request;
 
+use crate::engine::Engine;
+
 /// The longest text of a task in bytes.
 pub const MAX_TEXT: usize = 64 * 1024;
 
@@ -55,6 +57,7 @@ pub struct Intake {
     read: Option<PathBuf>,
     write: PathBuf,
     private: PathBuf,
+    engine: Option<Arc<Engine>>,
 }
 
 /// The folders that an instance works with.
@@ -88,7 +91,17 @@ impl Intake {
             read: folders.read,
             write: folders.write,
             private: folders.private,
+            engine: None,
         })
+    }
+
+    /// The same, with an engine that runs at once what it has room for. Without one all tasks are
+    /// queued.
+    pub fn run_by(self, engine: Arc<Engine>) -> Self {
+        Self {
+            engine: Some(engine),
+            ..self
+        }
     }
 
     /// Takes a task in. Safe to repeat with the same `dedupe`.
@@ -112,8 +125,12 @@ impl Intake {
             },
             catalog: self.catalog,
             dedupe: submission.dedupe,
+            worker: None,
         };
-        Ok(self.store.accept(task).await?)
+        Ok(match &self.engine {
+            Some(engine) => engine.accept(task).await?,
+            None => self.store.accept(task).await?,
+        })
     }
 
     fn check(&self, request: &Request) -> Result<(), Refused> {

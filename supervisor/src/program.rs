@@ -12,7 +12,7 @@ use agents::tools::gate::{Gate, InvalidSchema};
 use shared::hash::Hash;
 use shared::id::{AgentName, TenantId};
 use shared::run::{Failure, FailureKind, Interrupted, Interruption, RunCtx};
-use shared::store::{Run, Store};
+use shared::store::{Run, Store, kind};
 use shared::task::Request;
 
 use crate::engine::{Ended, Program};
@@ -93,8 +93,8 @@ impl Program for Programs {
             Err(why) => return Ok(unreadable(why)),
         };
         match run.kind.as_str() {
-            "task@1" => run_task(ctx, &prepared, run).await,
-            "agent@1" => run_agent(ctx, &prepared, run).await,
+            kind::TASK => run_task(ctx, &prepared, run).await,
+            kind::AGENT => run_agent(ctx, &prepared, run).await,
             other => Ok(unreadable(format!("this version cannot run {other}"))),
         }
     }

@@ -402,7 +402,7 @@ mod tests {
             id,
             task,
             parent: None,
-            kind: "task@1".into(),
+            kind: shared::store::kind::TASK.into(),
             agent: None,
             input: serde_json::Value::Null,
             catalog: Hash::of_bytes(b""),

@@ -162,6 +162,11 @@ impl Tally {
 /// How many points an undisturbed life passes.
 fn points() -> u64 {
     let life = Life::new(false);
+    passed(&life, &["accept", "append", "effect"])
+}
+
+/// How many points the life's next process passes, both sides of all of these among them.
+fn passed(life: &Life, names: &[&str]) -> u64 {
     let log = life.path("points");
     let output = life.process(None, Some(&log));
     assert!(
@@ -170,7 +175,7 @@ fn points() -> u64 {
         String::from_utf8_lossy(&output.stderr)
     );
     let log = std::fs::read_to_string(log).unwrap();
-    for name in ["accept", "claim", "append", "effect"] {
+    for name in names {
         for side in ["before", "after"] {
             let point = format!("{name}.{side}");
             assert!(log.lines().any(|line| line == point), "{point} is passed");
@@ -202,6 +207,9 @@ fn killed_at_every_point() {
 fn killed_again_during_recovery() {
     let mut tally = Tally::default();
     let points = points();
+    let life = Life::new(false);
+    assert_eq!(life.process(Some(3), None).status.code(), None, "killed");
+    passed(&life, &["claim", "append", "effect"]);
     for at in 1..=points {
         // Recovery is shorter the later the first crash came: three places spread over it.
         for again in [1, 1 + (points - at) / 2, 2 + at % 5] {

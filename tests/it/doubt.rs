@@ -33,7 +33,7 @@ async fn parked(app: &TestApp, task: TaskId) -> Run {
     app.reaches(task, |task| task.state == TaskState::AwaitingHuman)
         .await;
     loop {
-        let runs = app.app.store.runs(task).await.unwrap();
+        let runs = app.app.store.runs(app.app.tenant(), task).await.unwrap();
         if runs.iter().all(|run| run.state == RunState::Waiting) {
             return runs.into_iter().find(|run| run.parent.is_some()).unwrap();
         }
@@ -44,6 +44,7 @@ async fn parked(app: &TestApp, task: TaskId) -> Run {
 
 async fn decide(app: &TestApp, run: &Run, decision: Value) -> Delivered {
     let signal = NewSignal {
+        tenant: app.app.tenant().clone(),
         run: run.id,
         name: doubt_signal(&"tool/1.0".into()),
         payload: decision,

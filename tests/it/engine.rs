@@ -7,12 +7,32 @@ use std::time::Duration;
 use futures::FutureExt;
 use serde_json::{Value, json};
 
-use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, open, tool};
+use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, tenant, tool};
+use majordomo_tests::on_both_stores;
+use majordomo_tests::place::Place;
 use shared::event::{Event, Note};
 use shared::id::StepKey;
 use shared::run::{Child, Effect, Failure, FailureKind, NotDone, Outcome, Report};
 use shared::store::{Delivered, NewSignal, RunState};
 use shared::task::{Phase, TaskState};
+
+on_both_stores!(
+    a_run_does_each_step_once_and_tells_of_it,
+    failed_attempts_are_repeated_journaled_and_paid,
+    a_lost_reply_is_handled_by_effect_class,
+    undelivered_operations_are_asked_again_and_never_journaled_as_failed,
+    children_run_at_the_same_time_and_their_ends_reach_the_parent,
+    parents_and_children_get_by_with_one_slot,
+    a_stop_ends_although_more_is_queued_than_fits,
+    a_waiting_run_leaves_memory_and_the_first_answer_wakes_it,
+    an_answer_that_nobody_waits_for_changes_nothing,
+    a_wait_ends_with_its_time_also_out_of_memory,
+    a_stop_puts_runs_back_and_the_next_start_goes_on,
+    cancelling_ends_the_whole_tree_and_the_work_in_hand,
+    other_code_than_the_journals_is_a_named_error,
+    a_panic_in_a_run_ends_that_run_alone,
+    long_results_come_back_whole,
+);
 
 const SHORT: Duration = Duration::from_millis(30);
 const LONG: Duration = Duration::from_secs(60);
@@ -49,26 +69,19 @@ fn four_steps() -> Arc<Code> {
     })
 }
 
-async fn bench(code: Arc<Code>, park_after: Duration) -> (Bench, Arc<World>, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
+async fn bench(place: &Place, code: Arc<Code>, park_after: Duration) -> (Bench, Arc<World>) {
     let world = Arc::<World>::default();
     let act = touching(&world);
-    let bench = Bench::start(folder.path(), code, act, world.clone(), park_after).await;
-    (bench, world, folder)
+    let bench = Bench::start(place, code, act, world.clone(), park_after).await;
+    (bench, world)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_does_each_step_once_and_tells_of_it() {
-    let (bench, world, _folder) = bench(four_steps(), LONG).await;
+async fn a_run_does_each_step_once_and_tells_of_it(place: Place) {
+    let (bench, world) = bench(&place, four_steps(), LONG).await;
     let task = bench.submit("go").await;
     assert_eq!(bench.ends(task).await.state, RunState::Done);
     assert!(world.done().values().all(|times| *times == 1));
-    let stored = bench
-        .store
-        .task(&"default".into(), task)
-        .await
-        .unwrap()
-        .unwrap();
+    let stored = bench.store.task(&tenant(), task).await.unwrap().unwrap();
     assert_eq!(stored.state, TaskState::Done);
     assert_eq!(stored.answer.as_deref(), Some("\"all four\""));
     let events = bench.events(task).await;
@@ -88,9 +101,7 @@ async fn a_run_does_each_step_once_and_tells_of_it() {
     bench.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn failed_attempts_are_repeated_journaled_and_paid() {
-    let folder = tempfile::tempdir().unwrap();
+async fn failed_attempts_are_repeated_journaled_and_paid(place: Place) {
     let calls = Arc::new(AtomicU32::new(0));
     let act: Arc<Act> = {
         let calls = calls.clone();
@@ -123,7 +134,7 @@ async fn failed_attempts_are_repeated_journaled_and_paid() {
         }
         .boxed()
     });
-    let bench = Bench::start(folder.path(), code, act, Arc::default(), LONG).await;
+    let bench = Bench::start(&place, code, act, Arc::default(), LONG).await;
     let task = bench.submit("go").await;
     assert_eq!(bench.ends(task).await.state, RunState::Done);
     let retries = bench.events(task).await;
@@ -131,20 +142,13 @@ async fn failed_attempts_are_repeated_journaled_and_paid() {
         .iter()
         .filter(|event| matches!(event, Event::Retrying { .. }));
     assert_eq!(retries.count(), 2);
-    let stored = bench
-        .store
-        .task(&"default".into(), task)
-        .await
-        .unwrap()
-        .unwrap();
+    let stored = bench.store.task(&tenant(), task).await.unwrap().unwrap();
     assert_eq!(stored.usage.usd.nano(), 14);
     bench.stop().await;
 }
 
 /// Somebody took the operation, did it, and died before replying.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_reply_is_handled_by_effect_class() {
-    let folder = tempfile::tempdir().unwrap();
+async fn a_lost_reply_is_handled_by_effect_class(place: Place) {
     let world = Arc::<World>::default();
     let act: Arc<Act> = {
         let world = world.clone();
@@ -181,15 +185,10 @@ async fn a_lost_reply_is_handled_by_effect_class() {
         }
         .boxed()
     });
-    let bench = Bench::start(folder.path(), code, act, world.clone(), LONG).await;
+    let bench = Bench::start(&place, code, act, world.clone(), LONG).await;
     let task = bench.submit("go").await;
     bench.ends(task).await;
-    let stored = bench
-        .store
-        .task(&"default".into(), task)
-        .await
-        .unwrap()
-        .unwrap();
+    let stored = bench.store.task(&tenant(), task).await.unwrap().unwrap();
     let answer: Value = serde_json::from_str(&stored.answer.unwrap()).unwrap();
     assert_eq!(answer, json!(["again", "again", "probed", "in doubt"]));
     let done = world.done();
@@ -206,9 +205,7 @@ async fn a_lost_reply_is_handled_by_effect_class() {
 }
 
 /// An actor that is away for a while costs time and nothing else.
-#[tokio::test(flavor = "multi_thread")]
-async fn undelivered_operations_are_asked_again_and_never_journaled_as_failed() {
-    let folder = tempfile::tempdir().unwrap();
+async fn undelivered_operations_are_asked_again_and_never_journaled_as_failed(place: Place) {
     let world = Arc::<World>::default();
     let refusals = Arc::new(AtomicU32::new(0));
     let act: Arc<Act> = {
@@ -227,11 +224,11 @@ async fn undelivered_operations_are_asked_again_and_never_journaled_as_failed() 
             .boxed()
         })
     };
-    let bench = Bench::start(folder.path(), four_steps(), act, world.clone(), LONG).await;
+    let bench = Bench::start(&place, four_steps(), act, world.clone(), LONG).await;
     let task = bench.submit("go").await;
     assert_eq!(bench.ends(task).await.state, RunState::Done);
     assert!(world.done().values().all(|times| *times == 1));
-    for step in bench.store.steps(task.into()).await.unwrap() {
+    for step in bench.store.steps(&tenant(), task.into()).await.unwrap() {
         assert_eq!(step.attempt, 1);
     }
     bench.stop().await;
@@ -262,13 +259,12 @@ fn parent_and_children() -> Arc<Code> {
     })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn children_run_at_the_same_time_and_their_ends_reach_the_parent() {
+async fn children_run_at_the_same_time_and_their_ends_reach_the_parent(place: Place) {
     for park_after in [LONG, Duration::ZERO] {
-        let (bench, _, _folder) = bench(parent_and_children(), park_after).await;
+        let (bench, _) = bench(&place, parent_and_children(), park_after).await;
         let task = bench.submit("go").await;
         assert_eq!(bench.ends(task).await.state, RunState::Done);
-        let runs = bench.store.runs(task).await.unwrap();
+        let runs = bench.store.runs(&tenant(), task).await.unwrap();
         assert_eq!(runs.len(), 3);
         assert!(runs.iter().all(|run| run.state == RunState::Done));
         bench.stop().await;
@@ -276,11 +272,9 @@ async fn children_run_at_the_same_time_and_their_ends_reach_the_parent() {
 }
 
 /// Runs that wait hold no slot, however many things they wait for.
-#[tokio::test(flavor = "multi_thread")]
-async fn parents_and_children_get_by_with_one_slot() {
-    let folder = tempfile::tempdir().unwrap();
+async fn parents_and_children_get_by_with_one_slot(place: Place) {
     let world = Arc::<World>::default();
-    let (store, act) = (Arc::new(open(folder.path()).await), touching(&world));
+    let (store, act) = (place.open().await, touching(&world));
     let code = parent_and_children();
     let bench = Bench::with_slots(store, code, act, world, (1, LONG)).await;
     let tasks = [bench.submit("one").await, bench.submit("two").await];
@@ -290,9 +284,7 @@ async fn parents_and_children_get_by_with_one_slot() {
     bench.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stop_ends_although_more_is_queued_than_fits() {
-    let folder = tempfile::tempdir().unwrap();
+async fn a_stop_ends_although_more_is_queued_than_fits(place: Place) {
     let (seen, act) = (Arc::new(tokio::sync::Notify::new()), {
         move |seen: Arc<tokio::sync::Notify>| -> Arc<Act> {
             Arc::new(move |_| {
@@ -301,7 +293,7 @@ async fn a_stop_ends_although_more_is_queued_than_fits() {
             })
         }
     });
-    let store = Arc::new(open(folder.path()).await);
+    let store = place.open().await;
     let act = act(seen.clone());
     let bench = Bench::with_slots(store, four_steps(), act, Arc::default(), (2, LONG)).await;
     for _ in 0..50 {
@@ -328,6 +320,7 @@ fn asks_and_waits() -> Arc<Code> {
 
 fn word(task: shared::id::TaskId, payload: Value) -> NewSignal {
     NewSignal {
+        tenant: tenant(),
         run: task.into(),
         name: "word".into(),
         payload,
@@ -335,9 +328,8 @@ fn word(task: shared::id::TaskId, payload: Value) -> NewSignal {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_waiting_run_leaves_memory_and_the_first_answer_wakes_it() {
-    let (bench, _, _folder) = bench(asks_and_waits(), SHORT).await;
+async fn a_waiting_run_leaves_memory_and_the_first_answer_wakes_it(place: Place) {
+    let (bench, _) = bench(&place, asks_and_waits(), SHORT).await;
     let task = bench.submit("go").await;
     let parked = bench.reaches(task, &[RunState::Waiting]).await;
     assert_eq!(parked.state, RunState::Waiting);
@@ -345,12 +337,7 @@ async fn a_waiting_run_leaves_memory_and_the_first_answer_wakes_it() {
     let second = bench.store.deliver(word(task, json!("no"))).await.unwrap();
     assert_eq!((first, second), (Delivered::First, Delivered::Answered));
     bench.ends(task).await;
-    let stored = bench
-        .store
-        .task(&"default".into(), task)
-        .await
-        .unwrap()
-        .unwrap();
+    let stored = bench.store.task(&tenant(), task).await.unwrap().unwrap();
     assert_eq!(stored.answer.as_deref(), Some(r#"{"answer":"yes"}"#));
     let late = bench
         .store
@@ -361,9 +348,8 @@ async fn a_waiting_run_leaves_memory_and_the_first_answer_wakes_it() {
     bench.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_nobody_waits_for_changes_nothing() {
-    let (bench, _, _folder) = bench(four_steps(), LONG).await;
+async fn an_answer_that_nobody_waits_for_changes_nothing(place: Place) {
+    let (bench, _) = bench(&place, four_steps(), LONG).await;
     let task = bench.submit("go").await;
     bench.ends(task).await;
     let unwanted = bench.store.deliver(word(task, json!("x"))).await.unwrap();
@@ -371,8 +357,7 @@ async fn an_answer_that_nobody_waits_for_changes_nothing() {
     bench.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wait_ends_with_its_time_also_out_of_memory() {
+async fn a_wait_ends_with_its_time_also_out_of_memory(place: Place) {
     let code: Arc<Code> = Arc::new(|ctx, _| {
         async move {
             let answer = ctx
@@ -383,22 +368,15 @@ async fn a_wait_ends_with_its_time_also_out_of_memory() {
         }
         .boxed()
     });
-    let (bench, _, _folder) = bench(code, SHORT).await;
+    let (bench, _) = bench(&place, code, SHORT).await;
     let task = bench.submit("go").await;
     bench.ends(task).await;
-    let stored = bench
-        .store
-        .task(&"default".into(), task)
-        .await
-        .unwrap()
-        .unwrap();
+    let stored = bench.store.task(&tenant(), task).await.unwrap().unwrap();
     assert_eq!(stored.answer.as_deref(), Some(r#"{"answer":null}"#));
     bench.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stop_puts_runs_back_and_the_next_start_goes_on() {
-    let folder = tempfile::tempdir().unwrap();
+async fn a_stop_puts_runs_back_and_the_next_start_goes_on(place: Place) {
     let world = Arc::<World>::default();
     let code: Arc<Code> = Arc::new(|ctx, _| {
         async move {
@@ -410,18 +388,11 @@ async fn a_stop_puts_runs_back_and_the_next_start_goes_on() {
         .boxed()
     });
     let act = touching(&world);
-    let first = Bench::start(
-        folder.path(),
-        code.clone(),
-        act.clone(),
-        world.clone(),
-        LONG,
-    )
-    .await;
+    let first = Bench::start(&place, code.clone(), act.clone(), world.clone(), LONG).await;
     let task = first.submit("go").await;
     while first
         .store
-        .step(task.into(), &"signal/word".into())
+        .step(&tenant(), task.into(), &"signal/word".into())
         .await
         .unwrap()
         .is_none()
@@ -429,7 +400,7 @@ async fn a_stop_puts_runs_back_and_the_next_start_goes_on() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     first.stop().await;
-    let second = Bench::start(folder.path(), code, act, world.clone(), LONG).await;
+    let second = Bench::start(&place, code, act, world.clone(), LONG).await;
     assert_eq!(second.resumed, 0, "an ordered stop leaves nothing running");
     second
         .store
@@ -442,9 +413,7 @@ async fn a_stop_puts_runs_back_and_the_next_start_goes_on() {
     second.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn cancelling_ends_the_whole_tree_and_the_work_in_hand() {
-    let folder = tempfile::tempdir().unwrap();
+async fn cancelling_ends_the_whole_tree_and_the_work_in_hand(place: Place) {
     let (seen, cancelled) = (
         Arc::new(tokio::sync::Notify::new()),
         Arc::new(AtomicU32::new(0)),
@@ -464,25 +433,19 @@ async fn cancelling_ends_the_whole_tree_and_the_work_in_hand() {
             .boxed()
         })
     };
-    let bench = Bench::start(
-        folder.path(),
-        parent_and_children(),
-        act,
-        Arc::default(),
-        LONG,
-    )
-    .await;
+    let bench = Bench::start(&place, parent_and_children(), act, Arc::default(), LONG).await;
     let task = bench.submit("go").await;
     seen.notified().await;
     assert!(
         bench
             .store
-            .cancel(task, "a person said so", None)
+            .cancel(&tenant(), task, "a person said so", None)
             .await
             .unwrap()
     );
-    assert!(!bench.store.cancel(task, "again", None).await.unwrap());
-    for run in bench.store.runs(task).await.unwrap() {
+    let again = bench.store.cancel(&tenant(), task, "again", None).await;
+    assert!(!again.unwrap());
+    for run in bench.store.runs(&tenant(), task).await.unwrap() {
         assert_eq!(run.state, RunState::Cancelled);
     }
     bench.stop().await;
@@ -492,9 +455,7 @@ async fn cancelling_ends_the_whole_tree_and_the_work_in_hand() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn other_code_than_the_journals_is_a_named_error() {
-    let folder = tempfile::tempdir().unwrap();
+async fn other_code_than_the_journals_is_a_named_error(place: Place) {
     let world = Arc::<World>::default();
     let code = |args: Value| -> Arc<Code> {
         Arc::new(move |ctx, _| {
@@ -509,27 +470,21 @@ async fn other_code_than_the_journals_is_a_named_error() {
     };
     let act = touching(&world);
     let first = code(json!({"v": 1}));
-    let first = Bench::start(folder.path(), first, act.clone(), world.clone(), SHORT).await;
+    let first = Bench::start(&place, first, act.clone(), world.clone(), SHORT).await;
     let task = first.submit("go").await;
     first.reaches(task, &[RunState::Waiting]).await;
     first.stop().await;
     let second = code(json!({"v": 2}));
-    let second = Bench::start(folder.path(), second, act, world, SHORT).await;
+    let second = Bench::start(&place, second, act, world, SHORT).await;
     second.store.deliver(word(task, json!(1))).await.unwrap();
     assert_eq!(second.ends(task).await.state, RunState::Dead);
-    let stored = second
-        .store
-        .task(&"default".into(), task)
-        .await
-        .unwrap()
-        .unwrap();
+    let stored = second.store.task(&tenant(), task).await.unwrap().unwrap();
     assert_eq!(stored.state, TaskState::Failed);
     assert!(stored.error.unwrap().contains("journal mismatch at step a"));
     second.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_panic_in_a_run_ends_that_run_alone() {
+async fn a_panic_in_a_run_ends_that_run_alone(place: Place) {
     let code: Arc<Code> = Arc::new(|_, run| {
         async move {
             assert!(run.input["text"] != "boom", "told to");
@@ -537,16 +492,14 @@ async fn a_panic_in_a_run_ends_that_run_alone() {
         }
         .boxed()
     });
-    let (bench, _, _folder) = bench(code, LONG).await;
+    let (bench, _) = bench(&place, code, LONG).await;
     let (bad, good) = (bench.submit("boom").await, bench.submit("calm").await);
     assert_eq!(bench.ends(bad).await.state, RunState::Dead);
     assert_eq!(bench.ends(good).await.state, RunState::Done);
     bench.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn long_results_come_back_whole() {
-    let folder = tempfile::tempdir().unwrap();
+async fn long_results_come_back_whole(place: Place) {
     let long = "ä".repeat(50_000);
     let act: Arc<Act> = {
         let long = long.clone();
@@ -566,17 +519,12 @@ async fn long_results_come_back_whole() {
         }
         .boxed()
     });
-    let bench = Bench::start(folder.path(), code, act, Arc::default(), SHORT).await;
+    let bench = Bench::start(&place, code, act, Arc::default(), SHORT).await;
     let task = bench.submit("go").await;
     bench.reaches(task, &[RunState::Waiting]).await;
     bench.store.deliver(word(task, json!(1))).await.unwrap();
     bench.ends(task).await;
-    let stored = bench
-        .store
-        .task(&"default".into(), task)
-        .await
-        .unwrap()
-        .unwrap();
+    let stored = bench.store.task(&tenant(), task).await.unwrap().unwrap();
     assert_eq!(stored.answer.unwrap(), long.len().to_string());
     bench.stop().await;
 }

@@ -7,14 +7,27 @@ use std::time::Duration;
 use futures::FutureExt;
 use serde_json::json;
 
-use majordomo_tests::engine::{Bench, Code, World, done, ended, new_task, open, tool};
+use majordomo_tests::engine::{Bench, Code, World, done, ended, new_task, open, tenant, tool};
 use majordomo_tests::faults::Faulty;
+use majordomo_tests::on_both_stores;
+use majordomo_tests::place::Place;
 use shared::event::Event;
 use shared::hash::Hash;
 use shared::id::WorkerId;
 use shared::label::Taint;
-use shared::run::{Effect, Timestamp};
+use shared::money::{Usage, Usd};
+use shared::run::{Attempt, Effect, Timestamp};
 use shared::store::{Accepted, Appended, Change, Entry, Fence, RunState, Step, StepKind, Store};
+
+on_both_stores!(
+    a_worker_that_was_replaced_writes_nothing,
+    a_cancelled_task_pays_once_for_what_was_begun,
+    a_probe_is_a_write,
+    events_are_numbered_without_gaps_whoever_writes,
+    the_same_message_is_the_same_task,
+    an_operation_costs_as_many_commits_as_its_class_says,
+    a_store_that_fails_for_a_while_costs_time_and_nothing_else,
+);
 
 fn step(key: &str) -> Step {
     Step {
@@ -52,10 +65,8 @@ fn entry(task: shared::id::TaskId, key: &str) -> Entry {
     }
 }
 
-#[tokio::test]
-async fn a_worker_that_was_replaced_writes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+async fn a_worker_that_was_replaced_writes_nothing(place: Place) {
+    let store = place.open().await;
     let (old, new) = (WorkerId::fresh(), WorkerId::fresh());
     store.register(old).await.unwrap();
     let Accepted::New(task) = store.accept(new_task("x")).await.unwrap() else {
@@ -71,6 +82,7 @@ async fn a_worker_that_was_replaced_writes_nothing() {
     let ok = write(fence(old, stale.epoch), "a").await.unwrap();
     assert_eq!(ok, Appended::Written);
 
+    place.lapse().await;
     assert_eq!(
         store.register(new).await.unwrap(),
         1,
@@ -82,15 +94,15 @@ async fn a_worker_that_was_replaced_writes_nothing() {
         let refused = write(fence(worker, epoch), "b").await.unwrap();
         assert_eq!(refused, Appended::Refused, "{worker} {epoch}");
     }
-    assert_eq!(store.steps(stale.id).await.unwrap().len(), 1);
-    let told = store.events(task, 0, 99).await.unwrap();
+    assert_eq!(store.steps(&tenant(), stale.id).await.unwrap().len(), 1);
+    let told = store.events(&tenant(), task, 0, 99).await.unwrap();
     let told = told
         .iter()
         .filter(|event| matches!(event.event, Event::Decided { .. }));
     assert_eq!(told.count(), 1, "a refused entry tells nobody");
     let ok = write(fence(new, fresh.epoch), "b").await.unwrap();
     assert_eq!(ok, Appended::Written);
-    store.cancel(task, "enough", None).await.unwrap();
+    store.cancel(&tenant(), task, "enough", None).await.unwrap();
     let ended = write(fence(new, fresh.epoch), "c").await.unwrap();
     assert_eq!(
         ended,
@@ -99,10 +111,71 @@ async fn a_worker_that_was_replaced_writes_nothing() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn events_are_numbered_without_gaps_whoever_writes() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Arc::new(open(folder.path()).await);
+async fn a_cancelled_task_pays_once_for_what_was_begun(place: Place) {
+    let store = place.open().await;
+    let worker = WorkerId::fresh();
+    store.register(worker).await.unwrap();
+    let Accepted::New(task) = store.accept(new_task("x")).await.unwrap() else {
+        panic!("new")
+    };
+    let run = store.claim(worker, 9).await.unwrap().runs.remove(0);
+    let fence = Fence {
+        worker,
+        run: run.id,
+        epoch: run.epoch,
+    };
+    let usage = |tokens_in| Usage {
+        tokens_in,
+        tokens_cached: 1,
+        tokens_out: 2 * tokens_in,
+        usd: Usd::from_nano(tokens_in as i64),
+        assumed: false,
+    };
+    let failed = |tokens| Attempt {
+        at: Timestamp(1),
+        ms: 1,
+        usage: usage(tokens),
+        failure: None,
+    };
+    // In flight after a failed attempt; pausing after a failed one; waiting for a child.
+    let open = [
+        (vec![failed(1)], 2, Some(usage(10))),
+        (vec![failed(100)], 1, Some(usage(1_000))),
+        (vec![], 1, None),
+    ];
+    for (n, (attempts, attempt, reserved)) in open.into_iter().enumerate() {
+        let mut entry = entry(task, &format!("s{n}"));
+        if let Change::Step { step, .. } = &mut entry.change {
+            (step.attempts, step.attempt, step.reserved) = (attempts, attempt, reserved);
+        }
+        let written = store.append(fence, entry).await.unwrap();
+        assert_eq!(written, Appended::Written);
+    }
+    let reached = Some("half of it");
+    assert!(
+        store
+            .cancel(&tenant(), task, "enough", reached)
+            .await
+            .unwrap()
+    );
+    assert!(!store.cancel(&tenant(), task, "again", None).await.unwrap());
+    let task = store.task(&tenant(), task).await.unwrap().unwrap();
+    assert_eq!(task.partial.as_deref(), reached);
+    let (told, paid) = (task.usage, usage(111));
+    assert_eq!((told.usd, told.tokens()), (paid.usd, paid.tokens()));
+    assert_eq!(told.tokens_cached, 3);
+}
+
+async fn a_probe_is_a_write(place: Place) {
+    let store = place.open().await;
+    store.probe().await.unwrap();
+    store.probe().await.unwrap();
+    store.close().await;
+    store.probe().await.unwrap_err();
+}
+
+async fn events_are_numbered_without_gaps_whoever_writes(place: Place) {
+    let store = place.open().await;
     let worker = WorkerId::fresh();
     store.register(worker).await.unwrap();
     let mut tasks = Vec::new();
@@ -125,16 +198,14 @@ async fn events_are_numbered_without_gaps_whoever_writes() {
         assert_eq!(written.unwrap(), Appended::Written);
     }
     for (task, _) in tasks {
-        let events = store.events(task, 0, 999).await.unwrap();
+        let events = store.events(&tenant(), task, 0, 999).await.unwrap();
         let numbers: Vec<i64> = events.iter().map(|event| event.seq).collect();
         assert_eq!(numbers, (1..=52).collect::<Vec<_>>());
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_same_message_is_the_same_task() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Arc::new(open(folder.path()).await);
+async fn the_same_message_is_the_same_task(place: Place) {
+    let store = place.open().await;
     let keyed = |body: &'static [u8]| {
         let mut task = new_task("x");
         task.dedupe = Some(("key".into(), Hash::of_bytes(body)));
@@ -173,9 +244,8 @@ fn one_act(effect: Effect) -> Arc<Code> {
     })
 }
 
-async fn faulty(effect: Effect) -> (Bench, Arc<Faulty>, Arc<World>, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Arc::new(Faulty::new(Arc::new(open(folder.path()).await)));
+async fn faulty(place: &Place, effect: Effect) -> (Bench, Arc<Faulty>, Arc<World>) {
+    let store = Arc::new(Faulty::new(place.open().await));
     let world = Arc::<World>::default();
     let act = {
         let world = world.clone();
@@ -191,25 +261,24 @@ async fn faulty(effect: Effect) -> (Bench, Arc<Faulty>, Arc<World>, tempfile::Te
         world.clone(),
         Duration::from_secs(60),
     );
-    (bench.await, store, world, folder)
+    (bench.await, store, world)
 }
 
 /// What may be repeated leaves its outcome to the next write, here the end of the run.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_operation_costs_as_many_commits_as_its_class_says() {
+async fn an_operation_costs_as_many_commits_as_its_class_says(place: Place) {
     for (effect, own, shared) in [
         (Effect::Pure, 0, 1),
         (Effect::Idempotent, 1, 1),
         (Effect::Verifiable, 2, 0),
         (Effect::Once, 2, 0),
     ] {
-        let (bench, store, _, _folder) = faulty(effect).await;
+        let (bench, store, _) = faulty(&place, effect).await;
         let task = bench.submit("x").await;
         bench.ends(task).await;
         let end_of_run = 1;
         let appended = store.appended.load(Ordering::SeqCst);
         assert_eq!(appended, own + end_of_run, "{effect:?}");
-        let steps = bench.store.steps(task.into()).await.unwrap();
+        let steps = bench.store.steps(&tenant(), task.into()).await.unwrap();
         assert!(
             steps[0].recorded.is_some(),
             "{effect:?} shares {shared} commit"
@@ -220,10 +289,9 @@ async fn an_operation_costs_as_many_commits_as_its_class_says() {
 
 /// A store that fails for a while delays a run, and repeats nothing: the run waits, replays and goes
 /// on, whether the write was refused or only its reply was lost.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_fails_for_a_while_costs_time_and_nothing_else() {
+async fn a_store_that_fails_for_a_while_costs_time_and_nothing_else(place: Place) {
     for lost_reply in [false, true] {
-        let (bench, store, world, _folder) = faulty(Effect::Verifiable).await;
+        let (bench, store, world) = faulty(&place, Effect::Verifiable).await;
         let fault = if lost_reply {
             &store.lose
         } else {

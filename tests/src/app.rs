@@ -244,7 +244,11 @@ impl TestApp {
 
     /// What happened, in order.
     pub async fn events(&self, id: TaskId) -> Vec<Event> {
-        let events = self.app.store.events(id, 0, 10_000).await;
+        let events = self
+            .app
+            .store
+            .events(self.app.tenant(), id, 0, 10_000)
+            .await;
         let events = events.expect("the store answers");
         events.into_iter().map(|recorded| recorded.event).collect()
     }
@@ -252,14 +256,11 @@ impl TestApp {
     /// All steps of all runs of a task.
     pub async fn steps(&self, id: TaskId) -> Vec<Step> {
         let mut steps = Vec::new();
-        for run in self.app.store.runs(id).await.expect("the store answers") {
-            steps.extend(
-                self.app
-                    .store
-                    .steps(run.id)
-                    .await
-                    .expect("the store answers"),
-            );
+        let (store, tenant) = (&self.app.store, self.app.tenant());
+        let runs = store.runs(tenant, id).await;
+        for run in runs.expect("the store answers") {
+            let of_run = store.steps(tenant, run.id).await;
+            steps.extend(of_run.expect("the store answers"));
         }
         steps
     }
@@ -345,7 +346,11 @@ pub async fn assert_settled(store: &dyn shared::store::Store, tenant: &shared::i
         .await
         .expect("the store answers")
     {
-        for run in store.runs(task.id).await.expect("the store answers") {
+        for run in store
+            .runs(tenant, task.id)
+            .await
+            .expect("the store answers")
+        {
             assert_ne!(
                 run.state,
                 RunState::Running,
@@ -361,7 +366,11 @@ pub async fn assert_settled(store: &dyn shared::store::Store, tenant: &shared::i
                 run.state
             );
             if matches!(run.state, RunState::Done | RunState::Failed) {
-                for step in store.steps(run.id).await.expect("the store answers") {
+                for step in store
+                    .steps(tenant, run.id)
+                    .await
+                    .expect("the store answers")
+                {
                     let outcome = step.recorded.as_ref().map(|recorded| &recorded.outcome);
                     assert!(
                         outcome.is_some(),
@@ -371,7 +380,7 @@ pub async fn assert_settled(store: &dyn shared::store::Store, tenant: &shared::i
                     let lost = matches!(outcome, Some(Outcome::InDoubt { .. }));
                     let settled = format!("signal/in_doubt/{}", step.key);
                     if lost {
-                        let asked = store.step(run.id, &settled.as_str().into()).await;
+                        let asked = store.step(tenant, run.id, &settled.as_str().into()).await;
                         assert!(
                             asked.expect("the store answers").is_some(),
                             "doubt was settled"

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use shared::event::{Event, Live};
 use shared::hash::Hash;
-use shared::id::{StepKey, TaskId};
+use shared::id::{StepKey, TaskId, TenantId};
 use shared::label::{Authority, Taint};
 use shared::money::Usage;
 use shared::retry::RetryPolicy;
@@ -23,6 +23,8 @@ use shared::store::sqlite::SqliteStore;
 use shared::store::{Accepted, NewTask, Run, RunState, Store};
 use shared::task::Request;
 use supervisor::engine::{Ended, Engine, Parts, Program};
+
+use crate::place::Place;
 
 /// A run's code, as a test writes it.
 pub type Code = dyn for<'a> Fn(&'a dyn RunCtx, &'a Run) -> BoxFuture<'a, Result<Ended, Interrupted>>
@@ -83,7 +85,7 @@ impl Executor for Hands {
     }
 }
 
-/// An engine under test. Several in turn may stand on the same folder: restarts.
+/// An engine under test. Several in turn may stand on the same place: restarts.
 pub struct Bench {
     /// The store.
     pub store: Arc<dyn Store>,
@@ -94,16 +96,15 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// An engine on the store in `folder`; it runs `code` and does `act`.
+    /// An engine on the store of `place`; it runs `code` and does `act`.
     pub async fn start(
-        folder: &Path,
+        place: &Place,
         code: Arc<Code>,
         act: Arc<Act>,
         world: Arc<World>,
         park_after: Duration,
     ) -> Self {
-        let store: Arc<dyn Store> = Arc::new(open(folder).await);
-        Self::on(store, code, act, world, park_after).await
+        Self::on(place.open().await, code, act, world, park_after).await
     }
 
     /// An engine on this store.
@@ -158,7 +159,7 @@ impl Bench {
         loop {
             let run = self
                 .store
-                .run(task.into())
+                .run(&tenant(), task.into())
                 .await
                 .expect("the store answers");
             let run = run.expect("the run is there");
@@ -182,7 +183,7 @@ impl Bench {
 
     /// The task's events.
     pub async fn events(&self, task: TaskId) -> Vec<Event> {
-        let events = self.store.events(task, 0, 10_000).await;
+        let events = self.store.events(&tenant(), task, 0, 10_000).await;
         let events = events.expect("the store answers");
         events.into_iter().map(|recorded| recorded.event).collect()
     }
@@ -208,6 +209,11 @@ pub async fn open(folder: &Path) -> SqliteStore {
     panic!("the data folder stays locked");
 }
 
+/// Whose tasks the tests hand in.
+pub fn tenant() -> TenantId {
+    "default".into()
+}
+
 /// A task with this text.
 pub fn new_task(text: &str) -> NewTask {
     NewTask {
@@ -222,13 +228,14 @@ pub fn new_task(text: &str) -> NewTask {
             budget: shared::task::Budget::default(),
         },
         authority: Authority {
-            tenant: "default".into(),
+            tenant: tenant(),
             principal: "test".into(),
             material: None,
             output: None,
         },
         catalog: Hash::of_bytes(b"none"),
         dedupe: None,
+        worker: None,
     }
 }
 

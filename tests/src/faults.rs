@@ -73,37 +73,54 @@ impl Store for Faulty {
     async fn register(&self, worker: WorkerId) -> Result<u64, Error> {
         self.inner.register(worker).await
     }
+    async fn beat(&self, worker: WorkerId) -> Result<bool, Error> {
+        self.inner.beat(worker).await
+    }
+    async fn reap(&self) -> Result<u64, Error> {
+        self.inner.reap().await
+    }
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
         self.inner.accept(task).await
     }
     async fn claim(&self, worker: WorkerId, limit: u32) -> Result<Claimed, Error> {
         self.inner.claim(worker, limit).await
     }
-    async fn steps(&self, run: RunId) -> Result<Vec<Step>, Error> {
-        self.inner.steps(run).await
+    async fn steps(&self, tenant: &TenantId, run: RunId) -> Result<Vec<Step>, Error> {
+        self.inner.steps(tenant, run).await
     }
-    async fn step(&self, run: RunId, key: &StepKey) -> Result<Option<Step>, Error> {
-        self.inner.step(run, key).await
+    async fn step(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        key: &StepKey,
+    ) -> Result<Option<Step>, Error> {
+        self.inner.step(tenant, run, key).await
     }
-    async fn run(&self, run: RunId) -> Result<Option<Run>, Error> {
-        self.inner.run(run).await
+    async fn run(&self, tenant: &TenantId, run: RunId) -> Result<Option<Run>, Error> {
+        self.inner.run(tenant, run).await
     }
-    async fn runs(&self, task: TaskId) -> Result<Vec<Run>, Error> {
-        self.inner.runs(task).await
+    async fn runs(&self, tenant: &TenantId, task: TaskId) -> Result<Vec<Run>, Error> {
+        self.inner.runs(tenant, task).await
     }
     async fn deliver(&self, signal: NewSignal) -> Result<Delivered, Error> {
         self.inner.deliver(signal).await
     }
-    async fn signal(&self, run: RunId, name: &SignalName) -> Result<Option<Value>, Error> {
-        self.inner.signal(run, name).await
+    async fn signal(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        name: &SignalName,
+    ) -> Result<Option<Value>, Error> {
+        self.inner.signal(tenant, run, name).await
     }
     async fn cancel(
         &self,
+        tenant: &TenantId,
         task: TaskId,
         reason: &str,
         reached: Option<&str>,
     ) -> Result<bool, Error> {
-        self.inner.cancel(task, reason, reached).await
+        self.inner.cancel(tenant, task, reason, reached).await
     }
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error> {
         self.inner.task(tenant, task).await
@@ -113,11 +130,12 @@ impl Store for Faulty {
     }
     async fn events(
         &self,
+        tenant: &TenantId,
         task: TaskId,
         after: i64,
         limit: u32,
     ) -> Result<Vec<shared::event::Recorded>, Error> {
-        self.inner.events(task, after, limit).await
+        self.inner.events(tenant, task, after, limit).await
     }
     async fn keep(&self, tenant: &TenantId, hash: Hash, body: &str) -> Result<(), Error> {
         self.inner.keep(tenant, hash, body).await
@@ -128,8 +146,8 @@ impl Store for Faulty {
     async fn add_token(&self, token: Token, hash: Hash) -> Result<bool, Error> {
         self.inner.add_token(token, hash).await
     }
-    async fn token(&self, hash: Hash) -> Result<Option<Token>, Error> {
-        self.inner.token(hash).await
+    async fn token(&self, tenant: &TenantId, hash: Hash) -> Result<Option<Token>, Error> {
+        self.inner.token(tenant, hash).await
     }
     async fn tokens(&self, tenant: &TenantId) -> Result<Vec<Token>, Error> {
         self.inner.tokens(tenant).await

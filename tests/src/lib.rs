@@ -5,5 +5,6 @@ pub mod app;
 pub mod engine;
 pub mod faults;
 pub mod model;
+pub mod place;
 pub mod tool;
 pub mod world;

@@ -54,7 +54,8 @@ impl Bell {
         &self.feed
     }
 
-    /// Where committed events alone are published, for those who do not show text as it comes in.
+    /// Where the events that this process commits are published, and nothing else: for those who count
+    /// them.
     pub fn events(&self) -> &broadcast::Sender<Recorded> {
         &self.events
     }
@@ -83,6 +84,27 @@ impl Bell {
         }
     }
 
+    /// Tells watchers of events that another process committed and tells of itself: what counts
+    /// events ([`Bell::events`]) counts each once, in the process that committed it.
+    pub(super) fn publish_from_elsewhere(&self, events: Vec<Recorded>) {
+        for event in events {
+            let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(watchers) = watched.get(&event.task) {
+                let _ = watchers.send(event.clone());
+            }
+            drop(watched);
+            let _ = self.feed.send(Live::Event(event));
+        }
+    }
+
+    /// Whether anybody here would hear of this task's events.
+    pub(super) fn is_watched(&self, task: TaskId) -> bool {
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let watchers = watched.get(&task);
+        self.feed.receiver_count() > 0
+            || watchers.is_some_and(|watchers| watchers.receiver_count() > 0)
+    }
+
     /// There may be runs to claim.
     pub fn ring_queue(&self) {
         self.queue.notify_one();
@@ -98,6 +120,18 @@ impl Bell {
         if let Some(seat) = self.lock().get(&run) {
             seat.wake.notify_waiters();
         }
+    }
+
+    /// What any run here waits for may have come.
+    pub(super) fn ring_runs(&self) {
+        self.lock()
+            .values()
+            .for_each(|seat| seat.wake.notify_waiters());
+    }
+
+    /// The runs that are in memory here.
+    pub(super) fn runs(&self) -> Vec<RunId> {
+        self.lock().keys().copied().collect()
     }
 
     /// This run was ended from outside: whatever it does is no longer wanted.

@@ -7,6 +7,7 @@
 //! that is refused changed nothing, and the run must stop.
 
 mod bell;
+pub mod postgres;
 mod rows;
 pub mod sqlite;
 
@@ -19,7 +20,7 @@ pub use rows::*;
 use crate::event;
 use crate::hash::Hash;
 use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
-use crate::run::Timestamp;
+use crate::run::{Interrupted, Interruption, Timestamp};
 use crate::task::Task;
 
 /// What went wrong in the store.
@@ -42,6 +43,26 @@ pub enum Error {
         /// What does not read.
         what: String,
     },
+    /// The database's URL cannot be used. It is not repeated: it may hold a password.
+    #[error(
+        "database_url cannot be used: {0}; it looks like postgres://USER:PASSWORD@HOST:5432/NAME"
+    )]
+    Url(String),
+    /// Nobody answers at the database's address, or not any more; the same call may work later.
+    #[error("the database cannot be reached: {0}")]
+    Unreachable(String),
+    /// The login may not make or assume the roles that the store works under.
+    #[error(
+        "the database login {login} lacks rights: {why}; have an administrator of the server run, once:\n{sql}"
+    )]
+    Rights {
+        /// Who was refused.
+        login: String,
+        /// What the server said.
+        why: String,
+        /// What mends it.
+        sql: String,
+    },
     /// The database answered with an error; the same call may work later.
     #[error("database: {0}")]
     Database(String),
@@ -55,7 +76,24 @@ pub enum Error {
     },
 }
 
-/// The store of one process.
+impl From<Error> for Interrupted {
+    fn from(error: Error) -> Self {
+        Interrupted(Interruption::Store(error.to_string()))
+    }
+}
+
+impl Error {
+    /// The same for a further caller whose work was part of what failed.
+    pub(crate) fn again(&self) -> Error {
+        match self {
+            Error::Unreachable(why) => Error::Unreachable(why.clone()),
+            other => Error::Database(other.to_string()),
+        }
+    }
+}
+
+/// The store of one process. What belongs to a tenant is read by the tenant's name only: another
+/// one's rows are as if they were not there.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// The store's clock: the only one that deadlines and timers go by.
@@ -64,12 +102,22 @@ pub trait Store: Send + Sync {
     /// Who is told of changes. Rung after each commit.
     fn bell(&self) -> &Bell;
 
-    /// Registers a fresh worker. On return the runs of every worker that is gone are queued again;
-    /// the answer is how many there were.
+    /// Registers a fresh worker; its lease begins. On return the runs of every worker that is gone
+    /// are queued again; the answer is how many there were. Workers whose lease lasts keep theirs.
     async fn register(&self, worker: WorkerId) -> Result<u64, Error>;
 
+    /// Extends a worker's lease to a full term from now. `false` where it had ended: it stays so,
+    /// everything that the worker writes is refused, and it must come back under a new id. The
+    /// embedded store's lease is the folder's lock and does not end by time.
+    async fn beat(&self, worker: WorkerId) -> Result<bool, Error>;
+
+    /// Ends lapsed leases for ever and queues again every running run that has no live worker. To be
+    /// called at each beat; safe to call anywhere, any time. Answers how many runs there were.
+    async fn reap(&self) -> Result<u64, Error>;
+
     /// Takes a task in: inbox row, task and root run, all durable on return. The same key with the
-    /// same body answers the task that it made the first time.
+    /// same body answers the task that it made the first time. Where the task names its worker, a new
+    /// one's root run is in its hands at once, in epoch 1, as if claimed.
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error>;
 
     /// Claims up to `limit` runs for `worker`: queued ones, and waiting ones whose time has come.
@@ -80,29 +128,40 @@ pub trait Store: Send + Sync {
     async fn append(&self, fence: Fence, entry: Entry) -> Result<Appended, Error>;
 
     /// The journal of a run, in the order in which its steps were first asked for.
-    async fn steps(&self, run: RunId) -> Result<Vec<Step>, Error>;
+    async fn steps(&self, tenant: &TenantId, run: RunId) -> Result<Vec<Step>, Error>;
 
     /// One step.
-    async fn step(&self, run: RunId, key: &StepKey) -> Result<Option<Step>, Error>;
+    async fn step(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        key: &StepKey,
+    ) -> Result<Option<Step>, Error>;
 
     /// One run.
-    async fn run(&self, run: RunId) -> Result<Option<Run>, Error>;
+    async fn run(&self, tenant: &TenantId, run: RunId) -> Result<Option<Run>, Error>;
 
     /// All runs of a task, parents before their children.
-    async fn runs(&self, task: TaskId) -> Result<Vec<Run>, Error>;
+    async fn runs(&self, tenant: &TenantId, task: TaskId) -> Result<Vec<Run>, Error>;
 
     /// Delivers an answer to a waiting run and wakes it. The first one wins; one that comes after
     /// its deadline, or for a run that has ended, changes nothing.
     async fn deliver(&self, signal: NewSignal) -> Result<Delivered, Error>;
 
     /// The answer that a run was given under this name.
-    async fn signal(&self, run: RunId, name: &SignalName) -> Result<Option<Value>, Error>;
+    async fn signal(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        name: &SignalName,
+    ) -> Result<Option<Value>, Error>;
 
     /// Ends a task and all its runs, and keeps what was reached. What steps without an outcome may
     /// have used ([`at_stake`]) is added to its cost. Returns false where it had ended before;
     /// nothing changed then.
     async fn cancel(
         &self,
+        tenant: &TenantId,
         task: TaskId,
         reason: &str,
         reached: Option<&str>,
@@ -117,6 +176,7 @@ pub trait Store: Send + Sync {
     /// Events of a task with a number above `after`, in order, at most `limit`.
     async fn events(
         &self,
+        tenant: &TenantId,
         task: TaskId,
         after: i64,
         limit: u32,
@@ -132,7 +192,7 @@ pub trait Store: Send + Sync {
     async fn add_token(&self, token: Token, hash: Hash) -> Result<bool, Error>;
 
     /// The live token of this hash.
-    async fn token(&self, hash: Hash) -> Result<Option<Token>, Error>;
+    async fn token(&self, tenant: &TenantId, hash: Hash) -> Result<Option<Token>, Error>;
 
     /// All tokens of a tenant, revoked ones too.
     async fn tokens(&self, tenant: &TenantId) -> Result<Vec<Token>, Error>;
@@ -140,7 +200,8 @@ pub trait Store: Send + Sync {
     /// Revokes the live token of this name: from the next request on it opens nothing.
     async fn revoke_token(&self, tenant: &TenantId, name: &str) -> Result<bool, Error>;
 
-    /// Commits a trifle and reads: on `Ok` the store took a write just now. Leaves nothing behind.
+    /// Commits a trifle and reads: on `Ok` the store took a write just now. Leaves nothing behind that
+    /// anybody sees.
     async fn probe(&self) -> Result<(), Error>;
 
     /// Tasks and runs by state, for metrics.

@@ -28,6 +28,40 @@ pub struct NewTask {
     pub catalog: Hash,
     /// The sender's own key and the hash of what came with it.
     pub dedupe: Option<(String, Hash)>,
+    /// The worker that runs it from the same commit on. Without one it is queued.
+    pub worker: Option<WorkerId>,
+}
+
+impl NewTask {
+    /// The root run that it is taken in with.
+    pub fn root(&self, now: Timestamp) -> Run {
+        let (state, epoch) = match self.worker {
+            Some(_) => (RunState::Running, 1),
+            None => (RunState::Queued, 0),
+        };
+        Run {
+            id: self.id.into(),
+            task: self.id,
+            parent: None,
+            kind: kind::TASK.into(),
+            agent: None,
+            input: serde_json::json!(self.request),
+            catalog: self.catalog,
+            authority: self.authority.clone(),
+            state,
+            epoch,
+            wakes: 0,
+            created_at: now,
+        }
+    }
+}
+
+/// Programs and their versions, as runs name them.
+pub mod kind {
+    /// A task's root run: the supervisor's.
+    pub const TASK: &str = "task@1";
+    /// One agent's part.
+    pub const AGENT: &str = "agent@1";
 }
 
 /// What became of a task handed in.
@@ -50,7 +84,7 @@ pub struct Run {
     pub task: TaskId,
     /// The run that started it, and the step there that waits for it.
     pub parent: Option<(RunId, StepKey)>,
-    /// The program and its version: `task@1`, `agent@1`.
+    /// The program and its version, one of [`kind`].
     pub kind: String,
     /// The agent, where it is an agent's run.
     pub agent: Option<AgentName>,
@@ -314,6 +348,8 @@ impl StepKind {
 /// An answer from outside.
 #[derive(Clone, Debug)]
 pub struct NewSignal {
+    /// Whose run it is.
+    pub tenant: TenantId,
     /// The run that waits for it.
     pub run: RunId,
     /// Its name.

@@ -498,6 +498,7 @@ mod tests {
             },
             catalog: shared::hash::Hash::of_bytes(b""),
             dedupe: None,
+            worker: None,
         }
     }
 

@@ -122,7 +122,7 @@ impl Engine {
     ) -> Result<(), Interrupted> {
         let steps = match fresh {
             true => Vec::new(),
-            false => self.store.steps(run.id).await.map_err(store_failed)?,
+            false => self.store.steps(&run.authority.tenant, run.id).await?,
         };
         let journal = Journal::new(self.clone(), run.clone(), steps, slot);
         let program = AssertUnwindSafe(self.program.run(&journal, run));
@@ -175,8 +175,4 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("panic")
-}
-
-fn store_failed(error: shared::store::Error) -> Interrupted {
-    Interrupted(Interruption::Store(error.to_string()))
 }

@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use shared::id::WorkerId;
 use shared::run::{Executor, Failure, Interrupted, RunCtx};
-use shared::store::{Run, Store, TaskEnd};
+use shared::store::{Accepted, NewTask, Run, Store, TaskEnd};
 
 /// What an engine is made of.
 pub struct Parts {
@@ -94,6 +94,33 @@ impl Engine {
     pub fn begin(self: &Arc<Self>) {
         // Among the drivers, so that nothing is claimed any more when a freeze is over.
         self.drivers.spawn(self.clone().dispatch());
+    }
+
+    /// Takes a task in. With a slot free it is this worker's from the commit that takes it in, and
+    /// runs at once; else it is queued for whoever has one. Safe to repeat with the same key.
+    pub async fn accept(
+        self: &Arc<Self>,
+        mut task: NewTask,
+    ) -> Result<Accepted, shared::store::Error> {
+        if self.frozen.is_cancelled() || self.slots.available_permits() == 0 {
+            return self.store.accept(task).await;
+        }
+        task.worker = Some(self.worker);
+        let root = task.root(self.store.now());
+        // In a task of its own: this future may be dropped while the commit is under way, and what
+        // was committed must run all the same.
+        let engine = self.clone();
+        let accepted = self.drivers.spawn(async move {
+            let accepted = engine.store.accept(task).await;
+            if matches!(accepted, Ok(Accepted::New(_))) {
+                engine.adopt(root);
+            }
+            accepted
+        });
+        let gone = |error: tokio::task::JoinError| {
+            shared::store::Error::Database(format!("the commit was not awaited: {error}"))
+        };
+        accepted.await.map_err(gone)?
     }
 
     /// Takes all runs out of memory: no step begins any more, those that go on get `grace` to end.

@@ -71,8 +71,8 @@ async fn decides(app: &App, id: TaskId, person: &str) -> anyhow::Result<bool> {
     match person {
         "cancel" => drop(app.desk.cancel(id, "a person said so").await?),
         "again" => {
-            for run in app.store.runs(id).await? {
-                for step in app.store.steps(run.id).await? {
+            for run in app.store.runs(app.tenant(), id).await? {
+                for step in app.store.steps(app.tenant(), run.id).await? {
                     let name = format!("{}/{}", run.id, step.key);
                     // Those that are in doubt no more are told so.
                     let said = app

@@ -1,10 +1,6 @@
 //! Table `event`: numbered within the task, written in the commit that it tells of.
 
-use std::collections::HashMap;
-use std::collections::VecDeque;
-
 use rusqlite::{Connection, params};
-use serde_json::{Value, json};
 
 use super::journal::Pending;
 use super::{from_json, parse, text, to_json};
@@ -48,13 +44,8 @@ pub(super) fn queued(task: &NewTask) -> New {
 
 const INSERT: &str = "
 insert into event (task, seq, tenant, run, at, body)
-select j.value->>'task',
-       (select coalesce(max(e.seq), 0) from event e where e.task = j.value->>'task')
-         + row_number() over (partition by j.value->>'task' order by j.key),
-       j.value->>'tenant', j.value->>'run', ?2, j.value->>'body'
-from json_each(?1) j
-where true
-returning task, seq";
+values (?1, (select coalesce(max(seq), 0) + 1 from event where task = ?1), ?2, ?3, ?4, ?5)
+returning seq";
 
 /// Writes events and gives them their numbers, in the order given within each task.
 pub(super) fn insert(
@@ -62,52 +53,42 @@ pub(super) fn insert(
     told: Vec<New>,
     now: Timestamp,
 ) -> Result<Vec<Recorded>, Error> {
-    if told.is_empty() {
-        return Ok(Vec::new());
-    }
-    let row = |new: &New| {
-        let body = to_json(&new.event);
-        json!({"task": new.task, "tenant": new.tenant, "run": new.run, "body": body})
-    };
-    let rows: Vec<Value> = told.iter().map(row).collect();
-    let mut numbers: HashMap<TaskId, Vec<i64>> = HashMap::new();
     let mut statement = tx.prepare_cached(INSERT)?;
-    let mut written = statement.query(params![Value::Array(rows).to_string(), now.0])?;
-    while let Some(row) = written.next()? {
-        let task = parse("event", text(row, 0)?)?;
-        numbers.entry(task).or_default().push(row.get(1)?);
-    }
-    let mut numbers: HashMap<TaskId, VecDeque<i64>> = numbers
-        .into_iter()
-        .map(|(task, mut seqs)| {
-            seqs.sort_unstable();
-            (task, seqs.into())
-        })
-        .collect();
-    let numbered = told.into_iter().filter_map(|new| {
-        let seq = numbers.get_mut(&new.task)?.pop_front()?;
-        Some(Recorded {
+    let number = |new: New| {
+        let seq = statement.query_row(
+            params![
+                new.task.to_string(),
+                new.tenant.as_str(),
+                new.run.to_string(),
+                now.0,
+                to_json(&new.event)
+            ],
+            |row| row.get(0),
+        )?;
+        Ok(Recorded {
             seq,
             task: new.task,
             run: new.run,
             at: now,
             event: new.event,
         })
-    });
-    Ok(numbered.collect())
+    };
+    told.into_iter().map(number).collect()
 }
 
 /// Events of a task after a number.
 pub(super) fn after(
     conn: &Connection,
+    tenant: &TenantId,
     task: TaskId,
     after: i64,
     limit: u32,
 ) -> Result<Vec<Recorded>, Error> {
     let mut statement = conn.prepare_cached(
-        "select seq, run, at, body from event where task = ?1 and seq > ?2 order by seq limit ?3",
+        "select seq, run, at, body from event where task = ?1 and seq > ?2 and tenant = ?4
+         order by seq limit ?3",
     )?;
-    let mut rows = statement.query(params![task.to_string(), after, limit])?;
+    let mut rows = statement.query(params![task.to_string(), after, limit, tenant.as_str()])?;
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {
         events.push(Recorded {

@@ -1,15 +1,13 @@
 //! The journal's one writer: takes whatever entries are waiting and commits them together, so that
 //! two hundred runs pay for one sync, not for two hundred.
 
-use std::collections::HashSet;
-
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{event, run, step, task};
 use crate::clock;
 use crate::event::Recorded;
-use crate::id::{RunId, StepKey};
+use crate::id::RunId;
 use crate::run::Timestamp;
 use crate::store::{Appended, Bell, Change, Entry, Error, Fence};
 
@@ -107,14 +105,16 @@ struct Rung {
 
 fn commit(tx: &Transaction<'_>, batch: &[Pending]) -> Result<Committed, Error> {
     let now = clock::now();
-    let written = step::write(tx, batch, now)?;
     let mut done = Committed {
         verdicts: Vec::with_capacity(batch.len()),
         events: Vec::new(),
         rung: Rung::default(),
     };
     for pending in batch {
-        let verdict = change(tx, pending, &written, &mut done.rung, now)?;
+        if let Some(step) = &pending.entry.ended {
+            step::write(tx, pending.fence, step, None, &pending.entry.tenant, now)?;
+        }
+        let verdict = change(tx, pending, &mut done.rung, now)?;
         done.verdicts.push(verdict);
     }
     let accepted = || {
@@ -129,18 +129,22 @@ fn commit(tx: &Transaction<'_>, batch: &[Pending]) -> Result<Committed, Error> {
     Ok(done)
 }
 
-/// Does what one entry asks for beyond its step row.
+/// Does what one entry asks for.
 fn change(
     tx: &Transaction<'_>,
     pending: &Pending,
-    written: &HashSet<(RunId, StepKey)>,
     rung: &mut Rung,
     now: Timestamp,
 ) -> Result<Appended, Error> {
     let fence = pending.fence;
     let taken = match &pending.entry.change {
-        Change::Step { step, spawn, .. } => {
-            let taken = written.contains(&(fence.run, step.key.clone()));
+        Change::Step {
+            step,
+            spawn,
+            unless_signal: unless,
+        } => {
+            let tenant = &pending.entry.tenant;
+            let taken = step::write(tx, fence, step, unless.as_ref(), tenant, now)?;
             if let (true, Some(new)) = (taken, spawn) {
                 run::insert_child(tx, fence, &step.key, new, now)?;
             }

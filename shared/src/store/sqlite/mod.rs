@@ -243,23 +243,38 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn beat(&self, worker: WorkerId) -> Result<bool, Error> {
+        self.read(|conn| run::is_live(conn, worker))
+    }
+
+    async fn reap(&self) -> Result<u64, Error> {
+        // The folder's lock says that no other worker lives, and `register` took over what it had.
+        Ok(0)
+    }
+
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
-        let now = clock::now();
+        let (now, queued) = (clock::now(), task.worker.is_none());
         let (accepted, events) = self
             .write(move |tx| {
                 crate::crash_point!("accept.before");
                 if let Some(known) = task::known(tx, &task)? {
                     return Ok((known, Vec::new()));
                 }
+                let root = task.root(now);
                 task::insert(tx, &task, now)?;
-                run::insert_root(tx, &task, now)?;
-                let events = event::insert(tx, vec![event::queued(&task)], now)?;
-                Ok((Accepted::New(task.id), events))
+                run::insert_root(tx, &root, task.worker)?;
+                let mut told = vec![event::queued(&task)];
+                if task.worker.is_some() {
+                    told.extend(task::started(tx, &[root], now)?);
+                }
+                Ok((Accepted::New(task.id), event::insert(tx, told, now)?))
             })
             .await?;
         crate::crash_point!("accept.after");
         self.bell.publish(events);
-        self.bell.ring_queue();
+        if queued {
+            self.bell.ring_queue();
+        }
         Ok(accepted)
     }
 
@@ -299,20 +314,29 @@ impl Store for SqliteStore {
         answer.await.map_err(|_| closed())?
     }
 
-    async fn steps(&self, run: RunId) -> Result<Vec<Step>, Error> {
-        self.read_long(move |conn| step::all(conn, run)).await
+    async fn steps(&self, tenant: &TenantId, run: RunId) -> Result<Vec<Step>, Error> {
+        let tenant = tenant.clone();
+        self.read_long(move |conn| step::all(conn, &tenant, run))
+            .await
     }
 
-    async fn step(&self, run: RunId, key: &StepKey) -> Result<Option<Step>, Error> {
-        self.read(|conn| step::one(conn, run, key))
+    async fn step(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        key: &StepKey,
+    ) -> Result<Option<Step>, Error> {
+        self.read(|conn| step::one(conn, tenant, run, key))
     }
 
-    async fn run(&self, run: RunId) -> Result<Option<Run>, Error> {
-        self.read(|conn| run::one(conn, run))
+    async fn run(&self, tenant: &TenantId, run: RunId) -> Result<Option<Run>, Error> {
+        self.read(|conn| run::one(conn, tenant, run))
     }
 
-    async fn runs(&self, task: TaskId) -> Result<Vec<Run>, Error> {
-        self.read_long(move |conn| run::of_task(conn, task)).await
+    async fn runs(&self, tenant: &TenantId, task: TaskId) -> Result<Vec<Run>, Error> {
+        let tenant = tenant.clone();
+        self.read_long(move |conn| run::of_task(conn, &tenant, task))
+            .await
     }
 
     async fn deliver(&self, signal: NewSignal) -> Result<Delivered, Error> {
@@ -331,22 +355,30 @@ impl Store for SqliteStore {
         Ok(delivered)
     }
 
-    async fn signal(&self, run: RunId, name: &SignalName) -> Result<Option<Value>, Error> {
-        self.read(|conn| run::signal(conn, run, name))
+    async fn signal(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        name: &SignalName,
+    ) -> Result<Option<Value>, Error> {
+        self.read(|conn| run::signal(conn, tenant, run, name))
     }
 
     async fn cancel(
         &self,
+        tenant: &TenantId,
         task: TaskId,
         reason: &str,
         reached: Option<&str>,
     ) -> Result<bool, Error> {
-        let (now, reason) = (clock::now(), reason.to_owned());
+        let (now, tenant, reason) = (clock::now(), tenant.clone(), reason.to_owned());
         let reached = reached.map(str::to_owned);
         let ended = self
             .write(move |tx| {
                 crate::crash_point!("cancel.before");
-                let Some(told) = task::cancel(tx, task, &reason, reached.as_deref(), now)? else {
+                let Some(told) =
+                    task::cancel(tx, (&tenant, task), &reason, reached.as_deref(), now)?
+                else {
                     return Ok(None);
                 };
                 let used = step::at_stake(tx, task)?;
@@ -376,11 +408,13 @@ impl Store for SqliteStore {
 
     async fn events(
         &self,
+        tenant: &TenantId,
         task: TaskId,
         after: i64,
         limit: u32,
     ) -> Result<Vec<crate::event::Recorded>, Error> {
-        self.read_long(move |conn| event::after(conn, task, after, limit))
+        let tenant = tenant.clone();
+        self.read_long(move |conn| event::after(conn, &tenant, task, after, limit))
             .await
     }
 
@@ -398,8 +432,8 @@ impl Store for SqliteStore {
         self.write(move |tx| token::add(tx, &token, hash)).await
     }
 
-    async fn token(&self, hash: Hash) -> Result<Option<Token>, Error> {
-        self.read(|conn| token::by_hash(conn, hash))
+    async fn token(&self, tenant: &TenantId, hash: Hash) -> Result<Option<Token>, Error> {
+        self.read(|conn| token::by_hash(conn, tenant, hash))
     }
 
     async fn tokens(&self, tenant: &TenantId) -> Result<Vec<Token>, Error> {

@@ -4,12 +4,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
 use super::{corrupt, from_json, maybe_text, parse, text, to_json};
-use crate::id::{RunId, SignalName, StepKey, TaskId, WorkerId};
+use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::run::Timestamp;
-use crate::store::{Delivered, Error, Fence, NewRun, NewSignal, NewTask, Run, RunState};
-
-/// The program of a task's root run.
-const ROOT_KIND: &str = "task@1";
+use crate::store::{Delivered, Error, Fence, NewRun, NewSignal, Run, RunState};
 
 /// Registers a worker and queues again what all others were running: the folder's lock says that
 /// none of them lives.
@@ -22,10 +19,38 @@ pub(super) fn register(tx: &Connection, worker: WorkerId, now: Timestamp) -> Res
     Ok(orphans as u64)
 }
 
-pub(super) fn insert_root(tx: &Connection, task: &NewTask, now: Timestamp) -> Result<(), Error> {
-    tx.prepare_cached("insert into run (id, task, tenant, principal, kind, agent, input, catalog, authority, state,
-                          created_at, updated_at)
-         values (?1, ?1, ?2, ?3, ?4, null, ?5, ?6, ?7, 'queued', ?8, ?8)")?.execute(params![task.id.to_string(), task.authority.tenant.as_str(), task.authority.principal.as_str(), ROOT_KIND, to_json(&task.request), task.catalog.to_string(), to_json(&task.authority), now.0])?;
+/// Whether this worker is the one that holds the folder.
+pub(super) fn is_live(conn: &Connection, worker: WorkerId) -> Result<bool, Error> {
+    let live = conn
+        .prepare_cached("select exists (select 1 from worker where id = ?1 and state = 'live')")?
+        .query_row([worker.to_string()], |row| row.get(0))?;
+    Ok(live)
+}
+
+/// Makes a task's root run: queued, or in the hands of the worker that takes it in.
+pub(super) fn insert_root(
+    tx: &Connection,
+    root: &Run,
+    worker: Option<WorkerId>,
+) -> Result<(), Error> {
+    tx.prepare_cached(
+        "insert into run (id, task, tenant, principal, kind, input, catalog, authority, state, owner,
+                          epoch, created_at, updated_at)
+         values (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11)",
+    )?
+    .execute(params![
+        root.id.to_string(),
+        root.authority.tenant.as_str(),
+        root.authority.principal.as_str(),
+        root.kind,
+        root.input.to_string(),
+        root.catalog.to_string(),
+        to_json(&root.authority),
+        root.state.as_str(),
+        worker.map(|worker| worker.to_string()),
+        root.epoch,
+        root.created_at.0
+    ])?;
     Ok(())
 }
 
@@ -176,7 +201,7 @@ pub(super) fn deliver(
             "insert into signal (run, name, tenant, payload, by, at)
          select r.id, ?2, r.tenant, ?3, ?4, ?5 from run r
          join step s on s.run = r.id and s.key = 'signal/' || ?2 and s.state = 'begun'
-         where r.id = ?1 and r.state in ('queued', 'running', 'waiting')
+         where r.id = ?1 and r.tenant = ?6 and r.state in ('queued', 'running', 'waiting')
            and (s.deadline is null or s.deadline > ?5)
          on conflict do nothing",
         )?
@@ -185,16 +210,23 @@ pub(super) fn deliver(
             signal.name.as_str(),
             signal.payload.to_string(),
             signal.by.as_str(),
-            now.0
+            now.0,
+            signal.tenant.as_str()
         ])?;
     if inserted == 1 {
         wake(tx, signal.run, now)?;
         return Ok(Delivered::First);
     }
     let answered: bool = tx
-        .prepare_cached("select exists (select 1 from signal where run = ?1 and name = ?2)")?
+        .prepare_cached(
+            "select exists (select 1 from signal where run = ?1 and name = ?2 and tenant = ?3)",
+        )?
         .query_row(
-            params![signal.run.to_string(), signal.name.as_str()],
+            params![
+                signal.run.to_string(),
+                signal.name.as_str(),
+                signal.tenant.as_str()
+            ],
             |row| row.get(0),
         )?;
     Ok(if answered {
@@ -207,12 +239,16 @@ pub(super) fn deliver(
 /// The answer that a run was given.
 pub(super) fn signal(
     conn: &Connection,
+    tenant: &TenantId,
     run: RunId,
     name: &SignalName,
 ) -> Result<Option<Value>, Error> {
     let payload: Option<String> = conn
-        .prepare_cached("select payload from signal where run = ?1 and name = ?2")?
-        .query_row(params![run.to_string(), name.as_str()], |row| row.get(0))
+        .prepare_cached("select payload from signal where run = ?1 and name = ?2 and tenant = ?3")?
+        .query_row(
+            params![run.to_string(), name.as_str(), tenant.as_str()],
+            |row| row.get(0),
+        )
         .optional()?;
     payload.map(|text| from_json("signal", &text)).transpose()
 }
@@ -233,19 +269,29 @@ pub(super) fn cancel_all(
     ended.map(|id| parse("run", &id?)).collect()
 }
 
-pub(super) fn one(conn: &Connection, run: RunId) -> Result<Option<Run>, Error> {
-    conn.prepare_cached(&format!("select {COLUMNS} from run where id = ?1"))?
-        .query_row([run.to_string()], |row| Ok(read(row)))
-        .optional()?
-        .transpose()
+pub(super) fn one(conn: &Connection, tenant: &TenantId, run: RunId) -> Result<Option<Run>, Error> {
+    conn.prepare_cached(&format!(
+        "select {COLUMNS} from run where id = ?1 and tenant = ?2"
+    ))?
+    .query_row(params![run.to_string(), tenant.as_str()], |row| {
+        Ok(read(row))
+    })
+    .optional()?
+    .transpose()
 }
 
-pub(super) fn of_task(conn: &Connection, task: TaskId) -> Result<Vec<Run>, Error> {
+pub(super) fn of_task(
+    conn: &Connection,
+    tenant: &TenantId,
+    task: TaskId,
+) -> Result<Vec<Run>, Error> {
     let select = format!(
-        "select {COLUMNS} from run where task = ?1 order by parent is not null, created_at, id"
+        "select {COLUMNS} from run where task = ?1 and tenant = ?2 order by parent is not null, created_at, id"
     );
     conn.prepare_cached(&select)?
-        .query_map([task.to_string()], |row| Ok(read(row)))?
+        .query_map(params![task.to_string(), tenant.as_str()], |row| {
+            Ok(read(row))
+        })?
         .map(|row| row?)
         .collect()
 }

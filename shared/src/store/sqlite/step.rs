@@ -1,111 +1,73 @@
 //! Table `step`: the journal.
 
-use std::collections::HashSet;
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::{Value, json};
-
-use super::journal::Pending;
 use super::{content, corrupt, from_json, maybe_text, parse, text, to_json};
 use crate::hash::Hash;
-use crate::id::{RunId, StepKey, TaskId, TenantId};
+use crate::id::{AgentName, RunId, SignalName, StepKey, TaskId, TenantId};
 use crate::label::Taint;
 use crate::money::Usage;
 use crate::run::{Attempt, Effect, Recorded, Timestamp};
-use crate::store::{self, Change, Error, Step, StepKind};
+use crate::store::{self, Error, Fence, Step, StepKind};
 
 /// Outcomes longer than this stand under their hash in `content`, so that a row stays small.
 const INLINE_BYTES: usize = 8 * 1024;
 
-/// The fence is the join: a row is taken only from the run's owner in its epoch while it runs and
+/// The fence is the select: a row is taken only from the run's owner in its epoch while it runs and
 /// the worker lives. A step that has its outcome is never touched again.
 const WRITE: &str = "
 insert into step (run, key, tenant, seq, state, kind, agent, what, effect, op_hash, attempt, attempts,
                   reserved, deadline, recorded, artefact, taint, begun_at, done_at)
-select r.id, j.value->>'key', r.tenant, j.value->>'seq', j.value->>'state', j.value->>'kind',
-       j.value->>'agent', j.value->>'what', j.value->>'effect', j.value->>'op_hash',
-       j.value->>'attempt', j.value->>'attempts', j.value->>'reserved', j.value->>'deadline',
-       j.value->>'recorded', j.value->>'artefact', j.value->>'taint', j.value->>'begun_at',
-       j.value->>'done_at'
-from json_each(?1) j
-join run r on r.id = j.value->>'run' and r.owner = ?2 and r.epoch = j.value->>'epoch'
-          and r.state = 'running'
-where exists (select 1 from worker w where w.id = ?2 and w.state = 'live')
-  and (j.value->>'unless' is null
-       or not exists (select 1 from signal s where s.run = r.id and s.name = j.value->>'unless'))
+select r.id, :key, r.tenant, :seq, iif(:done_at is null, 'begun', 'done'), :kind, :agent, :what, :effect,
+       :op_hash, :attempt, :attempts, :reserved, :deadline, :recorded, :artefact, :taint, :begun_at,
+       :done_at
+from run r
+where r.id = :run and r.owner = :worker and r.epoch = :epoch and r.state = 'running'
+  and exists (select 1 from worker w where w.id = :worker and w.state = 'live')
+  and not exists (select 1 from signal s where s.run = r.id and s.name = :unless)
 on conflict (run, key) do update set
   state = excluded.state, attempt = excluded.attempt, attempts = excluded.attempts,
   reserved = excluded.reserved, deadline = excluded.deadline, recorded = excluded.recorded,
   artefact = excluded.artefact, taint = excluded.taint, done_at = excluded.done_at
-where step.state = 'begun'
-returning run, key";
+where step.state = 'begun'";
 
-/// Writes the step rows of a batch; the answer names those that were taken. All entries of a batch
-/// come from this process, so they share their worker.
+/// Writes a step under its run's fence, unless an answer of that name has come. Returns whether it
+/// was taken.
 pub(super) fn write(
     tx: &Connection,
-    batch: &[Pending],
+    fence: Fence,
+    step: &Step,
+    unless: Option<&SignalName>,
+    tenant: &TenantId,
     now: Timestamp,
-) -> Result<HashSet<(RunId, StepKey)>, Error> {
-    let mut rows = Vec::new();
-    let mut worker = None;
-    for pending in batch {
-        let changed = match &pending.entry.change {
-            Change::Step {
-                step,
-                unless_signal,
-                ..
-            } => Some((step, unless_signal.as_ref())),
-            _ => None,
-        };
-        let ended = pending.entry.ended.as_ref().map(|step| (step, None));
-        for (step, unless) in ended.into_iter().chain(changed) {
-            let mut row = row_of(tx, step, &pending.entry.tenant, now)?;
-            row["run"] = json!(pending.fence.run);
-            row["epoch"] = json!(pending.fence.epoch);
-            row["unless"] = json!(unless);
-            rows.push(row);
-            worker = Some(pending.fence.worker);
-        }
-    }
-    let Some(worker) = worker else {
-        return Ok(HashSet::new());
-    };
-    let rows = Value::Array(rows).to_string();
-    let mut written = HashSet::new();
-    let mut statement = tx.prepare_cached(WRITE)?;
-    let mut taken = statement.query(params![rows, worker.to_string()])?;
-    while let Some(row) = taken.next()? {
-        written.insert((parse("step", text(row, 0)?)?, text(row, 1)?.into()));
-    }
-    Ok(written)
-}
-
-fn row_of(tx: &Connection, step: &Step, tenant: &TenantId, now: Timestamp) -> Result<Value, Error> {
+) -> Result<bool, Error> {
     let (recorded, artefact) = match &step.recorded {
         Some(recorded) => place(tx, recorded, tenant)?,
         None => (None, None),
     };
-    let done = step.recorded.is_some();
-    Ok(json!({
-        "key": step.key,
-        "seq": step.seq,
-        "state": if done { "done" } else { "begun" },
-        "kind": step.kind,
-        "agent": step.agent,
-        "what": step.what,
-        "effect": step.effect,
-        "op_hash": step.op_hash,
-        "attempt": step.attempt,
-        "attempts": to_json(&step.attempts),
-        "reserved": step.reserved.as_ref().map(to_json),
-        "deadline": step.deadline,
-        "recorded": recorded,
-        "artefact": artefact,
-        "taint": step.taint,
-        "begun_at": step.begun_at,
-        "done_at": done.then_some(now),
-    }))
+    let written = tx.prepare_cached(WRITE)?.execute(named_params! {
+        ":run": fence.run.to_string(),
+        ":worker": fence.worker.to_string(),
+        ":epoch": fence.epoch,
+        ":unless": unless.map(SignalName::as_str),
+        ":key": step.key.as_str(),
+        ":seq": step.seq,
+        ":kind": step.kind.as_str(),
+        ":agent": step.agent.as_ref().map(AgentName::as_str),
+        ":what": step.what,
+        ":effect": step.effect.as_str(),
+        ":op_hash": step.op_hash.to_string(),
+        ":attempt": step.attempt,
+        ":attempts": to_json(&step.attempts),
+        ":reserved": step.reserved.as_ref().map(to_json),
+        ":deadline": step.deadline.map(|at| at.0),
+        ":recorded": recorded,
+        ":artefact": artefact.map(|hash| hash.to_string()),
+        ":taint": step.taint.bits(),
+        ":begun_at": step.begun_at.0,
+        ":done_at": step.recorded.is_some().then_some(now.0),
+    })?;
+    Ok(written == 1)
 }
 
 /// Puts a long outcome under its hash, and leaves a short one in its row.
@@ -152,7 +114,7 @@ const READ: &str = "
 select s.key, s.seq, s.kind, s.agent, s.what, s.effect, s.op_hash, s.attempt, s.attempts, s.reserved,
        s.deadline, coalesce(s.recorded, c.body), s.taint, s.begun_at
 from step s left join content c on c.tenant = s.tenant and c.hash = s.artefact
-where s.run = ?1 and (?2 is null or s.key = ?2)
+where s.run = ?1 and (?2 is null or s.key = ?2) and s.tenant = ?3
 order by s.seq";
 
 /// What the steps of a task that have no outcome may have used.
@@ -173,17 +135,28 @@ pub(super) fn at_stake(tx: &Connection, task: TaskId) -> Result<Usage, Error> {
 }
 
 /// The journal of a run.
-pub(super) fn all(conn: &Connection, run: RunId) -> Result<Vec<Step>, Error> {
+pub(super) fn all(conn: &Connection, tenant: &TenantId, run: RunId) -> Result<Vec<Step>, Error> {
     conn.prepare_cached(READ)?
-        .query_map(params![run.to_string(), None::<&str>], |row| Ok(read(row)))?
+        .query_map(
+            params![run.to_string(), None::<&str>, tenant.as_str()],
+            |row| Ok(read(row)),
+        )?
         .map(|row| row?)
         .collect()
 }
 
 /// One step of a run.
-pub(super) fn one(conn: &Connection, run: RunId, key: &StepKey) -> Result<Option<Step>, Error> {
+pub(super) fn one(
+    conn: &Connection,
+    tenant: &TenantId,
+    run: RunId,
+    key: &StepKey,
+) -> Result<Option<Step>, Error> {
     conn.prepare_cached(READ)?
-        .query_row(params![run.to_string(), key.as_str()], |row| Ok(read(row)))
+        .query_row(
+            params![run.to_string(), key.as_str(), tenant.as_str()],
+            |row| Ok(read(row)),
+        )
         .optional()?
         .transpose()
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use rusqlite::types::Value as Bind;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
-use serde_json::{Value, json};
 
 use super::journal::Pending;
 use super::{corrupt, event, from_json, maybe_text, parse, text, to_json};
@@ -107,15 +106,14 @@ pub(super) fn started(
 
 const ADD_UP: &str = "
 update task set
-  tokens_in = tokens_in + (j.value->>'tokens_in'),
-  tokens_cached = tokens_cached + (j.value->>'tokens_cached'),
-  tokens_out = tokens_out + (j.value->>'tokens_out'),
-  usd_nano = usd_nano + (j.value->>'usd'),
-  phase = iif(state in ('done', 'failed', 'cancelled'), phase, coalesce(j.value->>'phase', phase)),
-  state = iif(state in ('done', 'failed', 'cancelled'), state, coalesce(j.value->>'state', state)),
-  updated_at = ?2
-from json_each(?1) j
-where task.id = j.value->>'task'";
+  tokens_in = tokens_in + ?2,
+  tokens_cached = tokens_cached + ?3,
+  tokens_out = tokens_out + ?4,
+  usd_nano = usd_nano + ?5,
+  phase = iif(state in ('done', 'failed', 'cancelled'), phase, coalesce(?6, phase)),
+  state = iif(state in ('done', 'failed', 'cancelled'), state, coalesce(?7, state)),
+  updated_at = ?8
+where id = ?1";
 
 /// What one commit changes about a task.
 #[derive(Default)]
@@ -142,26 +140,25 @@ pub(super) fn add_up<'a>(
         delta.phase = phase.or(delta.phase);
         delta.state = state.or(delta.state);
     }
-    if deltas.is_empty() {
-        return Ok(());
+    let mut statement = tx.prepare_cached(ADD_UP)?;
+    for (task, delta) in deltas {
+        statement.execute(params![
+            task.to_string(),
+            count(delta.usage.tokens_in),
+            count(delta.usage.tokens_cached),
+            count(delta.usage.tokens_out),
+            delta.usage.usd.nano(),
+            delta.phase.map(Phase::as_str),
+            delta.state.map(TaskState::as_str),
+            now.0
+        ])?;
     }
-    let rows: Vec<Value> = deltas
-        .iter()
-        .map(|(task, delta)| {
-            json!({
-                "task": task,
-                "tokens_in": delta.usage.tokens_in,
-                "tokens_cached": delta.usage.tokens_cached,
-                "tokens_out": delta.usage.tokens_out,
-                "usd": delta.usage.usd,
-                "phase": delta.phase,
-                "state": delta.state,
-            })
-        })
-        .collect();
-    tx.prepare_cached(ADD_UP)?
-        .execute(params![Value::Array(rows).to_string(), now.0])?;
     Ok(())
+}
+
+/// A count as the database holds it.
+fn count(tokens: u64) -> i64 {
+    i64::try_from(tokens).unwrap_or(i64::MAX)
 }
 
 fn delta_of(pending: &Pending) -> (Usage, Option<Phase>, Option<TaskState>) {
@@ -213,22 +210,21 @@ pub(super) fn end(
 /// Ends a task from outside. `None` where it had ended.
 pub(super) fn cancel(
     tx: &Connection,
-    task: TaskId,
+    (tenant, task): (&TenantId, TaskId),
     reason: &str,
     reached: Option<&str>,
     now: Timestamp,
 ) -> Result<Option<event::New>, Error> {
-    let tenant: Option<String> = tx
+    let ended = tx
         .prepare_cached(
-            "update task set state = 'cancelled', phase = null, partial = ?3, updated_at = ?2
-         where id = ?1 and state not in ('done', 'failed', 'cancelled') returning tenant",
+            "update task set state = 'cancelled', phase = null, partial = ?4, updated_at = ?2
+         where id = ?1 and tenant = ?3 and state not in ('done', 'failed', 'cancelled')",
         )?
-        .query_row(params![task.to_string(), now.0, reached], |row| row.get(0))
-        .optional()?;
-    Ok(tenant.map(|tenant| event::New {
+        .execute(params![task.to_string(), now.0, tenant.as_str(), reached])?;
+    Ok((ended == 1).then(|| event::New {
         task,
         run: task.into(),
-        tenant: tenant.into(),
+        tenant: tenant.clone(),
         event: Event::State {
             state: TaskState::Cancelled,
             reason: reason.into(),

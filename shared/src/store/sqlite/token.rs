@@ -26,12 +26,18 @@ pub(super) fn add(conn: &Connection, token: &Token, hash: Hash) -> Result<bool, 
     Ok(added == 1)
 }
 
-pub(super) fn by_hash(conn: &Connection, hash: Hash) -> Result<Option<Token>, Error> {
+pub(super) fn by_hash(
+    conn: &Connection,
+    tenant: &TenantId,
+    hash: Hash,
+) -> Result<Option<Token>, Error> {
     conn.prepare_cached(
         "select name, tenant, principal, scopes, created_at, revoked_at from token
-         where hash = ?1 and revoked_at is null",
+         where tenant = ?1 and hash = ?2 and revoked_at is null",
     )?
-    .query_row([hash.to_string()], |row| Ok(read(row)))
+    .query_row(params![tenant.as_str(), hash.to_string()], |row| {
+        Ok(read(row))
+    })
     .optional()?
     .transpose()
 }

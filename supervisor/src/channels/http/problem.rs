@@ -143,10 +143,12 @@ impl IntoResponse for Problem {
 
 impl From<shared::store::Error> for Problem {
     fn from(error: shared::store::Error) -> Self {
-        use shared::store::Error::{Corrupt, Database, Io, Locked, Migration};
+        use shared::store::Error::{
+            Corrupt, Database, Io, Locked, Migration, Rights, Unreachable, Url,
+        };
         match error {
-            Corrupt { .. } | Migration(_) => Self::internal(&error),
-            Locked { .. } | Database(_) | Io { .. } => {
+            Corrupt { .. } | Migration(_) | Rights { .. } | Url(_) => Self::internal(&error),
+            Locked { .. } | Database(_) | Unreachable(_) | Io { .. } => {
                 tracing::error!(%error, "the store failed under a request");
                 let detail = "the store cannot be read or written now; try again with the same \
                               Idempotency-Key";

@@ -451,7 +451,11 @@ async fn a_step_in_doubt_is_settled_once() {
         "two people at once"
     );
     let name = agents::run::doubt_signal(&"tool/1.0".into());
-    let told = world.store.signal(run.id, &name).await.unwrap();
+    let told = world
+        .store
+        .signal(&"home".into(), run.id, &name)
+        .await
+        .unwrap();
     assert_eq!(
         told,
         Some(json!({"decision": "happened", "result": {"ok": true}}))

@@ -1,0 +1,172 @@
+//! Table `event`: numbered within the task, written in the commit that it tells of, and told to the
+//! other processes by that same commit.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+use tokio_postgres::{Row, Statement};
+
+use super::journal::Pending;
+use super::tx::{Tx, get};
+use super::{AppRole, from_json, to_json};
+use crate::event::{Event, Recorded};
+use crate::id::{RunId, TaskId, TenantId};
+use crate::run::Timestamp;
+use crate::store::{Error, NewTask, Run};
+use crate::task::TaskState;
+
+/// An event without its number.
+pub(super) struct New {
+    pub task: TaskId,
+    pub run: RunId,
+    pub tenant: TenantId,
+    pub event: Event,
+}
+
+/// The events of a journal entry.
+pub(super) fn of(pending: &Pending) -> impl Iterator<Item = New> + '_ {
+    pending.entry.events.iter().map(|event| New {
+        task: pending.entry.task,
+        run: pending.fence.run,
+        tenant: pending.entry.tenant.clone(),
+        event: event.clone(),
+    })
+}
+
+/// A task was taken in.
+pub(super) fn queued(task: &NewTask) -> New {
+    let reason = format!("accepted from {}", task.request.channel);
+    New {
+        task: task.id,
+        run: task.id.into(),
+        tenant: task.authority.tenant.clone(),
+        event: state(TaskState::Queued, reason),
+    }
+}
+
+/// A worker began with a task.
+pub(super) fn started(run: &Run) -> New {
+    New {
+        task: run.task,
+        run: run.id,
+        tenant: run.authority.tenant.clone(),
+        event: state(TaskState::Running, "a worker took it".into()),
+    }
+}
+
+/// A task was ended from outside.
+pub(super) fn cancelled(tenant: &TenantId, task: TaskId, reason: &str) -> New {
+    New {
+        task,
+        run: task.into(),
+        tenant: tenant.clone(),
+        event: state(TaskState::Cancelled, reason.into()),
+    }
+}
+
+fn state(state: TaskState, reason: String) -> Event {
+    Event::State {
+        state,
+        reason,
+        agent: None,
+    }
+}
+
+/// Numbers are taken from the task's row, which stays locked until the commit: so they have no gap,
+/// and readers see them come in their order. `$2` is who tells, for the listeners.
+pub(super) const INSERT: &str = "
+with told as (
+  select * from json_to_recordset($1::text::json) as j(task uuid, tenant text, run uuid, body text, n bigint)
+), numbered as (
+  update task t set events = t.events + c.n
+  from (select task, count(*) as n from told group by task) c
+  where t.id = c.task
+  returning t.id, t.events - c.n as before
+), written as (
+  insert into event (task, seq, tenant, run, at, body)
+  select j.task, b.before + row_number() over (partition by j.task order by j.n),
+         j.tenant, j.run, (select now_ms()), j.body::json
+  from told j join numbered b on b.id = j.task
+  returning task, seq, at
+)
+select task, min(seq), min(at),
+       pg_notify('majordomo', format('events %s %s %s %s', $2::text, task, min(seq), max(seq)))
+from written group by task";
+
+/// Writes events and gives them their numbers, in the order given within each task.
+pub(super) async fn insert(
+    tx: &Tx<'_>,
+    insert: &Statement,
+    told: Vec<New>,
+    teller: &str,
+) -> Result<Vec<Recorded>, Error> {
+    if told.is_empty() {
+        return Ok(Vec::new());
+    }
+    let row = |(n, new): (usize, &New)| {
+        let body = to_json(&new.event);
+        json!({"task": new.task, "tenant": new.tenant, "run": new.run, "body": body, "n": n})
+    };
+    let rows = Value::Array(told.iter().enumerate().map(row).collect()).to_string();
+    let written = tx.query(insert, &[&rows, &teller]).await?;
+    let mut next: HashMap<TaskId, (i64, Timestamp)> = HashMap::new();
+    for row in &written {
+        let first = (get(row, 1)?, Timestamp(get(row, 2)?));
+        next.insert(TaskId(get(row, 0)?), first);
+    }
+    let numbered = told.into_iter().filter_map(|new| {
+        let (seq, at) = next.get_mut(&new.task)?;
+        *seq += 1;
+        Some(Recorded {
+            seq: *seq - 1,
+            task: new.task,
+            run: new.run,
+            at: *at,
+            event: new.event,
+        })
+    });
+    Ok(numbered.collect())
+}
+
+const AFTER: &str = "
+select task, seq, run, at, body::text from event
+where tenant = $1 and task = $2 and seq > $3 order by seq limit $4";
+
+/// Events of a task after a number.
+pub(super) async fn after(
+    app: &AppRole,
+    tenant: &TenantId,
+    task: TaskId,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Recorded>, Error> {
+    let limit = i64::from(limit);
+    let rows = app
+        .ask(tenant, AFTER, &[&tenant.as_str(), &task.0, &after, &limit])
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Events that another process committed.
+pub(super) const BETWEEN: &str = "
+select task, seq, run, at, body::text from event
+where task = $1 and seq between $2 and $3 order by seq";
+
+/// The last event of every task that may have changed in the last `$1` milliseconds: what is told after the connection to
+/// the other processes was away. Who watches one of them sees that numbers are missing, and reads.
+pub(super) const LATEST: &str = "
+select e.task, e.seq, e.run, e.at, e.body::text
+from task t
+cross join lateral (select * from event e where e.task = t.id order by seq desc limit 1) e
+where t.state not in ('done', 'failed', 'cancelled') or t.updated_at >= (select now_ms()) - $1::bigint";
+
+/// An event as the store holds it.
+pub(super) fn read(row: &Row) -> Result<Recorded, Error> {
+    Ok(Recorded {
+        task: TaskId(get(row, 0)?),
+        seq: get(row, 1)?,
+        run: RunId(get(row, 2)?),
+        at: Timestamp(get(row, 3)?),
+        event: from_json("event", get(row, 4)?)?,
+    })
+}

@@ -1,0 +1,315 @@
+//! The journal's one writer: takes whatever entries are waiting and commits them together, in two
+//! round trips however many there are. The first takes the locks, checks every fence and writes steps
+//! and ends of runs; the second writes what follows from those that were accepted, and commits.
+
+use std::collections::HashSet;
+
+use futures::try_join;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio_postgres::{Row, Statement};
+use uuid::Uuid;
+
+use super::content::{self, Bodies};
+use super::tx::{Params, Tx, get, prepare};
+use super::{EngineRole, RING, event, run, step, task};
+use crate::event::Recorded;
+use crate::id::{RunId, StepKey};
+use crate::store::{Appended, Bell, Change, Entry, Error, Fence};
+
+/// The most entries of one commit.
+const BATCH: usize = 256;
+
+/// Something for the writer to do.
+pub(super) enum Job {
+    /// An entry of a run's journal.
+    Entry(Box<Pending>),
+    /// Nothing more.
+    Close,
+}
+
+/// An entry that waits for its commit.
+pub(super) struct Pending {
+    pub fence: Fence,
+    pub entry: Entry,
+    pub reply: oneshot::Sender<Result<Appended, Error>>,
+}
+
+/// Works until the store is closed or dropped.
+pub(super) async fn work(engine: EngineRole, mut queue: mpsc::Receiver<Job>, bell: Bell) {
+    let mut jobs = Vec::with_capacity(BATCH);
+    let mut closing = false;
+    while !closing && queue.recv_many(&mut jobs, BATCH).await > 0 {
+        let mut batch = Vec::with_capacity(jobs.len());
+        for job in jobs.drain(..) {
+            match job {
+                Job::Entry(pending) => batch.push(*pending),
+                Job::Close => closing = true,
+            }
+        }
+        append(&engine, batch, &bell).await;
+    }
+}
+
+async fn append(engine: &EngineRole, batch: Vec<Pending>, bell: &Bell) {
+    if batch.is_empty() {
+        return;
+    }
+    crate::crash_point!("append.before");
+    let outcome = commit(engine, &batch).await;
+    crate::crash_point!("append.after");
+    // One entry that cannot be written must not take the others with it. Where nobody answers, none
+    // of them can.
+    let alone = matches!(outcome, Err(Error::Database(_))) && batch.len() > 1;
+    if !alone {
+        return answer(outcome, batch, bell);
+    }
+    for pending in batch {
+        let outcome = commit(engine, std::slice::from_ref(&pending)).await;
+        answer(outcome, vec![pending], bell);
+    }
+}
+
+/// What a commit did.
+struct Committed {
+    /// By position in the batch.
+    verdicts: Vec<Appended>,
+    events: Vec<Recorded>,
+    /// Runs that may have been waiting for what was written.
+    rung: Vec<RunId>,
+    /// Whether the queue, or the next time at which a run wakes, may have changed.
+    queue: bool,
+}
+
+/// What the first round trip found.
+struct Checked {
+    steps: HashSet<(RunId, StepKey)>,
+    /// Runs that left memory, and whether they are in the queue.
+    left: HashSet<RunId>,
+    queued: bool,
+}
+
+async fn commit(engine: &EngineRole, batch: &[Pending]) -> Result<Committed, Error> {
+    let client = engine.get().await?;
+    let [lock_tasks, lock_runs, keep, write, leave] = prepare(
+        &client,
+        [
+            run::LOCK_TASKS,
+            run::LOCK_RUNS,
+            content::KEEP_ALL,
+            step::WRITE,
+            run::LEAVE,
+        ],
+    )
+    .await?;
+    let follow = Follow::prepare(&client).await?;
+    let mut bodies = Bodies::default();
+    let steps = step::rows(batch, &mut bodies);
+    let leaving: Vec<Value> = batch.iter().filter_map(run::leaving).collect();
+    let ends: Vec<Option<Value>> = batch
+        .iter()
+        .map(|pending| step::end_of_child(pending, &mut bodies))
+        .collect();
+    let (tasks, runs) = locked(batch);
+    let (tasks, runs): (Params<'_>, Params<'_>) = (&[&tasks], &[&runs]);
+
+    let tx = Tx::on(&client);
+    let ((), _, _, (), written, left) = try_join!(
+        tx.begin(),
+        tx.query(&lock_tasks, tasks),
+        tx.query(&lock_runs, runs),
+        bodies.keep(&tx, &keep),
+        some(&tx, &write, steps),
+        some(&tx, &leave, leaving),
+    )?;
+    let checked = checked(&written, &left)?;
+    let committed = follow.write(&tx, engine, batch, &checked, ends).await?;
+    tx.done();
+    Ok(committed)
+}
+
+/// The rows that a batch takes first: its tasks, its runs and the parents that it may wake.
+fn locked(batch: &[Pending]) -> (Vec<Uuid>, Vec<Uuid>) {
+    let tasks: HashSet<Uuid> = batch.iter().map(|pending| pending.entry.task.0).collect();
+    let mut runs: HashSet<Uuid> = batch.iter().map(|pending| pending.fence.run.0).collect();
+    runs.extend(batch.iter().filter_map(parent_of).map(|parent| parent.0));
+    (tasks.into_iter().collect(), runs.into_iter().collect())
+}
+
+fn parent_of(pending: &Pending) -> Option<RunId> {
+    match &pending.entry.change {
+        Change::Finish(finish) => finish.parent.as_ref().map(|(parent, _, _)| *parent),
+        _ => None,
+    }
+}
+
+/// Has rows written, if there are any.
+async fn some(tx: &Tx<'_>, statement: &Statement, rows: Vec<Value>) -> Result<Vec<Row>, Error> {
+    match rows.is_empty() {
+        true => Ok(Vec::new()),
+        false => {
+            let rows = Value::Array(rows).to_string();
+            tx.query(statement, &[&rows]).await
+        }
+    }
+}
+
+fn checked(written: &[Row], left: &[Row]) -> Result<Checked, Error> {
+    let key = |row: &Row| Ok((RunId(get(row, 0)?), get::<&str>(row, 1)?.into()));
+    let run = |row: &Row| get(row, 0).map(RunId);
+    Ok(Checked {
+        steps: written.iter().map(key).collect::<Result<_, Error>>()?,
+        left: left.iter().map(run).collect::<Result<_, Error>>()?,
+        queued: run::any_queued(left, 1)?,
+    })
+}
+
+impl Checked {
+    fn verdict(&self, pending: &Pending) -> Appended {
+        let run = pending.fence.run;
+        let taken = match &pending.entry.change {
+            Change::Step { step, .. } => self.steps.contains(&(run, step.key.clone())),
+            Change::Park { .. } | Change::Release | Change::Finish(_) => self.left.contains(&run),
+        };
+        match taken {
+            true => Appended::Written,
+            false => Appended::Refused,
+        }
+    }
+}
+
+/// The statements of the second round trip.
+struct Follow {
+    children: Statement,
+    end_children: Statement,
+    wake: Statement,
+    end: Statement,
+    told: Statement,
+    add_up: Statement,
+    ring: Statement,
+}
+
+impl Follow {
+    async fn prepare(client: &deadpool_postgres::Object) -> Result<Self, Error> {
+        let [children, end_children, wake, end, told, add_up, ring] = prepare(
+            client,
+            [
+                run::INSERT_CHILDREN,
+                step::END_CHILDREN,
+                run::WAKE,
+                task::END,
+                event::INSERT,
+                task::ADD_UP,
+                RING,
+            ],
+        )
+        .await?;
+        Ok(Self {
+            children,
+            end_children,
+            wake,
+            end,
+            told,
+            add_up,
+            ring,
+        })
+    }
+
+    /// Writes what follows from the accepted entries, and commits.
+    async fn write(
+        &self,
+        tx: &Tx<'_>,
+        engine: &EngineRole,
+        batch: &[Pending],
+        checked: &Checked,
+        ends: Vec<Option<Value>>,
+    ) -> Result<Committed, Error> {
+        let verdicts: Vec<Appended> = batch.iter().map(|entry| checked.verdict(entry)).collect();
+        let accepted = || {
+            let taken = |(_, verdict): &(&Pending, &Appended)| **verdict == Appended::Written;
+            let entries = batch.iter().zip(&verdicts).filter(taken);
+            entries.map(|(pending, _)| pending)
+        };
+        let ended = ends.into_iter().zip(&verdicts);
+        let ended = ended.filter(|(_, verdict)| **verdict == Appended::Written);
+        let parents: Vec<RunId> = accepted().filter_map(parent_of).collect();
+        let woken: Vec<Uuid> = parents.iter().map(|parent| parent.0).collect();
+        // Locked parents that were not woken may have been skipped by a claim.
+        let skipped = batch.iter().filter_map(parent_of).count() > parents.len();
+        let rings = rings(engine.teller(), &parents, checked.queued || skipped);
+        let (woken_ids, teller): (&[Uuid], _) = (&woken, engine.teller());
+        let (wake, ring): (Params<'_>, Params<'_>) = (&[&woken_ids, &teller], &[&rings]);
+        let (_, _, woken, _, events, _, _, ()) = try_join!(
+            some(
+                tx,
+                &self.children,
+                accepted().filter_map(run::child_of).collect()
+            ),
+            some(
+                tx,
+                &self.end_children,
+                ended.filter_map(|(end, _)| end).collect()
+            ),
+            unless(woken.is_empty(), tx.query(&self.wake, wake)),
+            some(tx, &self.end, accepted().filter_map(task::end_of).collect()),
+            event::insert(
+                tx,
+                &self.told,
+                accepted().flat_map(event::of).collect(),
+                teller
+            ),
+            some(tx, &self.add_up, task::sums(accepted())),
+            unless(rings.is_empty(), tx.query(&self.ring, ring)),
+            tx.commit(),
+        )?;
+        let leaves = |pending: &Pending| !matches!(pending.entry.change, Change::Step { .. });
+        Ok(Committed {
+            queue: run::any_queued(&woken, 0)? || skipped || batch.iter().any(leaves),
+            events,
+            rung: parents,
+            verdicts,
+        })
+    }
+}
+
+/// What the other processes are told besides events.
+fn rings(teller: &str, parents: &[RunId], queue: bool) -> Vec<String> {
+    let queue = queue.then(|| format!("queue {teller}"));
+    let parents: HashSet<&RunId> = parents.iter().collect();
+    let runs = parents
+        .into_iter()
+        .map(|parent| format!("run {teller} {parent}"));
+    runs.chain(queue).collect()
+}
+
+async fn unless(
+    nothing: bool,
+    ask: impl Future<Output = Result<Vec<Row>, Error>>,
+) -> Result<Vec<Row>, Error> {
+    match nothing {
+        true => Ok(Vec::new()),
+        false => ask.await,
+    }
+}
+
+fn answer(outcome: Result<Committed, Error>, batch: Vec<Pending>, bell: &Bell) {
+    match outcome {
+        Ok(done) => {
+            bell.publish(done.events);
+            for (pending, verdict) in batch.into_iter().zip(done.verdicts) {
+                // A run that was dropped meanwhile does not want to know.
+                let _ = pending.reply.send(Ok(verdict));
+            }
+            done.rung.into_iter().for_each(|run| bell.ring_run(run));
+            if done.queue {
+                bell.ring_queue();
+            }
+        }
+        Err(error) => {
+            tracing::error!(%error, "journal commit failed");
+            for pending in batch {
+                let _ = pending.reply.send(Err(error.again()));
+            }
+        }
+    }
+}

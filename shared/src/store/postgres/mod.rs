@@ -1,0 +1,519 @@
+//! The distributed store: one Postgres, any number of processes. A worker's lease is a row that its
+//! heartbeats extend; what a worker whose lease has ended was running is queued again.
+//!
+//! ```text
+//!   append ─► journal (one writer, group commit) ─┐
+//!   accept, claim, deliver, cancel, beat, reap ───┼─ pool as majordomo_engine ─► Postgres
+//!   reads of one tenant, keep, tokens ────────────┴─ pool as majordomo_app ────►    │
+//!   bell ◄── listen (one connection) ◄──────────────────── notifications, ids only ─┘
+//! ```
+//! [`connect`] makes the pools, [`migrate`] roles and tables, [`tx`] pipelines statements. SQL stands
+//! in one file for each table.
+//!
+//! **Locks.** Whoever writes to a task's runs locks the task's row first, then the runs; claims and
+//! the reaper lock runs alone and skip what is held. So nobody waits in a circle, events are numbered
+//! without gaps, and what a fence has checked stays true until its commit.
+
+mod connect;
+mod content;
+mod event;
+mod journal;
+mod listen;
+mod migrate;
+mod run;
+mod step;
+mod task;
+mod token;
+mod tx;
+mod worker;
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::try_join;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio_postgres::error::SqlState;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::{
+    Accepted, Appended, Bell, Census, Claimed, Delivered, Entry, Error, Fence, NewSignal, NewTask,
+    Run, Step, Store, TaskFilter, Token,
+};
+use crate::clock::{self, Stopwatch};
+use crate::hash::Hash;
+use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use crate::run::Timestamp;
+use crate::task::Task;
+
+use connect::{Address, AppRole, EngineRole};
+use journal::Job;
+use listen::{Ear, Listener};
+use tx::{Params, Tx, get, prepare};
+
+/// How many entries may wait for a commit before their runs are held up.
+const QUEUE: usize = 1024;
+/// How long a store that is closed tries to give its workers' runs back.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Tells the other processes.
+const RING: &str = "select pg_notify('majordomo', m) from unnest($1::text[]) as u(m)";
+const NOW: &str = "select now_ms()";
+
+/// The store of one process on a Postgres that others use, too.
+pub struct PostgresStore {
+    app: AppRole,
+    engine: EngineRole,
+    jobs: mpsc::Sender<Job>,
+    bell: Bell,
+    clock: ServerClock,
+    ttl_ms: i64,
+    /// The workers that were registered here.
+    workers: Mutex<Vec<Uuid>>,
+    tasks: TaskTracker,
+    _closing: DropGuard,
+    closing: CancellationToken,
+}
+
+impl PostgresStore {
+    /// Connects to the database of this URL and brings its roles and tables up to date. A worker
+    /// that does not beat for `ttl` is gone.
+    ///
+    /// Fails with [`Error::Url`], [`Error::Unreachable`], [`Error::Rights`] or [`Error::Migration`];
+    /// none of them repeats the URL, which may hold a password.
+    pub async fn open(url: &str, ttl: Duration) -> Result<Self, Error> {
+        let address = Address::parse(url)?;
+        migrate::run(&address).await?;
+        let teller = Uuid::now_v7().simple().to_string();
+        let engine = EngineRole::new(address.pool(migrate::ENGINE)?, &teller);
+        let app = AppRole::new(address.pool(migrate::APP)?);
+        let bell = Bell::default();
+        let clock = ServerClock::default();
+        let asked = clock::stopwatch();
+        let now = engine.ask(NOW, &[]).await?;
+        clock.set(now.first().map_or(Ok(0), |row| get(row, 0))?, asked);
+        let ear = Ear::open(&address).await?;
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let closing = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        tasks.spawn(journal::work(engine.clone(), queue, bell.clone()));
+        let listener = Listener {
+            address,
+            engine: engine.clone(),
+            bell: bell.clone(),
+        };
+        tasks.spawn(listener.work(ear, closing.clone()));
+        tasks.close();
+        Ok(Self {
+            app,
+            engine,
+            jobs,
+            bell,
+            clock,
+            ttl_ms: i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX),
+            workers: Mutex::default(),
+            tasks,
+            _closing: closing.clone().drop_guard(),
+            closing,
+        })
+    }
+
+    /// Tells of tasks whose runs were claimed for the first time that they are being worked on. A
+    /// transaction of its own: a claim waits for nobody, and this one waits for the tasks' rows.
+    /// Where it is lost, the next claim of the same run makes up for it.
+    async fn start_tasks(&self, runs: &[Run]) -> Result<(), Error> {
+        let roots = runs.iter().filter(|run| run.parent.is_none());
+        let ids: Vec<Uuid> = roots.map(|run| run.task.0).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let client = self.engine.get().await?;
+        let [lock, start, told] =
+            prepare(&client, [run::LOCK_TASKS, run::STARTED, event::INSERT]).await?;
+        let tx = Tx::on(&client);
+        let locked: Params<'_> = &[&ids];
+        let ((), _, started) = try_join!(
+            tx.begin(),
+            tx.query(&lock, locked),
+            run::start(&tx, &start, &ids),
+        )?;
+        let told_of = runs
+            .iter()
+            .filter(|run| run.parent.is_none() && started.contains(&run.task));
+        let new = told_of.map(event::started).collect();
+        let (events, ()) = try_join!(
+            event::insert(&tx, &told, new, self.engine.teller()),
+            tx.commit()
+        )?;
+        tx.done();
+        self.bell.publish(events);
+        Ok(())
+    }
+
+    fn lock_workers(&self) -> std::sync::MutexGuard<'_, Vec<Uuid>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The server's clock, as it was measured last and has gone on since by a clock of this machine that
+/// never goes back. Off by half a round trip at most, and by the drift of the two since the last
+/// heartbeat or claim. Deadlines are made by it; whether one has passed the server decides.
+struct ServerClock {
+    since: Stopwatch,
+    offset_ms: AtomicI64,
+}
+
+impl Default for ServerClock {
+    fn default() -> Self {
+        Self {
+            since: clock::stopwatch(),
+            offset_ms: AtomicI64::new(0),
+        }
+    }
+}
+
+impl ServerClock {
+    fn now(&self) -> Timestamp {
+        let passed = self.since.ms() as i64;
+        Timestamp(self.offset_ms.load(Ordering::Relaxed) + passed)
+    }
+
+    /// Takes over what the server said; `asked` was started when it was asked.
+    fn set(&self, server_ms: i64, asked: Stopwatch) {
+        let now = server_ms + asked.ms() as i64 / 2;
+        let offset = now - self.since.ms() as i64;
+        self.offset_ms.store(offset, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    async fn register(&self, worker: WorkerId) -> Result<u64, Error> {
+        let orphans = worker::register(&self.engine, worker, self.ttl_ms).await?;
+        self.lock_workers().push(worker.0);
+        self.bell.ring_queue();
+        Ok(orphans)
+    }
+
+    async fn beat(&self, worker: WorkerId) -> Result<bool, Error> {
+        let asked = clock::stopwatch();
+        let now = worker::beat(&self.engine, worker, self.ttl_ms).await?;
+        if let Some(now) = now {
+            self.clock.set(now, asked);
+        }
+        Ok(now.is_some())
+    }
+
+    async fn reap(&self) -> Result<u64, Error> {
+        let orphans = worker::reap(&self.engine).await?;
+        if orphans > 0 {
+            self.bell.ring_queue();
+        }
+        Ok(orphans)
+    }
+
+    async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
+        let client = self.engine.get().await?;
+        let [take, known, insert, insert_root, told, ring] = prepare(
+            &client,
+            [
+                task::TAKE_KEY,
+                task::KNOWN,
+                task::INSERT,
+                run::INSERT_ROOT,
+                event::INSERT,
+                RING,
+            ],
+        )
+        .await?;
+        crate::crash_point!("accept.before");
+        let tx = Tx::on(&client);
+        let ((), before) = try_join!(tx.begin(), task::take_key(&tx, (&take, &known), &task))?;
+        if let Some(before) = before {
+            return Ok(before);
+        }
+        let root = task.root(self.now());
+        let mut new = vec![event::queued(&task)];
+        let mut rings = Vec::new();
+        match task.worker {
+            Some(_) => new.push(event::started(&root)),
+            None => rings.push(format!("queue {}", self.engine.teller())),
+        }
+        let rung: Params<'_> = &[&rings];
+        let ((), (), events, _, ()) = try_join!(
+            task::insert(&tx, &insert, &task),
+            run::insert_root(&tx, &insert_root, &root, task.worker),
+            event::insert(&tx, &told, new, self.engine.teller()),
+            tx.query(&ring, rung),
+            tx.commit(),
+        )?;
+        tx.done();
+        crate::crash_point!("accept.after");
+        self.bell.publish(events);
+        if task.worker.is_none() {
+            self.bell.ring_queue();
+        }
+        Ok(Accepted::New(task.id))
+    }
+
+    async fn claim(&self, worker: WorkerId, limit: u32) -> Result<Claimed, Error> {
+        crate::crash_point!("claim.before");
+        let asked = clock::stopwatch();
+        let due = run::claim(&self.engine, worker, limit).await?;
+        self.clock.set(due.now, asked);
+        if !due.runs.is_empty() {
+            self.start_tasks(&due.runs).await?;
+            crate::crash_point!("claim.after");
+        }
+        Ok(Claimed {
+            runs: due.runs,
+            next_wake: due.next_wake,
+        })
+    }
+
+    async fn append(&self, fence: Fence, entry: Entry) -> Result<Appended, Error> {
+        let (reply, answer) = oneshot::channel();
+        let pending = journal::Pending {
+            fence,
+            entry,
+            reply,
+        };
+        let job = Job::Entry(Box::new(pending));
+        self.jobs.send(job).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+
+    async fn steps(&self, tenant: &TenantId, run: RunId) -> Result<Vec<Step>, Error> {
+        step::all(&self.app, tenant, run).await
+    }
+
+    async fn step(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        key: &StepKey,
+    ) -> Result<Option<Step>, Error> {
+        step::one(&self.app, tenant, run, key).await
+    }
+
+    async fn run(&self, tenant: &TenantId, run: RunId) -> Result<Option<Run>, Error> {
+        run::one(&self.app, tenant, run).await
+    }
+
+    async fn runs(&self, tenant: &TenantId, task: TaskId) -> Result<Vec<Run>, Error> {
+        run::of_task(&self.app, tenant, task).await
+    }
+
+    async fn deliver(&self, signal: NewSignal) -> Result<Delivered, Error> {
+        crate::crash_point!("signal.before");
+        let delivered = run::deliver(&self.engine, &signal).await?;
+        crate::crash_point!("signal.after");
+        self.bell.ring_run(signal.run);
+        self.bell.ring_queue();
+        Ok(delivered)
+    }
+
+    async fn signal(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        name: &SignalName,
+    ) -> Result<Option<Value>, Error> {
+        run::signal(&self.app, tenant, run, name).await
+    }
+
+    async fn cancel(
+        &self,
+        tenant: &TenantId,
+        task: TaskId,
+        reason: &str,
+        reached: Option<&str>,
+    ) -> Result<bool, Error> {
+        let client = self.engine.get().await?;
+        let [cancel, open, charge, runs, told, ring] = prepare(
+            &client,
+            [
+                task::CANCEL,
+                step::OPEN,
+                task::CHARGE,
+                run::CANCEL_ALL,
+                event::INSERT,
+                RING,
+            ],
+        )
+        .await?;
+        crate::crash_point!("cancel.before");
+        let tx = Tx::on(&client);
+        let tenant_name = tenant.as_str();
+        let reached = reached.map(clean);
+        let which: Params<'_> = &[&tenant_name, &task.0, &reached];
+        // The first statement locks the task, as every writer does.
+        let ((), ended) = try_join!(tx.begin(), tx.query(&cancel, which))?;
+        if ended.is_empty() {
+            return Ok(false);
+        }
+        let used = step::at_stake(&tx.query(&open, &[&task.0]).await?)?;
+        let (tokens_in, cached) = (used.tokens_in as i64, used.tokens_cached as i64);
+        let (tokens_out, usd) = (used.tokens_out as i64, used.usd.nano());
+        let bill: Params<'_> = &[&task.0, &tokens_in, &cached, &tokens_out, &usd];
+        tx.execute(&charge, bill).await?;
+        let ended = tx.query(&runs, &[&task.0]).await?;
+        let ended: Vec<Uuid> = ended
+            .iter()
+            .map(|row| get(row, 0))
+            .collect::<Result<_, _>>()?;
+        let teller = self.engine.teller();
+        let rings: Vec<String> = ended
+            .iter()
+            .map(|run| format!("end {teller} {run}"))
+            .collect();
+        let rung: Params<'_> = &[&rings];
+        let new = vec![event::cancelled(tenant, task, reason)];
+        let (events, _, ()) = try_join!(
+            event::insert(&tx, &told, new, teller),
+            tx.query(&ring, rung),
+            tx.commit(),
+        )?;
+        tx.done();
+        crate::crash_point!("cancel.after");
+        self.bell.publish(events);
+        let ended = ended.into_iter().map(RunId);
+        ended.for_each(|run| self.bell.end_run(run));
+        Ok(true)
+    }
+
+    async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error> {
+        task::one(&self.app, tenant, task).await
+    }
+
+    async fn tasks(&self, tenant: &TenantId, filter: &TaskFilter) -> Result<Vec<Task>, Error> {
+        task::list(&self.app, tenant, filter).await
+    }
+
+    async fn events(
+        &self,
+        tenant: &TenantId,
+        task: TaskId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<crate::event::Recorded>, Error> {
+        event::after(&self.app, tenant, task, after, limit).await
+    }
+
+    async fn keep(&self, tenant: &TenantId, hash: Hash, body: &str) -> Result<(), Error> {
+        content::keep(&self.app, tenant, hash, body).await
+    }
+
+    async fn content(&self, tenant: &TenantId, hash: Hash) -> Result<Option<String>, Error> {
+        content::one(&self.app, tenant, hash).await
+    }
+
+    async fn add_token(&self, token: Token, hash: Hash) -> Result<bool, Error> {
+        token::add(&self.app, &token, hash).await
+    }
+
+    async fn token(&self, tenant: &TenantId, hash: Hash) -> Result<Option<Token>, Error> {
+        token::by_hash(&self.app, tenant, hash).await
+    }
+
+    async fn tokens(&self, tenant: &TenantId) -> Result<Vec<Token>, Error> {
+        token::all(&self.app, tenant).await
+    }
+
+    async fn revoke_token(&self, tenant: &TenantId, name: &str) -> Result<bool, Error> {
+        token::revoke(&self.app, tenant, name).await
+    }
+
+    async fn probe(&self) -> Result<(), Error> {
+        content::probe(&self.engine).await
+    }
+
+    async fn census(&self) -> Result<Census, Error> {
+        task::census(&self.engine).await
+    }
+
+    async fn close(&self) {
+        // One that is closed already has nobody to be told.
+        let _ = self.jobs.send(Job::Close).await;
+        let workers = std::mem::take(&mut *self.lock_workers());
+        if !workers.is_empty() {
+            // Where it fails the leases end by themselves.
+            let retired = worker::retire(&self.engine, &workers);
+            let _ = tokio::time::timeout(FAREWELL, retired).await;
+        }
+        self.closing.cancel();
+        self.tasks.wait().await;
+        self.app.close();
+        self.engine.close();
+    }
+}
+
+/// What a failure of the driver means: an answer of the server, or none.
+fn fault(error: tokio_postgres::Error) -> Error {
+    let Some(answer) = error.as_db_error() else {
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        return Error::Unreachable(match source {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        });
+    };
+    let code = answer.code();
+    let text = format!("{} ({})", answer.message(), code.code());
+    let away = [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::TOO_MANY_CONNECTIONS,
+    ];
+    match away.contains(code) || code.code().starts_with("08") {
+        true => Error::Unreachable(text),
+        false => Error::Database(text),
+    }
+}
+
+fn closed() -> Error {
+    Error::Database("the store is closed".into())
+}
+
+/// Text as Postgres can hold it: all but the character NUL.
+fn clean(text: &str) -> Cow<'_, str> {
+    match text.contains('\0') {
+        true => Cow::Owned(text.replace('\0', "\u{fffd}")),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// Reads a text column as what it must be.
+fn parse<T: std::str::FromStr>(table: &'static str, text: &str) -> Result<T, Error> {
+    text.parse().map_err(|_| corrupt(table, text))
+}
+
+/// Reads a JSON column as what it must be.
+fn from_json<T: serde::de::DeserializeOwned>(table: &'static str, text: &str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|error| corrupt(table, &error.to_string()))
+}
+
+#[expect(clippy::expect_used, reason = "our own rows have text keys only")]
+fn to_json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("our own rows have text keys only")
+}
+
+fn corrupt(table: &'static str, what: &str) -> Error {
+    Error::Corrupt {
+        table,
+        what: what.chars().take(200).collect(),
+    }
+}

@@ -1,0 +1,347 @@
+//! Tables `run` and `signal`: who works on what, and what wakes whom.
+
+use serde_json::{Value, json};
+use tokio_postgres::{Row, Statement};
+
+use super::journal::Pending;
+use super::tx::{Tx, get, prepare};
+use super::{AppRole, EngineRole, clean, corrupt, from_json, parse, to_json};
+use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use crate::run::Timestamp;
+use crate::store::{Change, Delivered, Error, NewSignal, Run, RunState};
+
+/// Whoever writes to the runs of a task holds the task's row first, and several in order: so no two
+/// of us wait for each other, and events get their numbers one commit after the other.
+pub(super) const LOCK_TASKS: &str =
+    "select 1 from task where id = any($1) order by id for no key update";
+/// What is locked here cannot be claimed or reaped before the commit, so a check of the fence holds
+/// until then.
+pub(super) const LOCK_RUNS: &str =
+    "select 1 from run where id = any($1) order by id for no key update";
+
+/// Makes a task's root run: queued, or in the hands of the worker that takes it in.
+pub(super) const INSERT_ROOT: &str = "
+insert into run (id, task, tenant, principal, kind, input, catalog, authority, state, owner, epoch,
+                 created_at, updated_at)
+select $1, $1, $2, $3, $4, $5::text::json, $6, $7::text::json, $8, $9, $10, t.now, t.now
+from (select now_ms() as now) t";
+
+pub(super) async fn insert_root(
+    tx: &Tx<'_>,
+    insert: &Statement,
+    root: &Run,
+    worker: Option<WorkerId>,
+) -> Result<(), Error> {
+    let authority = &root.authority;
+    tx.execute(
+        insert,
+        &[
+            &root.id.0,
+            &authority.tenant.as_str(),
+            &authority.principal.as_str(),
+            &root.kind,
+            &root.input.to_string(),
+            &root.catalog.to_string(),
+            &to_json(authority),
+            &root.state.as_str(),
+            &worker.map(|worker| worker.0),
+            &root.epoch,
+        ],
+    )
+    .await
+    .map(drop)
+}
+
+/// Makes children that run at once in their parents' worker. All that they may do, they have from
+/// their parents.
+pub(super) const INSERT_CHILDREN: &str = "
+insert into run (id, task, parent, parent_key, tenant, principal, kind, agent, input, catalog,
+                 authority, state, owner, epoch, priority, created_at, updated_at)
+select j.id, p.task, p.id, j.key, p.tenant, p.principal, j.kind, j.agent, j.input::json, p.catalog,
+       p.authority, 'running', p.owner, 1, p.priority, t.now, t.now
+from json_to_recordset($1::text::json) as j(id uuid, parent uuid, key text, kind text, agent text, input text)
+join run p on p.id = j.parent
+cross join (select now_ms() as now) t";
+
+/// The child that an entry starts, as a row for [`INSERT_CHILDREN`].
+pub(super) fn child_of(pending: &Pending) -> Option<Value> {
+    let Change::Step {
+        step,
+        spawn: Some(new),
+        ..
+    } = &pending.entry.change
+    else {
+        return None;
+    };
+    Some(json!({
+        "id": new.id,
+        "parent": pending.fence.run,
+        "key": step.key,
+        "kind": new.kind,
+        "agent": new.agent,
+        "input": new.input.to_string(),
+    }))
+}
+
+const COLUMNS: &str = "id, task, parent, parent_key, kind, agent, input::text, catalog, authority::text, state, epoch, wakes, created_at";
+
+const WAKE_DUE: &str = "
+update run set state = 'queued', wake_at = null, updated_at = now_ms()
+where id in (select id from run where state = 'waiting' and wake_at <= (select now_ms())
+             for update skip locked)";
+
+/// Takes due runs, those furthest down a tree first: their parents wait for them. Neither this nor
+/// [`WAKE_DUE`] ever waits for a lock; whoever holds a queued run rings when it lets go.
+fn claim_sql() -> String {
+    format!(
+        "update run set state = 'running', owner = $1, epoch = epoch + 1, updated_at = now_ms()
+         where id in (select id from run where state = 'queued'
+                      order by priority desc, (parent is null), id limit $2
+                      for update skip locked)
+         returning {COLUMNS}"
+    )
+}
+
+const NEXT: &str = "
+select (select min(wake_at) from run where state = 'waiting' and wake_at is not null), now_ms()";
+
+const START: &str = "
+update task set state = 'running', updated_at = now_ms()
+where id = any($1) and state = 'queued' returning id";
+
+/// What a claim found.
+pub(super) struct Due {
+    pub runs: Vec<Run>,
+    pub next_wake: Option<Timestamp>,
+    /// The server's clock.
+    pub now: i64,
+}
+
+/// Claims in one round trip.
+pub(super) async fn claim(engine: &EngineRole, worker: WorkerId, limit: u32) -> Result<Due, Error> {
+    let client = engine.get().await?;
+    let limit = i64::from(limit);
+    let [wake_due, claim, next] = prepare(&client, [WAKE_DUE, &claim_sql(), NEXT]).await?;
+    let tx = Tx::on(&client);
+    let params: super::tx::Params<'_> = &[&worker.0, &limit];
+    let ((), _, claimed, next, ()) = futures::try_join!(
+        tx.begin(),
+        tx.execute(&wake_due, &[]),
+        tx.query(&claim, params),
+        tx.query(&next, &[]),
+        tx.commit(),
+    )?;
+    tx.done();
+    let next = next.first().ok_or_else(|| corrupt("run", "no clock"))?;
+    Ok(Due {
+        runs: claimed.iter().map(read).collect::<Result<_, _>>()?,
+        next_wake: get::<Option<i64>>(next, 0)?.map(Timestamp),
+        now: get(next, 1)?,
+    })
+}
+
+/// Marks tasks as running whose root runs were claimed for the first time; tells which.
+pub(super) async fn start(
+    tx: &Tx<'_>,
+    start: &Statement,
+    tasks: &[uuid::Uuid],
+) -> Result<Vec<TaskId>, Error> {
+    let rows = tx.query(start, &[&tasks]).await?;
+    rows.iter().map(|row| get(row, 0).map(TaskId)).collect()
+}
+
+/// The statement of [`start`].
+pub(super) const STARTED: &str = START;
+
+/// Parks, releases and ends runs: each only while it is its owner's, in its epoch. A run that heard
+/// less than has come is queued instead of parked.
+pub(super) const LEAVE: &str = "
+update run r set state = case when j.heard <> r.wakes then 'queued' else j.state end,
+                 owner = null, wake_at = j.wake_at, updated_at = now_ms()
+from json_to_recordset($1::text::json)
+     as j(run uuid, worker uuid, epoch bigint, state text, heard bigint, wake_at bigint)
+where r.id = j.run and r.owner = j.worker and r.epoch = j.epoch and r.state = 'running'
+  and exists (select 1 from worker w where w.id = j.worker and w.state = 'live'
+                                       and w.expires_at > (select now_ms()))
+returning r.id, r.state";
+
+/// How an entry takes its run out of memory, as a row for [`LEAVE`].
+pub(super) fn leaving(pending: &Pending) -> Option<Value> {
+    let (state, heard, wake_at) = match &pending.entry.change {
+        Change::Step { .. } => return None,
+        Change::Park { wakes, wake_at } => (RunState::Waiting, Some(wakes), *wake_at),
+        Change::Release => (RunState::Queued, None, None),
+        Change::Finish(finish) => (finish.state, None, None),
+    };
+    let fence = pending.fence;
+    Some(json!({
+        "run": fence.run,
+        "worker": fence.worker,
+        "epoch": fence.epoch,
+        "state": state,
+        "heard": heard,
+        "wake_at": wake_at,
+    }))
+}
+
+/// Something came that these runs may wait for: counted, and queued where they are out of memory.
+/// `$2` is who tells the other processes that there is something to claim.
+pub(super) const WAKE: &str = "
+with woken as (
+  update run r set wakes = r.wakes + w.n, updated_at = now_ms(),
+                   wake_at = case r.state when 'waiting' then null else r.wake_at end,
+                   state = case r.state when 'waiting' then 'queued' else r.state end
+  from (select id, count(*) as n from unnest($1::uuid[]) as u(id) group by id) w
+  where r.id = w.id and r.state in ('queued', 'running', 'waiting')
+  returning r.state
+)
+select state, case state when 'queued' then pg_notify('majordomo', 'queue ' || $2::text) end
+from woken";
+
+/// Whether any of the runs that were woken is in the queue now.
+pub(super) fn any_queued(woken: &[Row], column: usize) -> Result<bool, Error> {
+    for row in woken {
+        if get::<&str>(row, column)? == RunState::Queued.as_str() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+const TASK_OF: &str = "select task from run where id = $1 and tenant = $2";
+const DELIVER: &str = "
+insert into signal (run, name, tenant, payload, by, at)
+select r.id, $2::text, r.tenant, $3::text::json, $4, (select now_ms()) from run r
+join step s on s.run = r.id and s.key = 'signal/' || $2::text and s.state = 'begun'
+where r.id = $1 and r.state in ('queued', 'running', 'waiting')
+  and (s.deadline is null or s.deadline > (select now_ms()))
+on conflict do nothing
+returning 1";
+const ANSWERED: &str = "select 1 from signal where run = $1 and name = $2";
+
+/// Delivers an answer: only where the run's step waits for it, and only the first. Whoever was kept
+/// from a claim meanwhile is told to look again.
+pub(super) async fn deliver(engine: &EngineRole, signal: &NewSignal) -> Result<Delivered, Error> {
+    let client = engine.get().await?;
+    let texts = [
+        TASK_OF,
+        LOCK_TASKS,
+        LOCK_RUNS,
+        DELIVER,
+        ANSWERED,
+        WAKE,
+        super::RING,
+    ];
+    let [
+        task_of,
+        lock_tasks,
+        lock_runs,
+        deliver,
+        answered,
+        wake,
+        ring,
+    ] = prepare(&client, texts).await?;
+    let (run, name) = (signal.run.0, signal.name.as_str());
+    let tx = Tx::on(&client);
+    tx.begin().await?;
+    let tenant = signal.tenant.as_str();
+    let Some(task) = tx.query(&task_of, &[&run, &tenant]).await?.pop() else {
+        return Ok(Delivered::Unwanted);
+    };
+    let task: uuid::Uuid = get(&task, 0)?;
+    let payload = signal.payload.to_string();
+    let (tasks, runs, by) = (vec![task], vec![run], clean(signal.by.as_str()));
+    let (lock_task, lock_run): (super::tx::Params<'_>, super::tx::Params<'_>) =
+        (&[&tasks], &[&runs]);
+    let params: super::tx::Params<'_> = &[&run, &name, &payload, &by];
+    let (_, _, first) = futures::try_join!(
+        tx.query(&lock_tasks, lock_task),
+        tx.query(&lock_runs, lock_run),
+        tx.query(&deliver, params),
+    )?;
+    let delivered = if !first.is_empty() {
+        tx.query(&wake, &[&runs, &engine.teller()]).await?;
+        Delivered::First
+    } else if !tx.query(&answered, &[&run, &name]).await?.is_empty() {
+        Delivered::Answered
+    } else {
+        Delivered::Unwanted
+    };
+    let teller = engine.teller();
+    let rings = vec![format!("run {teller} {run}"), format!("queue {teller}")];
+    tx.query(&ring, &[&rings]).await?;
+    tx.commit().await?;
+    tx.done();
+    Ok(delivered)
+}
+
+const SIGNAL: &str =
+    "select payload::text from signal where tenant = $1 and run = $2 and name = $3";
+
+/// The answer that a run was given.
+pub(super) async fn signal(
+    app: &AppRole,
+    tenant: &TenantId,
+    run: RunId,
+    name: &SignalName,
+) -> Result<Option<Value>, Error> {
+    let rows = app
+        .ask(tenant, SIGNAL, &[&tenant.as_str(), &run.0, &name.as_str()])
+        .await?;
+    let payload = |row: &Row| from_json("signal", get(row, 0)?);
+    rows.first().map(payload).transpose()
+}
+
+/// Ends all runs of a task that have not ended; the answer names them.
+pub(super) const CANCEL_ALL: &str = "
+update run set state = 'cancelled', owner = null, wake_at = null, updated_at = now_ms()
+where task = $1 and state in ('queued', 'running', 'waiting') returning id";
+
+pub(super) async fn one(
+    app: &AppRole,
+    tenant: &TenantId,
+    run: RunId,
+) -> Result<Option<Run>, Error> {
+    let select = format!("select {COLUMNS} from run where tenant = $1 and id = $2");
+    let rows = app
+        .ask(tenant, &select, &[&tenant.as_str(), &run.0])
+        .await?;
+    rows.first().map(read).transpose()
+}
+
+pub(super) async fn of_task(
+    app: &AppRole,
+    tenant: &TenantId,
+    task: TaskId,
+) -> Result<Vec<Run>, Error> {
+    let select = format!(
+        "select {COLUMNS} from run where tenant = $1 and task = $2
+         order by parent is not null, created_at, id"
+    );
+    let rows = app
+        .ask(tenant, &select, &[&tenant.as_str(), &task.0])
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+fn read(row: &Row) -> Result<Run, Error> {
+    let parent: Option<uuid::Uuid> = get(row, 2)?;
+    let parent_key: Option<&str> = get(row, 3)?;
+    let state: &str = get(row, 9)?;
+    Ok(Run {
+        id: RunId(get(row, 0)?),
+        task: TaskId(get(row, 1)?),
+        parent: parent
+            .zip(parent_key)
+            .map(|(run, key)| (RunId(run), StepKey::from(key))),
+        kind: get(row, 4)?,
+        agent: get::<Option<&str>>(row, 5)?.map(Into::into),
+        input: from_json("run", get(row, 6)?)?,
+        catalog: parse("run", get(row, 7)?)?,
+        authority: from_json("run", get(row, 8)?)?,
+        state: RunState::parse(state).ok_or_else(|| corrupt("run", state))?,
+        epoch: get(row, 10)?,
+        wakes: get(row, 11)?,
+        created_at: Timestamp(get(row, 12)?),
+    })
+}

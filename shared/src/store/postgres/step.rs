@@ -1,0 +1,221 @@
+//! Table `step`: the journal.
+
+use serde_json::{Value, json};
+use tokio_postgres::Row;
+
+use super::content::Bodies;
+use super::journal::Pending;
+use super::tx::get;
+use super::{AppRole, clean, corrupt, from_json, parse, to_json};
+use crate::hash::Hash;
+use crate::id::{RunId, StepKey, TenantId};
+use crate::label::Taint;
+use crate::money::Usage;
+use crate::run::{Attempt, Effect, Recorded, Timestamp};
+use crate::store::{self, Change, Error, Step, StepKind};
+
+/// Outcomes longer than this stand under their hash in `content`, so that a row stays small.
+const INLINE_BYTES: usize = 8 * 1024;
+
+/// The fence is the lateral: a row is taken only from the run's owner in its epoch while it runs and
+/// the worker's lease lasts. A lateral with an offset, because without fresh statistics the planner
+/// chooses a far slower way for a plain join. A step that has its outcome is never touched again.
+pub(super) const WRITE: &str = "
+insert into step (run, key, tenant, seq, state, kind, agent, what, effect, op_hash, attempt, attempts,
+                  reserved, deadline, recorded, artefact, taint, begun_at, done_at)
+select r.id, j.key, r.tenant, j.seq, j.state, j.kind, j.agent, j.what, j.effect, j.op_hash, j.attempt,
+       j.attempts::json, j.reserved::json, j.deadline, j.recorded::json, j.artefact, j.taint,
+       j.begun_at, case j.state when 'done' then (select now_ms()) end
+from json_to_recordset($1::text::json)
+     as j(run uuid, worker uuid, epoch bigint, unless text, key text, seq bigint, state text, kind text,
+          agent text, what text, effect text, op_hash text, attempt bigint, attempts text,
+          reserved text, deadline bigint, recorded text, artefact text, taint integer, begun_at bigint)
+cross join lateral (
+  select r.id, r.tenant from run r
+  where r.id = j.run and r.owner = j.worker and r.epoch = j.epoch and r.state = 'running' offset 0
+) r
+where exists (select 1 from worker w where w.id = j.worker and w.state = 'live'
+                                       and w.expires_at > (select now_ms()))
+  and (j.unless is null
+       or not exists (select 1 from signal s where s.run = r.id and s.name = j.unless))
+order by r.id, j.key
+on conflict (run, key) do update set
+  state = excluded.state, attempt = excluded.attempt, attempts = excluded.attempts,
+  reserved = excluded.reserved, deadline = excluded.deadline, recorded = excluded.recorded,
+  artefact = excluded.artefact, taint = excluded.taint, done_at = excluded.done_at
+where step.state = 'begun'
+returning run, key";
+
+/// The step rows of a batch for [`WRITE`]; outcomes too long for theirs are added to `bodies`.
+pub(super) fn rows(batch: &[Pending], bodies: &mut Bodies) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for pending in batch {
+        let changed = match &pending.entry.change {
+            Change::Step {
+                step,
+                unless_signal,
+                ..
+            } => Some((step, unless_signal.as_ref())),
+            _ => None,
+        };
+        let ended = pending.entry.ended.as_ref().map(|step| (step, None));
+        for (step, unless) in ended.into_iter().chain(changed) {
+            let mut row = row_of(step, &pending.entry.tenant, bodies);
+            row["run"] = json!(pending.fence.run);
+            row["worker"] = json!(pending.fence.worker);
+            row["epoch"] = json!(pending.fence.epoch);
+            row["unless"] = json!(unless);
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+fn row_of(step: &Step, tenant: &TenantId, bodies: &mut Bodies) -> Value {
+    let (recorded, artefact) = match &step.recorded {
+        Some(recorded) => place(recorded, tenant, bodies),
+        None => (None, None),
+    };
+    json!({
+        "key": step.key,
+        "seq": step.seq,
+        "state": if step.recorded.is_some() { "done" } else { "begun" },
+        "kind": step.kind,
+        "agent": step.agent,
+        "what": clean(&step.what),
+        "effect": step.effect,
+        "op_hash": step.op_hash,
+        "attempt": step.attempt,
+        "attempts": to_json(&step.attempts),
+        "reserved": step.reserved.as_ref().map(to_json),
+        "deadline": step.deadline,
+        "recorded": recorded,
+        "artefact": artefact,
+        "taint": step.taint,
+        "begun_at": step.begun_at,
+    })
+}
+
+/// Puts a long outcome under its hash, and leaves a short one in its row.
+fn place(
+    recorded: &Recorded,
+    tenant: &TenantId,
+    bodies: &mut Bodies,
+) -> (Option<String>, Option<Hash>) {
+    let text = to_json(recorded);
+    if text.len() <= INLINE_BYTES {
+        return (Some(text), None);
+    }
+    let hash = Hash::of_bytes(text.as_bytes());
+    bodies.add(tenant, hash, text);
+    (None, Some(hash))
+}
+
+/// Records children's ends in their parents' steps. Not fenced by the parent's owner: the child's own
+/// end, in the same commit, is.
+pub(super) const END_CHILDREN: &str = "
+update step s set state = 'done', recorded = j.recorded::json, artefact = j.artefact, taint = j.taint,
+                  done_at = now_ms()
+from json_to_recordset($1::text::json)
+     as j(run uuid, key text, recorded text, artefact text, taint integer)
+where s.run = j.run and s.key = j.key and s.state = 'begun'";
+
+/// What the end of a child records in its parent's step, as a row for [`END_CHILDREN`].
+pub(super) fn end_of_child(pending: &Pending, bodies: &mut Bodies) -> Option<Value> {
+    let Change::Finish(finish) = &pending.entry.change else {
+        return None;
+    };
+    let (parent, key, recorded) = finish.parent.as_ref()?;
+    let (inline, artefact) = place(recorded, &pending.entry.tenant, bodies);
+    Some(json!({
+        "run": parent,
+        "key": key,
+        "recorded": inline,
+        "artefact": artefact,
+        "taint": recorded.taint,
+    }))
+}
+
+const READ: &str = "
+select s.key, s.seq, s.kind, s.agent, s.what, s.effect, s.op_hash, s.attempt, s.attempts::text,
+       s.reserved::text, s.deadline, coalesce(s.recorded::text, c.body), s.taint, s.begun_at
+from step s left join content c on c.tenant = s.tenant and c.hash = s.artefact
+where s.tenant = $1 and s.run = $2 and ($3::text is null or s.key = $3)
+order by s.seq";
+
+/// The journal of a run.
+pub(super) async fn all(app: &AppRole, tenant: &TenantId, run: RunId) -> Result<Vec<Step>, Error> {
+    let rows = app
+        .ask(tenant, READ, &[&tenant.as_str(), &run.0, &None::<&str>])
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// One step of a run.
+pub(super) async fn one(
+    app: &AppRole,
+    tenant: &TenantId,
+    run: RunId,
+    key: &StepKey,
+) -> Result<Option<Step>, Error> {
+    let rows = app
+        .ask(
+            tenant,
+            READ,
+            &[&tenant.as_str(), &run.0, &Some(key.as_str())],
+        )
+        .await?;
+    rows.first().map(read).transpose()
+}
+
+fn read(row: &Row) -> Result<Step, Error> {
+    let (kind, effect): (&str, &str) = (get(row, 2)?, get(row, 5)?);
+    let reserved: Option<&str> = get(row, 9)?;
+    let recorded: Option<&str> = get(row, 11)?;
+    let (attempt, taint): (i64, i32) = (get(row, 7)?, get(row, 12)?);
+    Ok(Step {
+        key: get::<&str>(row, 0)?.into(),
+        seq: get(row, 1)?,
+        kind: StepKind::parse(kind).ok_or_else(|| corrupt("step", kind))?,
+        agent: get::<Option<&str>>(row, 3)?.map(Into::into),
+        what: get(row, 4)?,
+        effect: effect_named(effect).ok_or_else(|| corrupt("step", effect))?,
+        op_hash: parse("step", get(row, 6)?)?,
+        attempt: u32::try_from(attempt).map_err(|_| corrupt("step", "attempt"))?,
+        attempts: from_json("step", get(row, 8)?)?,
+        reserved: reserved.map(|text| from_json("step", text)).transpose()?,
+        deadline: get::<Option<i64>>(row, 10)?.map(Timestamp),
+        recorded: recorded.map(|text| from_json("step", text)).transpose()?,
+        taint: Taint::from_bits(u8::try_from(taint).map_err(|_| corrupt("step", "taint"))?),
+        begun_at: Timestamp(get(row, 13)?),
+    })
+}
+
+fn effect_named(name: &str) -> Option<Effect> {
+    [
+        Effect::Pure,
+        Effect::Idempotent,
+        Effect::Verifiable,
+        Effect::Once,
+    ]
+    .into_iter()
+    .find(|effect| effect.as_str() == name)
+}
+
+/// The steps of a task that have no outcome.
+pub(super) const OPEN: &str = "
+select s.attempt, s.attempts::text, s.reserved::text from step s join run r on r.id = s.run
+where r.task = $1 and s.state = 'begun'";
+
+/// What the steps of [`OPEN`] may have used.
+pub(super) fn at_stake(rows: &[Row]) -> Result<Usage, Error> {
+    let mut used = Usage::default();
+    for row in rows {
+        let attempts: Vec<Attempt> = from_json("step", get(row, 1)?)?;
+        let reserved: Option<&str> = get(row, 2)?;
+        let reserved = reserved.map(|text| from_json("step", text)).transpose()?;
+        let attempt: i64 = get(row, 0)?;
+        used += store::at_stake(attempt as u32, &attempts, reserved);
+    }
+    Ok(used)
+}

@@ -1,0 +1,178 @@
+//! Where a test's store lives: a folder, or a Postgres database of its own. Behaviour that both stores
+//! promise is tested once, by [`on_both_stores!`](crate::on_both_stores).
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::store::Store;
+use shared::store::postgres::PostgresStore;
+use tokio_postgres::{Client, Config, NoTls};
+
+/// Names the server on which tests make their databases.
+pub const VARIABLE: &str = "MAJORDOMO_TEST_DATABASE_URL";
+
+/// How long a worker lives without a beat, where a test does not say otherwise.
+const TTL: Duration = Duration::from_secs(60);
+
+/// Makes two tests of each function named here, one for each store: `async fn name(place: Place)`.
+#[macro_export]
+macro_rules! on_both_stores {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name($crate::place::Place::folder()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name($crate::place::Place::database().await).await;
+            })*
+        }
+    };
+}
+
+/// Where a store lives. It can be opened again and again, and ends with the test.
+pub struct Place {
+    folder: tempfile::TempDir,
+    database: Option<Database>,
+}
+
+impl Place {
+    /// A folder.
+    pub fn folder() -> Self {
+        Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            database: None,
+        }
+    }
+
+    /// A fresh Postgres database.
+    pub async fn database() -> Self {
+        Self {
+            database: Some(Database::create().await),
+            ..Self::folder()
+        }
+    }
+
+    /// The folder, which is there with a database, too.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The database, where there is one.
+    pub fn postgres(&self) -> Option<&Database> {
+        self.database.as_ref()
+    }
+
+    /// Opens the store.
+    pub async fn open(&self) -> Arc<dyn Store> {
+        match &self.database {
+            Some(database) => Arc::new(database.open(TTL).await),
+            None => Arc::new(crate::engine::open(self.path()).await),
+        }
+    }
+
+    /// Lets so much time pass, for leases, that every worker is gone that has not beaten since. The
+    /// folder's lock needs no time: whoever opens it next is the only one.
+    pub async fn lapse(&self) {
+        if let Some(database) = &self.database {
+            let lapse = "update majordomo.worker set expires_at = 0 where state = 'live'";
+            database.run(lapse).await;
+        }
+    }
+}
+
+/// A database on the tests' server. Dropped with this value.
+pub struct Database {
+    url: String,
+    name: String,
+}
+
+impl Database {
+    /// Makes one.
+    pub async fn create() -> Self {
+        let name = format!("mj_test_{}", uuid::Uuid::now_v7().simple());
+        let admin = server();
+        let client = connect(&admin).await;
+        let create = format!("create database {name} template template0 strategy file_copy");
+        client.batch_execute(&create).await.expect("a database");
+        Self {
+            url: with_name(&admin, &name),
+            name,
+        }
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Opens a store on it.
+    pub async fn open(&self, ttl: Duration) -> PostgresStore {
+        let store = PostgresStore::open(&self.url, ttl).await;
+        store.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Does something in it as the server's own user, whom no policy binds.
+    pub async fn run(&self, sql: &str) {
+        let client = connect(&self.url).await;
+        client.batch_execute(sql).await.expect(sql);
+    }
+
+    /// A connection as the server's own user.
+    pub async fn client(&self) -> Client {
+        connect(&self.url).await
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let drop = format!("drop database if exists {} with (force)", self.name);
+        let admin = server();
+        // A thread of its own: the test's runtime may be going down.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime
+                .expect("a runtime")
+                .block_on(async { connect(&admin).await.batch_execute(&drop).await })
+        });
+        // What is left behind goes with the server.
+        let _ = dropped.join();
+    }
+}
+
+fn server() -> String {
+    std::env::var(VARIABLE).unwrap_or_else(|_| {
+        panic!(
+            "this test needs a Postgres: run it by `scripts/test NAME`, which finds or starts one, \
+             or set {VARIABLE} to the URL of a server on which databases may be made"
+        )
+    })
+}
+
+fn connect(url: &str) -> impl Future<Output = Client> + use<> {
+    let config: Config = url.parse().expect(VARIABLE);
+    async move {
+        let connected = config.connect(NoTls).await;
+        let (client, connection) = connected.expect("the tests' Postgres answers");
+        tokio::spawn(connection);
+        client
+    }
+}
+
+/// The URL of another database on the same server.
+fn with_name(url: &str, name: &str) -> String {
+    let (start, query) = match url.split_once('?') {
+        Some((start, query)) => (start, format!("?{query}")),
+        None => (url, String::new()),
+    };
+    let host = start.find("://").map_or(0, |at| at + 3);
+    let end = start[host..].find('/').map_or(start.len(), |at| host + at);
+    format!("{}/{name}{query}", &start[..end])
+}
