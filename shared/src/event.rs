@@ -112,6 +112,13 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Whether nothing follows it in its task.
+    pub fn ends_task(&self) -> bool {
+        matches!(self, Event::State { state, agent: None, .. } if state.is_final())
+    }
+}
+
 /// What a run's code can tell watchers through [`crate::run::RunCtx::note`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Note {

@@ -165,7 +165,7 @@ pub struct Task {
     pub partial: Option<String>,
     /// Why it failed, in words for the asker.
     pub error: Option<String>,
-    /// What the steps that have ended used, and what begun ones reserve.
+    /// What the steps that have ended used; once cancelled, also what begun ones may have used.
     pub usage: Usage,
     /// When it was accepted.
     pub created_at: Timestamp,

@@ -1,24 +1,18 @@
 //! The desk: looking at tasks, cancelling them, and answering what they wait for. It needs a store
 //! and no engine, so it also serves where nothing runs. Intake is elsewhere. Called by doors.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use agents::run::{Resolution, doubt_signal};
-use shared::event::Recorded;
 use shared::id::{PrincipalId, RunId, StepKey, TaskId, TenantId};
-use shared::run::{Interrupted, Outcome, RunCtx};
-use shared::store::{Delivered, Error, NewSignal, Run, Store, TaskFilter};
+use shared::run::Outcome;
+use shared::store::{Delivered, Error, NewSignal, Store, TaskFilter};
 use shared::task::Task;
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 
-use crate::engine::{Ended, Program};
+use crate::follow::Follower;
 use crate::program::Programs;
+use crate::supervise;
 use crate::transcript::{self, Transcript};
-
-/// Events that are read from the store at once.
-const PAGE: u32 = 256;
 
 /// The desk of one tenant.
 #[derive(Clone)]
@@ -69,19 +63,21 @@ impl Desk {
         self.store.tasks(&self.tenant, filter).await
     }
 
-    /// Ends a task and all its runs. Returns false where it had ended before.
-    pub async fn cancel(&self, task: TaskId, reason: &str) -> Result<bool, Error> {
-        self.store.cancel(&self.tenant, task, reason).await
-    }
-
     /// The full story of a task.
     pub async fn transcript(&self, task: Task) -> Result<Transcript, Error> {
-        transcript::of(self, task).await
+        transcript::of(&*self.store, &*self.programs, task).await
     }
 
-    /// Runs the code of `run` over a context of the caller's: a reader that walks its journal.
-    pub async fn walk(&self, ctx: &dyn RunCtx, run: &Run) -> Result<Ended, Interrupted> {
-        self.programs.run(ctx, run).await
+    /// Ends a task and keeps what it has reached. False where it had ended before.
+    pub async fn cancel(&self, task: TaskId, reason: &str) -> Result<bool, Error> {
+        let mut work = Vec::new();
+        for run in self.store.runs(&self.tenant, task).await? {
+            let steps = self.store.steps(&self.tenant, run.id).await?;
+            work.push((run, steps));
+        }
+        let reached = supervise::reached(&work);
+        let reached = reached.as_deref();
+        self.store.cancel(&self.tenant, task, reason, reached).await
     }
 
     /// Says what became of a step in doubt. `step` is its key, or `RUN/KEY` where several runs of
@@ -143,52 +139,13 @@ impl Desk {
         Ok(found)
     }
 
-    /// The events of a task from its first one on, those to come included.
-    pub fn watch(&self, task: TaskId) -> Watch {
-        Watch {
-            live: self.store.bell().events_of(task),
-            store: self.store.clone(),
-            tenant: self.tenant.clone(),
-            task,
-            last: 0,
-            read: VecDeque::new(),
-            behind: true,
-        }
+    /// The events of a task after this number, those to come included; 0 for all.
+    pub fn follow(&self, task: TaskId, after: i64) -> Follower {
+        Follower::events(self.store.clone(), self.tenant.clone(), task, after)
     }
-}
 
-/// A reader of one task's events: from the store while it is behind, from the bell afterwards.
-pub struct Watch {
-    store: Arc<dyn Store>,
-    tenant: TenantId,
-    live: broadcast::Receiver<Recorded>,
-    task: TaskId,
-    last: i64,
-    read: VecDeque<Recorded>,
-    behind: bool,
-}
-
-impl Watch {
-    /// The next event; waits for it. None when the store was closed.
-    pub async fn next(&mut self) -> Result<Option<Recorded>, Error> {
-        loop {
-            if let Some(event) = self.read.pop_front() {
-                self.last = event.seq;
-                return Ok(Some(event));
-            }
-            if self.behind {
-                let read = self.store.events(&self.tenant, self.task, self.last, PAGE);
-                let read = read.await?;
-                self.behind = !read.is_empty();
-                self.read.extend(read);
-                continue;
-            }
-            match self.live.recv().await {
-                Ok(event) if event.task != self.task || event.seq <= self.last => {}
-                Ok(event) if event.seq == self.last + 1 => self.read.push_back(event),
-                Ok(_) | Err(RecvError::Lagged(_)) => self.behind = true,
-                Err(RecvError::Closed) => return Ok(None),
-            }
-        }
+    /// The same with models' text as it comes in.
+    pub fn follow_text(&self, task: TaskId, after: i64) -> Follower {
+        Follower::with_text(self.store.clone(), self.tenant.clone(), task, after)
     }
 }

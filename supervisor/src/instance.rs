@@ -34,6 +34,9 @@ pub struct Instance {
     /// Its models.
     #[serde(default)]
     pub models: Vec<ModelCard>,
+    /// The folder of its configuration, without links; none where it is the built-in one.
+    #[serde(default)]
+    pub config: Option<PathBuf>,
 }
 
 /// The file of a running instance: removed when dropped, if it is still this process's.
@@ -51,6 +54,7 @@ impl Instance {
             pid: std::process::id(),
             started_at_ms: now.0,
             models,
+            config: None,
         }
     }
 

@@ -9,7 +9,7 @@
 //! ```
 //! Doors differ only before [`intake`]. Everything after it is driven by the [`engine`] and written
 //! against `RunCtx`: [`supervise`] is the task's own run, [`route`] and [`plan`] are its pure parts.
-//! [`app`] wires it all; [`view`] is what people see of it, at the [`desk`] where tasks are looked at,
+//! [`app`] wires it all; [`view`] is what people see of it, [`wire`] what is said over HTTP, at the [`desk`] where tasks are looked at,
 //! cancelled and answered. [`cli`] is what the binary does.
 
 pub mod app;
@@ -19,6 +19,7 @@ pub mod cli;
 pub mod desk;
 pub mod engine;
 pub mod equip;
+pub mod follow;
 pub mod instance;
 pub mod intake;
 pub mod plan;
@@ -30,3 +31,4 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod transcript;
 pub mod view;
+pub mod wire;

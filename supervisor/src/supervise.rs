@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::try_join_all;
+use serde_json::Value;
 
 use agents::catalog::Catalog;
 use agents::run::{Allowance, Assignment, Ending, PartResult, Work, active_ms};
@@ -19,7 +20,7 @@ use shared::id::{AgentName, StepKey};
 use shared::model::{Message, ModelReply, ModelRequest, worst_case};
 use shared::money::{Usage, Usd};
 use shared::run::{Child, Effect, Interrupted, Op, OpKind, Outcome, Recorded, RunCtx, Think};
-use shared::store::TaskEnd;
+use shared::store::{Run, Step, StepKind, TaskEnd};
 use shared::task::{Phase, Request, TaskState};
 
 use crate::plan::{self, Plan};
@@ -450,6 +451,54 @@ fn worked_ms(recorded: &Recorded) -> u64 {
     match &recorded.outcome {
         Outcome::Done(work) => work["active_ms"].as_u64().unwrap_or(0),
         Outcome::Failed(_) | Outcome::InDoubt { .. } => 0,
+    }
+}
+
+/// What there is to show of a task that is ended from outside, by its runs and their steps: what each
+/// agent has said, without what another one went on with and said more.
+pub fn reached(work: &[(Run, Vec<Step>)]) -> Option<String> {
+    let children: Vec<(&Run, PartResult)> = work.iter().filter_map(|of| part(work, of)).collect();
+    let used = |text: &str| {
+        let mut later = children.iter().filter(|(_, part)| !part.text.is_empty());
+        later.any(|(run, _)| given(run).iter().any(|part| part.text == text))
+    };
+    let unused = children.iter().filter(|(_, part)| !used(&part.text));
+    together(unused.map(|(_, part)| part))
+}
+
+/// What an agent's run has come to: its result, or where it has none the last that its model said.
+fn part<'a>(
+    work: &[(Run, Vec<Step>)],
+    (run, steps): &'a (Run, Vec<Step>),
+) -> Option<(&'a Run, PartResult)> {
+    let (parent, key) = run.parent.as_ref()?;
+    let (_, asked) = work.iter().find(|(run, _)| run.id == *parent)?;
+    let result = asked.iter().find(|step| step.key == *key).and_then(done);
+    let result = result.and_then(|work| serde_json::from_value::<Work>(work).ok());
+    let text = match result {
+        Some(work) => work.text,
+        None => steps.iter().rev().find_map(said).unwrap_or_default(),
+    };
+    let agent = run.agent.clone()?;
+    Some((run, PartResult { agent, text }))
+}
+
+/// The results that a run was given to go on with.
+fn given(run: &Run) -> Vec<PartResult> {
+    let assignment = serde_json::from_value::<Assignment>(run.input.clone());
+    assignment.map_or(Vec::new(), |assignment| assignment.results)
+}
+
+fn said(step: &Step) -> Option<String> {
+    let reply = done(step).filter(|_| step.kind == StepKind::Think)?;
+    let text = serde_json::from_value::<ModelReply>(reply).ok()?.text?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+fn done(step: &Step) -> Option<Value> {
+    match &step.recorded.as_ref()?.outcome {
+        Outcome::Done(value) => Some(value.clone()),
+        Outcome::Failed(_) | Outcome::InDoubt { .. } => None,
     }
 }
 

@@ -87,7 +87,9 @@ impl Verbosity {
             .iter()
             .map(|name| format!("{name}={}", self.0))
             .collect();
-        EnvFilter::new(asked.unwrap_or_else(|| format!("warn,{}", own.join(","))))
+        // It logs whole answers that it cannot read; what is wrong with them is told elsewhere.
+        const SILENT: &str = "async_openai=off";
+        EnvFilter::new(asked.unwrap_or_else(|| format!("warn,{SILENT},{}", own.join(","))))
     }
 }
 

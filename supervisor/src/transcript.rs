@@ -9,10 +9,10 @@ use utoipa::ToSchema;
 use shared::event::Note;
 use shared::id::{RunId, StepKey};
 use shared::run::{Op, OpKind, Outcome, Recorded};
-use shared::store::Run;
+use shared::store::{Run, Store};
 use shared::task::Task;
 
-use crate::desk::Desk;
+use crate::engine::Program;
 use crate::engine::replay::{Replay, Seen, input_of};
 use crate::view::{CostView, TaskView};
 
@@ -54,15 +54,19 @@ pub struct Entry {
 }
 
 /// Tells the story of a task.
-pub async fn of(desk: &Desk, task: Task) -> Result<Transcript, shared::store::Error> {
+pub async fn of(
+    store: &dyn Store,
+    programs: &dyn Program,
+    task: Task,
+) -> Result<Transcript, shared::store::Error> {
     let mut entries = Vec::new();
-    for run in desk.store.runs(&desk.tenant, task.id).await? {
-        let replay = Replay::new(&run, desk.store.steps(&desk.tenant, run.id).await?);
+    for run in store.runs(&task.tenant, task.id).await? {
+        let replay = Replay::new(&run, store.steps(&task.tenant, run.id).await?);
         // However the walk ends, what it saw on the way is the story.
-        let _ = desk.walk(&replay, &run).await;
+        let _ = programs.run(&replay, &run).await;
         entries.extend(replay.into_seen().into_iter().map(|seen| entry(&run, seen)));
     }
-    let task = TaskView::with_steps(&*desk.store, task).await?;
+    let task = TaskView::with_steps(store, task).await?;
     Ok(Transcript { task, entries })
 }
 

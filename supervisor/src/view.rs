@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use shared::id::{RunId, TaskId};
 use shared::run::Outcome;
 use shared::store::{Run, Step, Store};
-use shared::task::Task;
+use shared::task::{Task, TaskState};
 
 /// A task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -19,6 +19,10 @@ pub struct TaskView {
     pub id: TaskId,
     /// queued, running, awaiting_human, paused, done, failed or cancelled.
     pub state: String,
+    /// It is queued or running, and no process is there to work on it: it goes on at the next
+    /// `majordomo serve` or `majordomo ask`. Absent otherwise, and in what an instance answers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub halted: bool,
     /// routing, planning, executing or validating, while it runs.
     pub phase: Option<String>,
     /// What was asked.
@@ -103,6 +107,7 @@ impl TaskView {
         Self {
             id: task.id,
             state: task.state.as_str().into(),
+            halted: false,
             phase: task.phase.map(|phase| phase.as_str().into()),
             text: task.request.text,
             agent: task.request.agent.map(|agent| agent.to_string()),
@@ -117,6 +122,13 @@ impl TaskView {
             updated_at_ms: task.updated_at.0,
             steps: None,
         }
+    }
+
+    /// The same, seen where no process works on tasks.
+    pub fn at_rest(mut self) -> Self {
+        use TaskState::{Queued, Running};
+        self.halted = matches!(TaskState::parse(&self.state), Some(Queued | Running));
+        self
     }
 
     /// A task with the steps of all its runs, in the order in which they were begun.

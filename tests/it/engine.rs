@@ -72,7 +72,7 @@ fn four_steps() -> Arc<Code> {
 async fn bench(place: &Place, code: Arc<Code>, park_after: Duration) -> (Bench, Arc<World>) {
     let world = Arc::<World>::default();
     let act = touching(&world);
-    let bench = Bench::start(&place, code, act, world.clone(), park_after).await;
+    let bench = Bench::start(place, code, act, world.clone(), park_after).await;
     (bench, world)
 }
 
@@ -451,11 +451,12 @@ async fn cancelling_ends_the_whole_tree_and_the_work_in_hand(kind: Kind) {
     assert!(
         bench
             .store
-            .cancel(&tenant(), task, "a person said so")
+            .cancel(&tenant(), task, "a person said so", None)
             .await
             .unwrap()
     );
-    assert!(!bench.store.cancel(&tenant(), task, "again").await.unwrap());
+    let again = bench.store.cancel(&tenant(), task, "again", None).await;
+    assert!(!again.unwrap());
     for run in bench.store.runs(&tenant(), task).await.unwrap() {
         assert_eq!(run.state, RunState::Cancelled);
     }

@@ -2,6 +2,7 @@
 
 mod actors;
 mod agent_loop;
+mod cancel;
 mod crash;
 mod doubt;
 mod engine;

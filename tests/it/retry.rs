@@ -211,8 +211,8 @@ async fn cancelling_ends_a_pause_at_once(kind: Kind) {
     ) {}
     assert!(
         app.app
-            .store
-            .cancel(app.app.tenant(), paused, "changed my mind")
+            .desk
+            .cancel(paused, "changed my mind")
             .await
             .unwrap()
     );

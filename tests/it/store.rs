@@ -15,11 +15,14 @@ use shared::event::Event;
 use shared::hash::Hash;
 use shared::id::WorkerId;
 use shared::label::Taint;
-use shared::run::{Effect, Timestamp};
-use shared::store::{Accepted, Appended, Change, Entry, Fence, RunState, Step, StepKind};
+use shared::money::{Usage, Usd};
+use shared::run::{Attempt, Effect, Timestamp};
+use shared::store::{Accepted, Appended, Change, Entry, Fence, RunState, Step, StepKind, Store};
 
 on_both_stores!(
     a_worker_that_was_replaced_writes_nothing,
+    a_cancelled_task_pays_once_for_what_was_begun,
+    a_probe_is_a_write,
     events_are_numbered_without_gaps_whoever_writes,
     the_same_message_is_the_same_task,
     an_operation_costs_as_many_commits_as_its_class_says,
@@ -100,13 +103,78 @@ async fn a_worker_that_was_replaced_writes_nothing(kind: Kind) {
     assert_eq!(told.count(), 1, "a refused entry tells nobody");
     let ok = write(fence(new, fresh.epoch), "b").await.unwrap();
     assert_eq!(ok, Appended::Written);
-    store.cancel(&tenant(), task, "enough").await.unwrap();
+    store.cancel(&tenant(), task, "enough", None).await.unwrap();
     let ended = write(fence(new, fresh.epoch), "c").await.unwrap();
     assert_eq!(
         ended,
         Appended::Refused,
         "a run that has ended takes nothing"
     );
+}
+
+async fn a_cancelled_task_pays_once_for_what_was_begun(kind: Kind) {
+    let place = kind.place().await;
+    let store = place.open().await;
+    let worker = WorkerId::fresh();
+    store.register(worker).await.unwrap();
+    let Accepted::New(task) = store.accept(new_task("x")).await.unwrap() else {
+        panic!("new")
+    };
+    let run = store.claim(worker, 9).await.unwrap().runs.remove(0);
+    let fence = Fence {
+        worker,
+        run: run.id,
+        epoch: run.epoch,
+    };
+    let usage = |tokens_in| Usage {
+        tokens_in,
+        tokens_cached: 1,
+        tokens_out: 2 * tokens_in,
+        usd: Usd::from_nano(tokens_in as i64),
+        assumed: false,
+    };
+    let failed = |tokens| Attempt {
+        at: Timestamp(1),
+        ms: 1,
+        usage: usage(tokens),
+        failure: None,
+    };
+    // In flight after a failed attempt; pausing after a failed one; waiting for a child.
+    let open = [
+        (vec![failed(1)], 2, Some(usage(10))),
+        (vec![failed(100)], 1, Some(usage(1_000))),
+        (vec![], 1, None),
+    ];
+    for (n, (attempts, attempt, reserved)) in open.into_iter().enumerate() {
+        let mut entry = entry(task, &format!("s{n}"));
+        if let Change::Step { step, .. } = &mut entry.change {
+            (step.attempts, step.attempt, step.reserved) = (attempts, attempt, reserved);
+        }
+        let written = store.append(fence, entry).await.unwrap();
+        assert_eq!(written, Appended::Written);
+    }
+    let reached = Some("half of it");
+    assert!(
+        store
+            .cancel(&tenant(), task, "enough", reached)
+            .await
+            .unwrap()
+    );
+    assert!(!store.cancel(&tenant(), task, "again", None).await.unwrap());
+    let task = store.task(&tenant(), task).await.unwrap().unwrap();
+    assert_eq!(task.partial.as_deref(), reached);
+    let (told, paid) = (task.usage, usage(111));
+    assert_eq!((told.usd, told.tokens()), (paid.usd, paid.tokens()));
+    assert_eq!(told.tokens_cached, 3);
+}
+
+async fn a_probe_is_a_write(kind: Kind) {
+    let place = kind.place().await;
+    let store = place.open().await;
+    store.probe().await.unwrap();
+    store.probe().await.unwrap();
+    store.close().await;
+    store.probe().await.unwrap_err();
 }
 
 async fn events_are_numbered_without_gaps_whoever_writes(kind: Kind) {
@@ -242,4 +310,24 @@ async fn a_store_that_fails_for_a_while_costs_time_and_nothing_else(kind: Kind) 
         assert_eq!(world.done()["a"], 1, "lost_reply: {lost_reply}");
         bench.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_probe_is_a_real_write_that_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let log = folder.path().join("majordomo.db-wal");
+    let written = || std::fs::metadata(&log).map_or(0, |file| file.len());
+    store.probe().await.unwrap();
+    let before = written();
+    store.probe().await.unwrap();
+    assert!(written() > before, "nothing was written to the disk");
+    let nobody = shared::id::TenantId::from("");
+    let left = store.content(&nobody, Hash::of_bytes(b"probe")).await;
+    assert_eq!(left.unwrap(), None);
+    store.close().await;
+    assert!(
+        store.probe().await.is_err(),
+        "a closed store takes no writes"
+    );
 }

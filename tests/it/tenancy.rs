@@ -87,7 +87,7 @@ async fn no_read_shows_another_tenants_rows(kind: Kind) {
     let own = seen(&*store, &a, (&a, owned[&a])).await;
     assert_eq!(own, [1, 1, 1, 1, 0, 1, 1, 1, 1], "its own rows are there");
     assert_eq!(seen(&*store, &a, (&b, owned[&b])).await, [0; 9]);
-    assert!(!store.cancel(&a, owned[&b], "not mine").await.unwrap());
+    assert!(!store.cancel(&a, owned[&b], "not mine", None).await.unwrap());
     assert!(
         !store
             .revoke_token(&TenantId::from("c"), "ci")

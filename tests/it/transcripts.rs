@@ -10,7 +10,7 @@ use majordomo_tests::tool::TestTool;
 use shared::model::Message;
 use shared::model::offline::OfflineModel;
 use shared::task::TaskState;
-use supervisor::transcript::{self, Entry};
+use supervisor::transcript::Entry;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transcript_holds_every_request_every_call_and_every_cent() {
@@ -36,7 +36,7 @@ async fn a_transcript_holds_every_request_every_call_and_every_cent() {
         .await;
     let task = app.ask("Which?").await;
     assert_eq!(task.state, TaskState::Done, "{:?}", task.error);
-    let told = transcript::of(&app.app.desk, task.clone()).await.unwrap();
+    let told = app.app.desk.transcript(task.clone()).await.unwrap();
     let of_kind = |kind: &str| -> Vec<&Entry> {
         told.entries
             .iter()

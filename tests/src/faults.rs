@@ -21,7 +21,9 @@ pub struct Faulty {
     inner: Arc<dyn Store>,
     /// Entries appended so far.
     pub appended: AtomicU32,
-    /// So many appends fail before they are written.
+    /// Probes so far.
+    pub probed: AtomicU32,
+    /// So many appends fail before they are written; probes fail as long as any is left.
     pub refuse: AtomicU32,
     /// So many appends are written, and their reply is lost.
     pub lose: AtomicU32,
@@ -35,6 +37,7 @@ impl Faulty {
         Self {
             inner,
             appended: AtomicU32::new(0),
+            probed: AtomicU32::new(0),
             refuse: AtomicU32::new(0),
             lose: AtomicU32::new(0),
             silent: AtomicBool::new(false),
@@ -131,8 +134,14 @@ impl Store for Faulty {
     ) -> Result<Option<Value>, Error> {
         self.inner.signal(tenant, run, name).await
     }
-    async fn cancel(&self, tenant: &TenantId, task: TaskId, reason: &str) -> Result<bool, Error> {
-        self.inner.cancel(tenant, task, reason).await
+    async fn cancel(
+        &self,
+        tenant: &TenantId,
+        task: TaskId,
+        reason: &str,
+        reached: Option<&str>,
+    ) -> Result<bool, Error> {
+        self.inner.cancel(tenant, task, reason, reached).await
     }
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error> {
         self.inner.task(tenant, task).await
@@ -166,6 +175,13 @@ impl Store for Faulty {
     }
     async fn revoke_token(&self, tenant: &TenantId, name: &str) -> Result<bool, Error> {
         self.inner.revoke_token(tenant, name).await
+    }
+    async fn probe(&self) -> Result<(), Error> {
+        self.probed.fetch_add(1, Ordering::SeqCst);
+        match self.refuse.load(Ordering::SeqCst) {
+            0 => self.inner.probe().await,
+            _ => Err(Error::Database("disk full".into())),
+        }
     }
     async fn census(&self) -> Result<Census, Error> {
         self.inner.census().await

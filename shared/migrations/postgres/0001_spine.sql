@@ -165,7 +165,7 @@ create unique index token_name on token (tenant, name) where revoked_at is null;
 
 -- Who may see what.
 grant usage on schema majordomo to majordomo_engine, majordomo_app;
-grant select, insert, update on worker, task, inbox, run, step, signal, event, content, token
+grant select, insert, update, delete on worker, task, inbox, run, step, signal, event, content, token
   to majordomo_engine;
 grant select on task, run, step, signal, event, content, token to majordomo_app;
 grant insert on content, token to majordomo_app;

@@ -200,6 +200,9 @@ pub struct ServerSettings {
     /// The largest request body in KiB.
     #[schemars(range(min = 1))]
     pub body_limit_kib: u32,
+    /// Connections that are open at once; others wait until one ends.
+    #[schemars(range(min = 2))]
+    pub max_connections: u32,
 }
 
 impl Default for ServerSettings {
@@ -207,6 +210,7 @@ impl Default for ServerSettings {
         Self {
             listen: ([127, 0, 0, 1], 7717).into(),
             body_limit_kib: 256,
+            max_connections: 512,
         }
     }
 }

@@ -161,8 +161,16 @@ pub trait Store: Send + Sync {
         name: &SignalName,
     ) -> Result<Option<Value>, Error>;
 
-    /// Ends a task and all its runs. Returns false where it had ended before.
-    async fn cancel(&self, tenant: &TenantId, task: TaskId, reason: &str) -> Result<bool, Error>;
+    /// Ends a task and all its runs, and keeps what was reached. What steps without an outcome may
+    /// have used ([`at_stake`]) is added to its cost. Returns false where it had ended before;
+    /// nothing changed then.
+    async fn cancel(
+        &self,
+        tenant: &TenantId,
+        task: TaskId,
+        reason: &str,
+        reached: Option<&str>,
+    ) -> Result<bool, Error>;
 
     /// One task of this tenant.
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error>;
@@ -196,6 +204,10 @@ pub trait Store: Send + Sync {
 
     /// Revokes the live token of this name: from the next request on it opens nothing.
     async fn revoke_token(&self, tenant: &TenantId, name: &str) -> Result<bool, Error>;
+
+    /// Commits a trifle and reads: on `Ok` the store took a write just now. Leaves nothing behind that
+    /// anybody sees.
+    async fn probe(&self) -> Result<(), Error>;
 
     /// Tasks and runs by state, for metrics.
     async fn census(&self) -> Result<Census, Error>;

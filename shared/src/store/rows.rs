@@ -297,6 +297,14 @@ pub struct Step {
     pub begun_at: Timestamp,
 }
 
+/// What a step without an outcome is charged where nobody will ever hear of it again: the attempts
+/// that were made, and what is reserved for one in flight. `attempt` is the one begun last.
+pub fn at_stake(attempt: u32, made: &[Attempt], reserved: Option<Usage>) -> Usage {
+    let in_flight = attempt as usize > made.len();
+    let reserved = reserved.filter(|_| in_flight).unwrap_or_default();
+    reserved + made.iter().map(|attempt| attempt.usage).sum()
+}
+
 /// Kinds of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -8,23 +8,25 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agents::run::Resolution;
-use shared::event::Recorded;
+use shared::event::{Live, Recorded};
 use shared::id::TaskId;
 use shared::money::Usd;
 use shared::store::{Accepted, Error as StoreError, TaskFilter};
 use shared::task::{Budget, Request};
 
-use super::client::{self, Client, Order};
+use super::client::{self, Client};
 use super::context::Context;
 use super::exit::Fault;
 use crate::app::{App, GRACE};
 use crate::auth::LOCAL;
-use crate::desk::{self, Desk, Resolved};
+use crate::desk::{Desk, Resolved};
+use crate::follow::Follower;
 use crate::instance::Instance;
 use crate::intake::{Refused, Submission};
 use crate::storage;
 use crate::transcript::Transcript;
 use crate::view::TaskView;
+use crate::wire::TaskOrder;
 
 /// How long a held data folder is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,8 +47,8 @@ pub enum Access {
 pub enum Watch {
     /// From an instance.
     Live(Box<client::Stream>),
-    /// From the store.
-    Own(desk::Watch),
+    /// From the store and its bell.
+    Own(Follower),
 }
 
 impl Access {
@@ -69,7 +71,7 @@ impl Access {
     }
 
     /// Hands a task in. It is durable on return.
-    pub async fn submit(&self, order: Order) -> anyhow::Result<TaskId> {
+    pub async fn submit(&self, order: TaskOrder) -> anyhow::Result<TaskId> {
         match self {
             Access::Live(client) => {
                 let key = uuid::Uuid::now_v7().to_string();
@@ -93,7 +95,10 @@ impl Access {
             Err(client) => return client.task(task).await,
         };
         match desk.task(task).await? {
-            Some(found) => Ok(Some(TaskView::with_steps(&*desk.store, found).await?)),
+            Some(found) => {
+                let view = TaskView::with_steps(&*desk.store, found).await?;
+                Ok(Some(self.seen(view)))
+            }
             None => Ok(None),
         }
     }
@@ -105,7 +110,7 @@ impl Access {
                 .tasks(filter)
                 .await?
                 .into_iter()
-                .map(TaskView::of)
+                .map(|task| self.seen(TaskView::of(task)))
                 .collect()),
             Err(client) => client.tasks(filter).await,
         }
@@ -114,7 +119,7 @@ impl Access {
     /// The events of a task, from the first one on.
     pub fn watch(&self, task: TaskId) -> Watch {
         match self.desk() {
-            Ok(desk) => Watch::Own(desk.watch(task)),
+            Ok(desk) => Watch::Own(desk.follow(task, 0)),
             Err(client) => Watch::Live(Box::new(client.watch(task))),
         }
     }
@@ -163,7 +168,19 @@ impl Access {
         };
         let found = desk.task(task).await?;
         let found = found.ok_or_else(|| Fault::failed(format!("there is no task {task}")))?;
-        Ok(desk.transcript(found).await?)
+        let told = desk.transcript(found).await?;
+        Ok(Transcript {
+            task: self.seen(told.task),
+            ..told
+        })
+    }
+
+    /// A task as it stands, with what only this process knows: whether anything works on it.
+    fn seen(&self, task: TaskView) -> TaskView {
+        match self {
+            Access::Store(_) => task.at_rest(),
+            Access::Live(_) | Access::Own(_) => task,
+        }
     }
 
     /// Puts down what this process holds.
@@ -189,10 +206,13 @@ impl Watch {
     pub async fn next(&mut self) -> anyhow::Result<Recorded> {
         match self {
             Watch::Live(stream) => stream.next().await,
-            Watch::Own(watch) => {
-                let event = watch.next().await?;
-                event.ok_or_else(|| Fault::failed("the store was closed").into())
-            }
+            Watch::Own(follower) => loop {
+                match follower.next().await? {
+                    Some(Live::Event(event)) => return Ok(event),
+                    Some(Live::Delta { .. }) => {}
+                    None => return Err(Fault::failed("nothing follows a task's end").into()),
+                }
+            },
         }
     }
 }
@@ -247,23 +267,24 @@ fn held(error: &anyhow::Error) -> Fault {
     )
 }
 
-fn submission(order: Order) -> Submission {
+fn submission(order: TaskOrder) -> Submission {
+    let budget = order.budget.unwrap_or_default();
     Submission {
         request: Request {
             text: order.text,
             agent: order.agent.map(Into::into),
             channel: "cli".into(),
             thread: order.thread,
-            metadata: Default::default(),
+            metadata: order.metadata.unwrap_or_default(),
             budget: Budget {
-                usd: order.budget.map(|budget| Usd::from_dollars(budget.usd)),
-                tokens: None,
+                usd: budget.usd.map(Usd::from_dollars),
+                tokens: budget.tokens,
             },
         },
         principal: LOCAL.into(),
         submitted_by: LOCAL.into(),
         dedupe: None,
-        read: order.dir,
+        read: order.dir.map(Into::into),
     }
 }
 
@@ -317,22 +338,22 @@ mod tests {
 
     async fn fake() -> (Access, Sent) {
         let sent = Sent::default();
-        let submit = async |State(sent): State<Sent>,
-                            headers: HeaderMap,
-                            Json(body): Json<Value>| {
-            if body["text"] == "refuse" {
-                let problem = json!({"title": "Bad request", "detail": "there is no agent x", "field": "agent"});
-                return (StatusCode::UNPROCESSABLE_ENTITY, Json(problem));
-            }
-            let token = headers["authorization"].to_str().unwrap().to_owned();
-            assert!(headers.contains_key("idempotency-key"));
-            sent.note(&token, body);
-            let id = transcript().task.id;
-            (
-                StatusCode::ACCEPTED,
-                Json(json!({"id": id, "state": "queued"})),
-            )
-        };
+        let submit =
+            async |State(sent): State<Sent>, headers: HeaderMap, Json(body): Json<Value>| {
+                if body["text"] == "refuse" {
+                    let problem = json!({"type": "urn:x", "title": "Bad request", "status": 422,
+                    "detail": "there is no agent x", "field": "agent"});
+                    return (StatusCode::UNPROCESSABLE_ENTITY, Json(problem));
+                }
+                let token = headers["authorization"].to_str().unwrap().to_owned();
+                assert!(headers.contains_key("idempotency-key"));
+                sent.note(&token, body);
+                let id = transcript().task.id;
+                (
+                    StatusCode::ACCEPTED,
+                    Json(json!({"id": id, "state": "queued"})),
+                )
+            };
         let one = async |Path(id): Path<TaskId>| match id == transcript().task.id {
             true => Json(serde_json::to_value(transcript().task).unwrap()).into_response(),
             false => StatusCode::NOT_FOUND.into_response(),
@@ -350,7 +371,11 @@ mod tests {
             sent.note("resolve", body);
             StatusCode::NO_CONTENT
         };
-        let cancel = async || (StatusCode::FORBIDDEN, Json(json!({"title": "not yours"})));
+        let cancel = async || {
+            let problem =
+                json!({"type": "urn:x", "title": "No", "status": 403, "detail": "not yours"});
+            (StatusCode::FORBIDDEN, Json(problem))
+        };
         let story = async || Json(serde_json::to_value(transcript()).unwrap());
         let router = Router::new()
             .route("/healthz", get(async || "ok"))
@@ -371,10 +396,10 @@ mod tests {
     #[tokio::test]
     async fn a_live_instance_is_spoken_to_over_http() {
         let (access, sent) = fake().await;
-        let order = Order {
+        let order = TaskOrder {
             text: "what".into(),
             dir: Some("/material".into()),
-            ..Order::default()
+            ..TaskOrder::default()
         };
         let id = access.submit(order).await.unwrap();
         let view = access.task(id).await.unwrap().unwrap();
@@ -403,9 +428,9 @@ mod tests {
     #[tokio::test]
     async fn problems_become_exit_codes() {
         let (access, _) = fake().await;
-        let order = Order {
+        let order = TaskOrder {
             text: "refuse".into(),
-            ..Order::default()
+            ..TaskOrder::default()
         };
         let refused = access.submit(order).await.unwrap_err();
         assert_eq!(
@@ -458,9 +483,9 @@ mod tests {
     }
 
     fn new_task(tenant: &TenantId) -> NewTask {
-        let submission = submission(Order {
+        let submission = submission(TaskOrder {
             text: "what".into(),
-            ..Order::default()
+            ..TaskOrder::default()
         });
         NewTask {
             id: TaskId::fresh(),
@@ -501,7 +526,12 @@ mod tests {
         let short = super::super::words::short(task.id);
         assert_eq!(pick(&access, &short).await.unwrap(), task.id);
         let story = access.transcript(task.id).await.unwrap();
-        assert_eq!(story.task.state, "queued");
+        assert_eq!(
+            (story.task.state.as_str(), story.task.halted),
+            ("queued", true)
+        );
+        assert!(listed[0].halted, "nothing runs it");
+        assert!(access.task(task.id).await.unwrap().unwrap().halted);
         let doubt = access
             .resolve(task.id, "tool/1.0", &Resolution::GiveUp)
             .await
@@ -516,6 +546,7 @@ mod tests {
             }
         };
         assert_eq!(rest, TaskState::Cancelled);
+        assert!(!access.task(task.id).await.unwrap().unwrap().halted);
         access.close().await;
     }
 

@@ -13,7 +13,6 @@ use shared::id::TaskId;
 use shared::task::TaskState;
 
 use super::access::Access;
-use super::client::{Order, OrderBudget};
 use super::context::Context;
 use super::exit::{Exit, Fault};
 use super::progress::{Progress, Rest};
@@ -22,6 +21,7 @@ use super::{story, words};
 use crate::app::GRACE;
 use crate::equip::ModelCard;
 use crate::view::TaskView;
+use crate::wire::{BudgetOrder, TaskOrder};
 
 /// How often the line that says what goes on is drawn anew.
 const TICK: Duration = Duration::from_millis(120);
@@ -53,7 +53,7 @@ pub struct Ask {
     /// Print the whole task as JSON instead of the answer.
     #[arg(long)]
     json: bool,
-    /// No progress, only the answer and what went wrong.
+    /// No progress, only the answer, what went wrong, and whether unfinished work is taken up.
     #[arg(long, short)]
     quiet: bool,
 }
@@ -84,20 +84,33 @@ pub async fn run(context: &Context, ask: Ask) -> anyhow::Result<Exit> {
         access = Access::to_work(context, Some(here)) => access?,
         () = signals.next() => return Ok(Exit::Interrupted),
     };
+    if let Access::Live(client) = &access {
+        context.agree_with(&client.instance)?;
+    }
     if !ask.quiet {
         announce(&access);
+    }
+    // Told also where little is to be said: this work was not asked for by this command.
+    if let Access::Own(app) = &access
+        && app.resumed > 0
+    {
+        eprintln!("resuming {}", words::count(app.resumed, "unfinished run"));
     }
     // An instance knows nothing of this command's folder; its own configuration goes before it.
     let dir = match &access {
         Access::Live(_) if context.configured_material().is_none() => Some(material),
         _ => dir,
     };
-    let order = Order {
+    let order = TaskOrder {
         text,
         agent: ask.agent.clone(),
         thread: ask.thread.clone(),
-        budget: ask.budget_usd.map(|usd| OrderBudget { usd }),
-        dir,
+        budget: ask.budget_usd.map(|usd| BudgetOrder {
+            usd: Some(usd),
+            tokens: None,
+        }),
+        dir: dir.map(in_words).transpose()?,
+        ..TaskOrder::default()
     };
     let ended = follow(&access, order, &ask, &mut signals).await;
     let live = matches!(access, Access::Live(_));
@@ -118,6 +131,12 @@ pub async fn run(context: &Context, ask: Ask) -> anyhow::Result<Exit> {
     };
     closed.await;
     exit
+}
+
+/// A folder's path as an order holds it.
+fn in_words(folder: PathBuf) -> Result<String, Fault> {
+    let text = folder.into_os_string().into_string();
+    text.map_err(|path| Fault::usage(format!("{} is not valid UTF-8", path.display())))
 }
 
 /// The task's words: from the command line, from stdin, or both where `-` stands among them.
@@ -165,9 +184,6 @@ fn announce(access: &Access) {
             for line in models(&app.models) {
                 eprintln!("{line}");
             }
-            if app.resumed > 0 {
-                eprintln!("resuming {}", words::count(app.resumed, "unfinished run"));
-            }
         }
         Access::Store(_) => {}
     }
@@ -197,7 +213,7 @@ pub(super) fn models(models: &[ModelCard]) -> Vec<String> {
 /// Hands the task in and watches it to its rest. None where a signal came first.
 async fn follow(
     access: &Access,
-    order: Order,
+    order: TaskOrder,
     ask: &Ask,
     signals: &mut Signals,
 ) -> anyhow::Result<Option<TaskView>> {

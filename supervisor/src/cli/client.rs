@@ -2,7 +2,6 @@
 //! call; what they mean is told by the HTTP door. Answers that say what is wrong become faults with
 //! the exit code that fits.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,8 +10,6 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use agents::run::Resolution;
 use shared::event::Recorded;
@@ -20,10 +17,11 @@ use shared::id::{RunId, TaskId};
 use shared::store::TaskFilter;
 
 use super::exit::Fault;
-use crate::channels::http::tokens::{TokenPage, TokenSecret, TokenView};
 use crate::instance::{Instance, client_for};
 use crate::transcript::Transcript;
 use crate::view::TaskView;
+use crate::wire::{ProblemBody, Settlement, TaskOrder, TaskPage, TaskRef};
+use crate::wire::{TokenOrder, TokenPage, TokenSecret, TokenView};
 
 /// How long an answer other than a stream may take.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -40,50 +38,6 @@ pub struct Client {
     http: reqwest::Client,
 }
 
-/// A task to be handed in.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Order {
-    /// What is asked.
-    pub text: String,
-    /// Who must do it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub agent: Option<String>,
-    /// The conversation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub thread: Option<String>,
-    /// The most that it may cost.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub budget: Option<OrderBudget>,
-    /// The folder to read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dir: Option<PathBuf>,
-}
-
-/// The most that a task may cost.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct OrderBudget {
-    /// Dollars.
-    pub usd: f64,
-}
-
-#[derive(Deserialize)]
-struct Taken {
-    id: TaskId,
-}
-
-#[derive(Deserialize)]
-struct Page {
-    tasks: Vec<TaskView>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Problem {
-    title: String,
-    detail: String,
-    field: Option<String>,
-}
-
 impl Client {
     /// A client for this instance, whether it lives or not.
     pub fn new(instance: Instance) -> anyhow::Result<Self> {
@@ -97,11 +51,11 @@ impl Client {
     }
 
     /// `POST /v1/tasks`. Safe to repeat with the same `key`.
-    pub async fn submit(&self, order: &Order, key: &str) -> anyhow::Result<TaskId> {
+    pub async fn submit(&self, order: &TaskOrder, key: &str) -> anyhow::Result<TaskId> {
         let request = self
             .request(Method::POST, "/v1/tasks")
             .header("Idempotency-Key", key);
-        let taken: Taken = self.read(request.json(order)).await?;
+        let taken: TaskRef = self.read(request.json(order)).await?;
         Ok(taken.id)
     }
 
@@ -118,7 +72,7 @@ impl Client {
     /// `GET /v1/tasks`.
     pub async fn tasks(&self, filter: &TaskFilter) -> anyhow::Result<Vec<TaskView>> {
         let request = self.request(Method::GET, "/v1/tasks").query(&query(filter));
-        let page: Page = self.read(request).await?;
+        let page: TaskPage = self.read(request).await?;
         Ok(page.tasks)
     }
 
@@ -137,12 +91,8 @@ impl Client {
         step: &str,
         resolution: &Resolution,
     ) -> anyhow::Result<()> {
-        let mut body = serde_json::to_value(resolution)?;
         let (run, key) = split(step);
-        body["step"] = json!(key);
-        if let Some(run) = run {
-            body["run"] = json!(run);
-        }
+        let body = Settlement::of(key.to_owned(), run, resolution.clone());
         let request = self.request(Method::POST, &format!("/v1/tasks/{task}/resolve"));
         accepted(self.send(request.timeout(ANSWER).json(&body)).await?)
             .await
@@ -162,7 +112,11 @@ impl Client {
         principal: Option<&str>,
         scopes: &[String],
     ) -> anyhow::Result<String> {
-        let body = json!({"name": name, "principal": principal, "scopes": scopes});
+        let body = TokenOrder {
+            name: name.to_owned(),
+            principal: principal.map(str::to_owned),
+            scopes: scopes.to_vec(),
+        };
         let request = self.request(Method::POST, "/v1/tokens").json(&body);
         let minted: TokenSecret = self.about_tokens(request).await?;
         Ok(minted.token)
@@ -280,19 +234,18 @@ async fn accepted(answer: Response) -> anyhow::Result<Response> {
     if status.is_success() {
         return Ok(answer);
     }
-    let body: Value = answer.json().await.unwrap_or_default();
-    Err(fault(status, serde_json::from_value(body).unwrap_or_default()).into())
+    Err(fault(status, answer.json().await.ok()).into())
 }
 
-fn fault(status: StatusCode, problem: Problem) -> Fault {
-    let told = match (problem.title.as_str(), problem.detail.as_str()) {
-        ("", "") => format!("the instance answered {status}"),
-        (title, "") => title.to_owned(),
-        (_, detail) => detail.to_owned(),
-    };
-    let told = match problem.field {
-        Some(field) if !told.starts_with(&field) => format!("{field}: {told}"),
-        _ => told,
+fn fault(status: StatusCode, problem: Option<ProblemBody>) -> Fault {
+    let told = match problem {
+        None => format!("the instance answered {status}"),
+        Some(ProblemBody {
+            field: Some(field),
+            detail,
+            ..
+        }) if !detail.starts_with(&field) => format!("{field}: {detail}"),
+        Some(problem) => problem.detail,
     };
     match status {
         StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY | StatusCode::PAYLOAD_TOO_LARGE => {

@@ -18,6 +18,7 @@ use shared::id::TenantId;
 use super::exit::Fault;
 use crate::app::Options;
 use crate::equip::{self, Equipped};
+use crate::instance::Instance;
 
 /// The width of reports where the terminal does not say its own.
 const WIDTH: usize = 100;
@@ -29,6 +30,8 @@ pub struct Context {
     pub data: PathBuf,
     /// Where the configuration comes from.
     pub source: Source,
+    /// The folder of the configuration, where an option or a variable names it.
+    pub given: Option<PathBuf>,
     /// Tools besides the built-in ones.
     pub tools: Vec<Arc<dyn Tool>>,
 }
@@ -54,14 +57,15 @@ impl Context {
         })?;
         let data = std::path::absolute(&data).context("the data folder")?;
         let own = Some(data.join("config")).filter(|folder| folder.is_dir());
-        let config = config.or_else(|| set("MAJORDOMO_CONFIG"));
-        let source = match config.or(own) {
+        let given = config.or_else(|| set("MAJORDOMO_CONFIG"));
+        let source = match given.clone().or(own) {
             Some(folder) => Source::Folder(folder),
             None => Source::BuiltIn,
         };
         Ok(Self {
             data,
             source,
+            given,
             tools,
         })
     }
@@ -116,6 +120,37 @@ impl Context {
         Err(Fault::usage(what).help(
             "choose another folder to read (ask --dir DIR, or files.read in majordomo.toml),\n\
              or another data folder (--data DIR)",
+        ))
+    }
+
+    /// The folder of the configuration, without links.
+    pub fn config_folder(&self) -> Option<PathBuf> {
+        match &self.source {
+            Source::Folder(folder) => Some(real(folder)),
+            Source::BuiltIn => None,
+        }
+    }
+
+    /// Refuses a configuration that was named for this command, where the running instance works by
+    /// another: it would not be used.
+    pub fn agree_with(&self, instance: &Instance) -> Result<(), Fault> {
+        let Some(given) = self.given.as_deref().map(real) else {
+            return Ok(());
+        };
+        if instance.config.as_ref() == Some(&given) {
+            return Ok(());
+        }
+        let its = instance.config.as_ref();
+        let its = its.map_or("the built-in one".into(), |its| its.display().to_string());
+        let what = format!(
+            "the configuration {} would not be used: an instance runs on this data folder (process {}), \
+             and its configuration is {its}",
+            given.display(),
+            instance.pid
+        );
+        Err(Fault::usage(what).help(
+            "ask without --config and MAJORDOMO_CONFIG; or stop the instance and ask again;\n\
+             or keep the two apart with another data folder (--data DIR)",
         ))
     }
 
@@ -219,6 +254,38 @@ mod tests {
         assert_eq!(found.source, Source::Folder(config.clone()));
         assert_eq!(found.tenant().as_str(), "acme");
         assert_eq!(found.configured_material(), Some(config.join("../docs")));
+    }
+
+    #[test]
+    fn a_configuration_that_would_not_be_used_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let [mine, its] = ["mine", "its"].map(|name| folder.path().join(name));
+        std::fs::create_dir(&mine).unwrap();
+        let at = shared::run::Timestamp(0);
+        let instance = |config: Option<&Path>| Instance {
+            config: config.map(real),
+            ..Instance::here("http://127.0.0.1:1".into(), String::new(), Vec::new(), at)
+        };
+        let asked = context(None, mine.to_str(), &[]);
+        let same = folder.path().join("its/../mine");
+        for (running, agrees) in [
+            (Some(&mine), true),
+            (Some(&same), false),
+            (Some(&its), false),
+            (None, false),
+        ] {
+            let told = asked.agree_with(&instance(running.map(PathBuf::as_path)));
+            assert_eq!(told.is_ok(), agrees, "{running:?}");
+        }
+        std::fs::create_dir(&its).unwrap();
+        asked.agree_with(&instance(Some(&same))).unwrap();
+        let error = asked.agree_with(&instance(Some(&its))).unwrap_err();
+        for word in [mine.to_str().unwrap(), its.to_str().unwrap(), "--data DIR"] {
+            assert!(error.to_string().contains(word), "{error}");
+        }
+        context(None, None, &[])
+            .agree_with(&instance(Some(&its)))
+            .unwrap();
     }
 
     #[test]

@@ -35,12 +35,11 @@ impl Progress {
         match event {
             Event::State {
                 state, agent: None, ..
-            } if state.is_final() => Some(Rest(*state)),
-            Event::State {
-                state: state @ (TaskState::AwaitingHuman | TaskState::Paused),
-                agent: None,
-                ..
-            } => Some(Rest(*state)),
+            } if event.ends_task()
+                || matches!(state, TaskState::AwaitingHuman | TaskState::Paused) =>
+            {
+                Some(Rest(*state))
+            }
             _ => None,
         }
     }

@@ -63,6 +63,7 @@ pub async fn run(context: &Context, serve: Serve) -> anyhow::Result<Exit> {
         }
         Some(folder) => context.keep_apart(folder)?,
     }
+    raise_open_files();
     let mut signals = Signals::new()?;
     let app = tokio::select! {
         app = start(context, serve.dir.as_deref()) => Arc::new(app?),
@@ -85,6 +86,23 @@ pub async fn run(context: &Context, serve: Serve) -> anyhow::Result<Exit> {
     } else {
         Exit::Interrupted
     })
+}
+
+/// Has the system allow as many open files as it would: each connection is one, and the usual limit
+/// is low. Where it refuses, the door takes fewer connections.
+fn raise_open_files() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        let raised = Rlimit {
+            current: maximum,
+            maximum,
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+        }
+    }
 }
 
 /// Starts everything but the door. A command that holds the data folder for a moment is waited for.
@@ -134,12 +152,15 @@ async fn answer(
     let address = listener.local_addr()?;
     let local = LocalToken::fresh()?;
     let url = format!("http://{}", reachable(address));
-    let here = Instance::here(
-        url.clone(),
-        local.expose().to_owned(),
-        app.models.clone(),
-        shared::clock::now(),
-    );
+    let here = Instance {
+        config: context.config_folder(),
+        ..Instance::here(
+            url.clone(),
+            local.expose().to_owned(),
+            app.models.clone(),
+            shared::clock::now(),
+        )
+    };
     let _published = here
         .publish(&context.data)
         .context("instance.json in the data folder")?;

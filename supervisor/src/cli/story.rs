@@ -65,6 +65,17 @@ pub fn how_to_resolve(task: &TaskView) -> String {
     text
 }
 
+/// What it means that a task is halted.
+pub const HALTED: &str = "halted: nothing runs that could work on it; it goes on at the next `majordomo serve` or `majordomo ask`";
+
+/// A task's state, as it is shown.
+pub fn state(task: &TaskView) -> String {
+    match task.halted {
+        true => format!("{}, halted", task.state),
+        false => task.state.clone(),
+    }
+}
+
 /// A task in a screenful.
 pub fn summary(task: &TaskView, now_ms: i64) -> String {
     let mut text = String::new();
@@ -77,8 +88,9 @@ pub fn summary(task: &TaskView, now_ms: i64) -> String {
     let phase = task.phase.as_deref().map(|phase| format!(" ({phase})"));
     field(
         "state",
-        &format!("{}{}", task.state, phase.unwrap_or_default()),
+        &format!("{}{}", state(task), phase.unwrap_or_default()),
     );
+    field("", if task.halted { HALTED } else { "" });
     field(
         "asked",
         &format!(
@@ -361,6 +373,7 @@ pub(crate) mod tests {
         let task = TaskView {
             id: TaskId(ROOT.0),
             state: "awaiting_human".into(),
+            halted: false,
             phase: Some("executing".into()),
             text: "What happens\nafter a crash?".into(),
             agent: None,

@@ -184,7 +184,7 @@ fn table(tasks: &[TaskView], next: Option<TaskId>, now_ms: i64) -> String {
     let row = |task: &TaskView| {
         vec![
             words::short(task.id),
-            task.state.clone(),
+            story::state(task),
             words::age(now_ms - task.created_at_ms),
             words::usd(task.cost.usd),
             words::cut(&words::line(&task.text), TEXT),
@@ -192,6 +192,9 @@ fn table(tasks: &[TaskView], next: Option<TaskId>, now_ms: i64) -> String {
     };
     let rows: Vec<Vec<String>> = tasks.iter().map(row).collect();
     let mut text = words::table(&["id", "state", "age", "cost", "text"], &rows, &[2, 3]);
+    if tasks.iter().any(|task| task.halted) {
+        text.push_str(&format!("{}\n", story::HALTED));
+    }
     if let Some(next) = next {
         text.push_str(&format!("more: majordomo tasks list --before {next}\n"));
     }
@@ -303,6 +306,22 @@ mod tests {
         let task = transcript().task;
         insta::assert_snapshot!(table(std::slice::from_ref(&task), Some(task.id), 7_201_000));
         assert_eq!(table(&[], None, 0), "no tasks\n");
+    }
+
+    #[test]
+    fn tasks_that_nobody_works_on_are_told_from_those_that_run() {
+        let mut task = transcript().task;
+        task.state = "running".into();
+        let running = table(std::slice::from_ref(&task), None, 0);
+        assert!(!running.contains("halted"), "{running}");
+        let task = task.at_rest();
+        let halted = table(std::slice::from_ref(&task), None, 0);
+        assert!(halted.contains("running, halted"), "{halted}");
+        assert!(halted.contains("majordomo serve"), "{halted}");
+        let shown = story::summary(&task, 0);
+        assert!(shown.contains("running, halted (executing)"), "{shown}");
+        assert!(shown.contains("majordomo serve"), "{shown}");
+        assert!(!transcript().task.at_rest().halted, "it waits for a person");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use super::words;
 use shared::id::PrincipalId;
 
 use crate::auth::{self, Scope};
-use crate::channels::http::tokens::TokenView;
 use crate::desk::Desk;
+use crate::wire::TokenView;
 
 /// Everything that a token may be allowed.
 pub const ALL_SCOPES: [&str; 4] = ["tasks", "on_behalf", "approve", "admin"];

@@ -72,6 +72,9 @@ pub(super) enum BadAnswer {
         /// Its beginning.
         start: String,
     },
+    /// It is JSON, with half of a character in it.
+    #[error("half of a character")]
+    HalfCharacter(serde_json::Error),
     /// It is longer than [`MAX_ANSWER`].
     #[error("too long")]
     TooLong,
@@ -164,9 +167,37 @@ async fn whole(mut response: Response) -> Result<Vec<u8>, OpenAIError> {
 
 /// The library logs a body that it cannot read, so it is never given one.
 fn check(body: &[u8]) -> Result<(), OpenAIError> {
-    serde_json::from_slice::<serde::de::IgnoredAny>(body)
-        .map(drop)
-        .map_err(|_| not_json(body))
+    serde_json::from_slice::<serde::de::IgnoredAny>(body).map_err(|_| not_json(body))?;
+    if !has_surrogates(body) {
+        return Ok(());
+    }
+    match serde_json::from_slice::<serde_json::Value>(body) {
+        Err(error) if is_half_character(&error) => Err(OpenAIError::Boxed(Box::new(
+            BadAnswer::HalfCharacter(error),
+        ))),
+        Err(_) => Err(not_json(body)),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Whether there are escapes of which two make a character: only those are looked at more closely.
+fn has_surrogates(body: &[u8]) -> bool {
+    body.windows(4).any(|sign| {
+        matches!(
+            sign,
+            [
+                b'\\',
+                b'u',
+                b'd' | b'D',
+                b'8' | b'9' | b'a'..=b'f' | b'A'..=b'F',
+            ]
+        )
+    })
+}
+
+/// The library tells this fault by its words alone.
+pub(super) fn is_half_character(error: &serde_json::Error) -> bool {
+    error.to_string().contains("hex escape")
 }
 
 /// Bytes of an odd answer that are kept. More than are shown: secrets are taken out before it is cut,

@@ -5,10 +5,10 @@ use std::error::Error;
 
 use async_openai::error::OpenAIError;
 use reqwest::StatusCode;
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use super::attempt::{BadAnswer, MAX_ANSWER, Rejected};
+use super::attempt::{BadAnswer, MAX_ANSWER, Rejected, is_half_character};
+use super::secrets::Secrets;
 use super::{Answer, OpenaiConfig, host};
 use crate::model::{Finish, ModelReply};
 use crate::money::Usage;
@@ -25,7 +25,7 @@ pub(super) struct Reader {
     place: String,
     model: String,
     has_key: bool,
-    secrets: Vec<SecretString>,
+    pub(super) secrets: Secrets,
 }
 
 /// What a server's error object says.
@@ -41,33 +41,12 @@ struct Said {
 impl Reader {
     /// For the model of this config.
     pub(super) fn new(config: &OpenaiConfig) -> Self {
-        let header_values = config
-            .headers
-            .iter()
-            .filter_map(|(_, value)| value.to_str().ok());
-        let in_query = config
-            .base_url
-            .query_pairs()
-            .map(|(_, value)| value.into_owned());
-        let secrets = header_values
-            .map(str::to_owned)
-            .chain(in_query)
-            .chain(
-                config
-                    .api_key
-                    .iter()
-                    .map(|key| key.expose_secret().to_owned()),
-            )
-            // A short value is no secret, and blotting it out would maim every message.
-            .filter(|text| text.len() >= 6)
-            .map(SecretString::from)
-            .collect();
         Self {
             who: format!("{} at {}", config.model, host(&config.base_url)),
             place: format!("[models.{}]", config.label),
             model: config.model.clone(),
             has_key: config.api_key.is_some(),
-            secrets,
+            secrets: Secrets::of(config),
         }
     }
 
@@ -80,6 +59,9 @@ impl Reader {
                 Err(error) => self.bad_answer(error.downcast_ref::<BadAnswer>()),
             },
             OpenAIError::StreamError(_) => self.cut(),
+            OpenAIError::JSONDeserialize(error, _) if is_half_character(&error) => {
+                self.half_a_character(&error)
+            }
             OpenAIError::JSONDeserialize(error, _) => self.unknown_end(format!(
                 "{} sent an event that is not JSON ({error})",
                 self.who
@@ -255,8 +237,18 @@ impl Reader {
                 self.detail(start),
                 self.place
             )),
+            Some(BadAnswer::HalfCharacter(error)) => self.half_a_character(error),
             None => self.unknown_end(format!("{} gave an answer that could not be read", self.who)),
         }
+    }
+
+    /// JSON that cannot be text: half of a pair that only together is a character.
+    fn half_a_character(&self, error: &serde_json::Error) -> Answer {
+        self.unknown_end(format!(
+            "{} sent half of a character, a lone surrogate such as \\ud83d ({error}): it cut its text \
+             inside of a character, often an emoji, or counts in UTF-16; such an answer cannot be kept",
+            self.who
+        ))
     }
 
     /// It went out, and nobody knows what it cost.
@@ -285,10 +277,7 @@ impl Reader {
 
     /// One line, cut, without anything that is or looks like a key.
     fn clean(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for secret in &self.secrets {
-            text = text.replace(secret.expose_secret(), "[secret]");
-        }
+        let text = self.secrets.taken_out(text);
         let words = text
             .split_whitespace()
             .map(|word| match looks_secret(word) {

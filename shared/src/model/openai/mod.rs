@@ -8,12 +8,14 @@
 //!                                                                            │
 //!  ModelReply ◄─ reply ◄──────── JSON, or pieces of it ◄── failure, where ───┘ it was none
 //! ```
+//! No secret of the configuration gets out of here, not even one that the server sends back.
 //! Its types are our own (bring-your-own-types), because the library's typed ones refuse the answers
 //! of lean servers.
 
 mod attempt;
 mod failure;
 mod reply;
+mod secrets;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -123,6 +125,7 @@ impl OpenaiModel {
         watch: &Watch,
     ) -> Answer {
         let mut assembly = reply::Assembly::default();
+        let mut shown = secrets::Pieces::new(&self.reader.secrets);
         while let Some(piece) = pieces.next().await {
             let added = match piece {
                 Ok(piece) => assembly.add(piece),
@@ -131,13 +134,14 @@ impl OpenaiModel {
                 Err(error) => return self.failed(error, watch),
             };
             match added {
-                Ok(Some(text)) => call.sink.text(text),
+                Ok(Some(text)) => show(call, &shown.add(text)),
                 Ok(None) => {}
                 Err(reply::Unreadable::Error(body)) => return self.reader.in_band(&body),
                 Err(reply::Unreadable::TooLong) => return self.reader.too_long(),
                 Err(reply::Unreadable::Empty) => return self.reader.empty(None),
             }
         }
+        show(call, &shown.rest());
         if let Some(whole) = watch.take_whole() {
             return match serde_json::from_slice(&whole) {
                 Ok(value) => {
@@ -176,13 +180,19 @@ impl OpenaiModel {
 
     fn answer(&self, reply: ModelReply, counts: Option<reply::Counts>) -> Answer {
         (
-            Ok(reply),
+            Ok(self.reader.secrets.taken_out_of(reply)),
             counts.map(|counts| counts.cost(&self.config.price)),
         )
     }
 
     fn failed(&self, error: OpenAIError, watch: &Watch) -> Answer {
         self.reader.read(error, watch.was_sent())
+    }
+}
+
+fn show(call: &Call<'_>, text: &str) {
+    if !text.is_empty() {
+        call.sink.text(text);
     }
 }
 

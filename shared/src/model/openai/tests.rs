@@ -625,9 +625,74 @@ async fn no_secret_gets_into_a_failure() {
         for secret in [KEY, "top-secret-value", "token=abc", "sk-proj"] {
             assert!(!failure.message.contains(secret), "{failure}");
         }
-        assert!(failure.message.contains("[secret]"), "{failure}");
+        for name in [
+            "[secret]",
+            "[secret default.api_key]",
+            "[secret default.headers.x-proxy]",
+        ] {
+            assert!(failure.message.contains(name), "{failure}");
+        }
         assert!(!shown.contains(KEY), "{shown}");
     }
+}
+
+#[tokio::test]
+async fn no_secret_gets_into_an_answer() {
+    let escaped = KEY.replace('-', "\\u002d");
+    let call = json!({"id": "a", "function": {"name": "search_files",
+        "arguments": format!("{{\"query\": \"{escaped}\", \"n\": [\"{KEY}\"]}}")}});
+    let body = json!({"model": KEY, "choices": [{"message": {
+        "content": format!("the key is {KEY}."), "tool_calls": [call]}}]});
+    let talk = Talk::with(ok(body)).await;
+    let reply = talk.ask(&request()).await.0.unwrap();
+    assert_eq!(
+        reply.text.as_deref(),
+        Some("the key is [secret default.api_key].")
+    );
+    let arguments: Value = serde_json::from_str(&reply.calls[0].arguments).unwrap();
+    assert_eq!(
+        arguments,
+        json!({"query": "[secret default.api_key]", "n": ["[secret default.api_key]"]})
+    );
+    let kept = serde_json::to_string(&reply).unwrap();
+    assert!(!kept.contains(KEY) && !kept.contains(&escaped), "{kept}");
+}
+
+#[tokio::test]
+async fn no_secret_is_seen_while_it_comes_in() {
+    let piece = |text: &str| json!({"choices": [{"delta": {"content": text}}]}).to_string();
+    let (one, two) = KEY.split_at(7);
+    let lines = [
+        piece("it is "),
+        piece(one),
+        piece(two),
+        piece(", and sk-can is none, nor is sk-ca"),
+        json!({"choices": [{"delta": {}, "finish_reason": "stop"}]}).to_string(),
+        "[DONE]".to_owned(),
+    ];
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let (answer, seen) = Talk::with(events(&lines)).await.watch(&request()).await;
+    let told = "it is [secret default.api_key], and sk-can is none, nor is sk-ca";
+    assert_eq!(seen, told);
+    assert_eq!(answer.0.unwrap().text.as_deref(), Some(told));
+}
+
+#[tokio::test]
+async fn half_a_character_is_named() {
+    for half in ["\\ud83d", "\\ude00", "\\uD83Dx", "\\ud83d\\n"] {
+        let whole = format!("{{\"choices\": [{{\"message\": {{\"content\": \"a {half}\"}}}}]}}");
+        let response = ResponseTemplate::new(200).set_body_raw(whole, "application/json");
+        let (told, _) = failure(Talk::with(response).await.ask(&request()).await);
+        assert!(told.message.contains("lone surrogate"), "{half}: {told}");
+        let piece = format!("{{\"choices\": [{{\"delta\": {{\"content\": \"a {half}\"}}}}]}}");
+        let mut talk = Talk::with(events(&[&piece])).await;
+        let (told, _) = failure(talk.watch(&request()).await.0);
+        assert!(told.message.contains("lone surrogate"), "{half}: {told}");
+    }
+    let pair = r#"{"choices": [{"message": {"content": "a \ud83d\ude00"}}]}"#;
+    let response = ResponseTemplate::new(200).set_body_raw(pair, "application/json");
+    let reply = Talk::with(response).await.ask(&request()).await.0.unwrap();
+    assert_eq!(reply.text.as_deref(), Some("a \u{1f600}"));
 }
 
 #[tokio::test]

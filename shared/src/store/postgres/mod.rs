@@ -358,22 +358,41 @@ impl Store for PostgresStore {
         run::signal(&self.app, tenant, run, name).await
     }
 
-    async fn cancel(&self, tenant: &TenantId, task: TaskId, reason: &str) -> Result<bool, Error> {
+    async fn cancel(
+        &self,
+        tenant: &TenantId,
+        task: TaskId,
+        reason: &str,
+        reached: Option<&str>,
+    ) -> Result<bool, Error> {
         let client = self.engine.get().await?;
-        let [cancel, runs, told, ring] = prepare(
+        let [cancel, open, charge, runs, told, ring] = prepare(
             &client,
-            [task::CANCEL, run::CANCEL_ALL, event::INSERT, RING],
+            [
+                task::CANCEL,
+                step::OPEN,
+                task::CHARGE,
+                run::CANCEL_ALL,
+                event::INSERT,
+                RING,
+            ],
         )
         .await?;
         crate::crash_point!("cancel.before");
         let tx = Tx::on(&client);
         let tenant_name = tenant.as_str();
-        let which: Params<'_> = &[&tenant_name, &task.0];
+        let reached = reached.map(clean);
+        let which: Params<'_> = &[&tenant_name, &task.0, &reached];
         // The first statement locks the task, as every writer does.
         let ((), ended) = try_join!(tx.begin(), tx.query(&cancel, which))?;
         if ended.is_empty() {
             return Ok(false);
         }
+        let used = step::at_stake(&tx.query(&open, &[&task.0]).await?)?;
+        let (tokens_in, cached) = (used.tokens_in as i64, used.tokens_cached as i64);
+        let (tokens_out, usd) = (used.tokens_out as i64, used.usd.nano());
+        let bill: Params<'_> = &[&task.0, &tokens_in, &cached, &tokens_out, &usd];
+        tx.execute(&charge, bill).await?;
         let ended = tx.query(&runs, &[&task.0]).await?;
         let ended: Vec<Uuid> = ended
             .iter()
@@ -439,6 +458,10 @@ impl Store for PostgresStore {
 
     async fn revoke_token(&self, tenant: &TenantId, name: &str) -> Result<bool, Error> {
         token::revoke(&self.app, tenant, name).await
+    }
+
+    async fn probe(&self) -> Result<(), Error> {
+        content::probe(&self.engine).await
     }
 
     async fn census(&self) -> Result<Census, Error> {

@@ -10,8 +10,9 @@ use super::{AppRole, clean, corrupt, from_json, parse, to_json};
 use crate::hash::Hash;
 use crate::id::{RunId, StepKey, TenantId};
 use crate::label::Taint;
-use crate::run::{Effect, Recorded, Timestamp};
-use crate::store::{Change, Error, Step, StepKind};
+use crate::money::Usage;
+use crate::run::{Attempt, Effect, Recorded, Timestamp};
+use crate::store::{self, Change, Error, Step, StepKind};
 
 /// Outcomes longer than this stand under their hash in `content`, so that a row stays small.
 const INLINE_BYTES: usize = 8 * 1024;
@@ -199,4 +200,22 @@ fn effect_named(name: &str) -> Option<Effect> {
     ]
     .into_iter()
     .find(|effect| effect.as_str() == name)
+}
+
+/// The steps of a task that have no outcome.
+pub(super) const OPEN: &str = "
+select s.attempt, s.attempts::text, s.reserved::text from step s join run r on r.id = s.run
+where r.task = $1 and s.state = 'begun'";
+
+/// What the steps of [`OPEN`] may have used.
+pub(super) fn at_stake(rows: &[Row]) -> Result<Usage, Error> {
+    let mut used = Usage::default();
+    for row in rows {
+        let attempts: Vec<Attempt> = from_json("step", get(row, 1)?)?;
+        let reserved: Option<&str> = get(row, 2)?;
+        let reserved = reserved.map(|text| from_json("step", text)).transpose()?;
+        let attempt: i64 = get(row, 0)?;
+        used += store::at_stake(attempt as u32, &attempts, reserved);
+    }
+    Ok(used)
 }

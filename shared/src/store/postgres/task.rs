@@ -189,8 +189,14 @@ pub(super) fn end_of(pending: &Pending) -> Option<Value> {
 
 /// Ends a task from outside.
 pub(super) const CANCEL: &str = "
-update task set state = 'cancelled', phase = null, updated_at = now_ms()
+update task set state = 'cancelled', phase = null, partial = $3, updated_at = now_ms()
 where tenant = $1 and id = $2 and state not in ('done', 'failed', 'cancelled') returning 1";
+
+/// Adds to what a task has used.
+pub(super) const CHARGE: &str = "
+update task set tokens_in = tokens_in + $2, tokens_cached = tokens_cached + $3,
+                tokens_out = tokens_out + $4, usd_nano = usd_nano + $5
+where id = $1";
 
 const COLUMNS: &str = "id, tenant, principal, submitted_by, request::text, state, phase, answer, partial, error, tokens_in, tokens_cached, tokens_out, usd_nano, created_at, updated_at";
 

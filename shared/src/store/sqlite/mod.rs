@@ -15,14 +15,14 @@ mod token;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags, Row, Transaction};
 use rusqlite_migration::{M, Migrations};
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -49,14 +49,16 @@ const STATEMENTS: usize = 64;
 /// Pages of log before they are copied into the database: 16 MiB. A page that many commits changed is
 /// copied once.
 const CHECKPOINT: u32 = 4_000;
+/// Long reads that go on at once: each has a connection and a thread of its own.
+const LONG_READS: usize = 8;
 /// How long a reader waits for a lock; in WAL mode none is expected.
 const BUSY: Duration = Duration::from_secs(10);
 
 /// The embedded store.
 pub struct SqliteStore {
     jobs: mpsc::Sender<Job>,
-    readers: Mutex<Vec<Connection>>,
-    file: PathBuf,
+    readers: Arc<Readers>,
+    long_reads: Arc<Semaphore>,
     bell: Bell,
     /// Closed when the writer has ended and let go of the folder.
     ended: CancellationToken,
@@ -86,8 +88,11 @@ impl SqliteStore {
             .map_err(|error| io(folder, error))?;
         Ok(Self {
             jobs,
-            readers: Mutex::default(),
-            file,
+            readers: Arc::new(Readers {
+                idle: Mutex::default(),
+                file,
+            }),
+            long_reads: Arc::new(Semaphore::new(LONG_READS)),
             bell,
             ended,
         })
@@ -108,21 +113,47 @@ impl SqliteStore {
         answer.await.map_err(|_| closed())?
     }
 
-    /// Reads something, in place: a row or a page of them takes less time than handing it to another
-    /// thread would. A whole journal or the census takes longer and still holds its thread.
+    /// Reads something small, in place: a row takes less time than handing it to another thread
+    /// would.
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
-        let idle = self.lock_readers().pop();
+        self.readers.read(work)
+    }
+
+    /// Reads what may be long, a page of rows or a whole journal, on a thread that may be held up.
+    async fn read_long<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let place = self.long_reads.clone().acquire_owned().await;
+        let readers = self.readers.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            readers.read(work)
+        });
+        reading.await.map_err(|_| closed())?
+    }
+}
+
+/// Connections that read, those of them that are idle.
+struct Readers {
+    idle: Mutex<Vec<Connection>>,
+    file: PathBuf,
+}
+
+impl Readers {
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+        let idle = self.lock().pop();
         let conn = match idle {
             Some(conn) => conn,
             None => reader(&self.file)?,
         };
         let found = work(&conn);
-        self.lock_readers().push(conn);
+        self.lock().push(conn);
         found
     }
 
-    fn lock_readers(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -288,7 +319,9 @@ impl Store for SqliteStore {
     }
 
     async fn steps(&self, tenant: &TenantId, run: RunId) -> Result<Vec<Step>, Error> {
-        self.read(|conn| step::all(conn, tenant, run))
+        let tenant = tenant.clone();
+        self.read_long(move |conn| step::all(conn, &tenant, run))
+            .await
     }
 
     async fn step(
@@ -305,7 +338,9 @@ impl Store for SqliteStore {
     }
 
     async fn runs(&self, tenant: &TenantId, task: TaskId) -> Result<Vec<Run>, Error> {
-        self.read(|conn| run::of_task(conn, tenant, task))
+        let tenant = tenant.clone();
+        self.read_long(move |conn| run::of_task(conn, &tenant, task))
+            .await
     }
 
     async fn deliver(&self, signal: NewSignal) -> Result<Delivered, Error> {
@@ -333,14 +368,25 @@ impl Store for SqliteStore {
         self.read(|conn| run::signal(conn, tenant, run, name))
     }
 
-    async fn cancel(&self, tenant: &TenantId, task: TaskId, reason: &str) -> Result<bool, Error> {
+    async fn cancel(
+        &self,
+        tenant: &TenantId,
+        task: TaskId,
+        reason: &str,
+        reached: Option<&str>,
+    ) -> Result<bool, Error> {
         let (now, tenant, reason) = (clock::now(), tenant.clone(), reason.to_owned());
+        let reached = reached.map(str::to_owned);
         let ended = self
             .write(move |tx| {
                 crate::crash_point!("cancel.before");
-                let Some(told) = task::cancel(tx, &tenant, task, &reason, now)? else {
+                let Some(told) =
+                    task::cancel(tx, (&tenant, task), &reason, reached.as_deref(), now)?
+                else {
                     return Ok(None);
                 };
+                let used = step::at_stake(tx, task)?;
+                task::charge(tx, task, used)?;
                 let runs = run::cancel_all(tx, task, now)?;
                 Ok(Some((runs, event::insert(tx, vec![told], now)?)))
             })
@@ -359,7 +405,9 @@ impl Store for SqliteStore {
     }
 
     async fn tasks(&self, tenant: &TenantId, filter: &TaskFilter) -> Result<Vec<Task>, Error> {
-        self.read(|conn| task::list(conn, tenant, filter))
+        let (tenant, filter) = (tenant.clone(), filter.clone());
+        self.read_long(move |conn| task::list(conn, &tenant, &filter))
+            .await
     }
 
     async fn events(
@@ -369,7 +417,9 @@ impl Store for SqliteStore {
         after: i64,
         limit: u32,
     ) -> Result<Vec<crate::event::Recorded>, Error> {
-        self.read(|conn| event::after(conn, tenant, task, after, limit))
+        let tenant = tenant.clone();
+        self.read_long(move |conn| event::after(conn, &tenant, task, after, limit))
+            .await
     }
 
     async fn keep(&self, tenant: &TenantId, hash: Hash, body: &str) -> Result<(), Error> {
@@ -400,12 +450,18 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn probe(&self) -> Result<(), Error> {
+        self.write(|tx| content::probe(tx)).await?;
+        self.read(|conn| run::due(conn, clock::now())).map(drop)
+    }
+
     async fn census(&self) -> Result<Census, Error> {
-        self.read(|conn| task::census(conn, clock::now()))
+        self.read_long(|conn| task::census(conn, clock::now()))
+            .await
     }
 
     async fn close(&self) {
-        self.lock_readers().clear();
+        self.readers.lock().clear();
         // One that is closed already has nobody to be told.
         let _ = self.jobs.send(Job::Close).await;
         self.ended.cancelled().await;

@@ -4,10 +4,11 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::{content, corrupt, from_json, maybe_text, parse, text, to_json};
 use crate::hash::Hash;
-use crate::id::{AgentName, RunId, SignalName, StepKey, TenantId};
+use crate::id::{AgentName, RunId, SignalName, StepKey, TaskId, TenantId};
 use crate::label::Taint;
-use crate::run::{Effect, Recorded, Timestamp};
-use crate::store::{Error, Fence, Step, StepKind};
+use crate::money::Usage;
+use crate::run::{Attempt, Effect, Recorded, Timestamp};
+use crate::store::{self, Error, Fence, Step, StepKind};
 
 /// Outcomes longer than this stand under their hash in `content`, so that a row stays small.
 const INLINE_BYTES: usize = 8 * 1024;
@@ -115,6 +116,23 @@ select s.key, s.seq, s.kind, s.agent, s.what, s.effect, s.op_hash, s.attempt, s.
 from step s left join content c on c.tenant = s.tenant and c.hash = s.artefact
 where s.run = ?1 and (?2 is null or s.key = ?2) and s.tenant = ?3
 order by s.seq";
+
+/// What the steps of a task that have no outcome may have used.
+pub(super) fn at_stake(tx: &Connection, task: TaskId) -> Result<Usage, Error> {
+    let mut used = Usage::default();
+    let mut statement = tx.prepare_cached(
+        "select s.attempt, s.attempts, s.reserved from step s join run r on r.id = s.run
+         where r.task = ?1 and s.state = 'begun'",
+    )?;
+    let mut rows = statement.query([task.to_string()])?;
+    while let Some(row) = rows.next()? {
+        let attempts: Vec<Attempt> = from_json("step", text(row, 1)?)?;
+        let reserved = maybe_text(row, 2)?;
+        let reserved = reserved.map(|text| from_json("step", text)).transpose()?;
+        used += store::at_stake(row.get(0)?, &attempts, reserved);
+    }
+    Ok(used)
+}
 
 /// The journal of a run.
 pub(super) fn all(conn: &Connection, tenant: &TenantId, run: RunId) -> Result<Vec<Step>, Error> {

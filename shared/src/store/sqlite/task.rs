@@ -210,17 +210,17 @@ pub(super) fn end(
 /// Ends a task from outside. `None` where it had ended.
 pub(super) fn cancel(
     tx: &Connection,
-    tenant: &TenantId,
-    task: TaskId,
+    (tenant, task): (&TenantId, TaskId),
     reason: &str,
+    reached: Option<&str>,
     now: Timestamp,
 ) -> Result<Option<event::New>, Error> {
     let ended = tx
         .prepare_cached(
-            "update task set state = 'cancelled', phase = null, updated_at = ?2
+            "update task set state = 'cancelled', phase = null, partial = ?4, updated_at = ?2
          where id = ?1 and tenant = ?3 and state not in ('done', 'failed', 'cancelled')",
         )?
-        .execute(params![task.to_string(), now.0, tenant.as_str()])?;
+        .execute(params![task.to_string(), now.0, tenant.as_str(), reached])?;
     Ok((ended == 1).then(|| event::New {
         task,
         run: task.into(),
@@ -231,6 +231,23 @@ pub(super) fn cancel(
             agent: None,
         },
     }))
+}
+
+/// Adds to what a task has used.
+pub(super) fn charge(tx: &Connection, task: TaskId, used: Usage) -> Result<(), Error> {
+    tx.prepare_cached(
+        "update task set tokens_in = tokens_in + ?2, tokens_cached = tokens_cached + ?3,
+                         tokens_out = tokens_out + ?4, usd_nano = usd_nano + ?5
+         where id = ?1",
+    )?
+    .execute(params![
+        task.to_string(),
+        used.tokens_in as i64,
+        used.tokens_cached as i64,
+        used.tokens_out as i64,
+        used.usd.nano()
+    ])?;
+    Ok(())
 }
 
 const COLUMNS: &str = "id, tenant, principal, submitted_by, request, state, phase, answer, partial, error, tokens_in, tokens_cached, tokens_out, usd_nano, created_at, updated_at";

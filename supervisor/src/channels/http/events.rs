@@ -1,10 +1,6 @@
 //! A task's events as they happen: server-sent events, numbered, resumable where a reader stopped.
-//!
-//! The journal is what is sent; the live feed says only that there is more. An event that comes live
-//! with the next number is sent as it is, anything else sends the reader to the store, so there is
-//! no gap and nothing comes twice, however slow the reader.
+//! What is sent and in which order is the follower's; the door adds who may read, and for how long.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +9,20 @@ use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures::{FutureExt, Stream, stream};
+use futures::stream;
 use serde_json::{Value, json};
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Interval;
 
-use shared::event::{Live, Recorded};
-use shared::id::TaskId;
+use shared::event::Live;
 
 use super::Door;
 use super::input::{self, Id, Query};
-use super::problem::{Problem, ProblemBody};
-use super::tasks::is_end;
+use super::problem::{Kind, Problem};
 use crate::auth::{Act, Caller};
+use crate::follow::Follower;
+use crate::wire::ProblemBody;
 
-/// Events read from the store at once.
-const BATCH: u32 = 256;
 /// A comment goes out after this much silence, so that proxies keep the line open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -42,6 +36,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
         ("after" = Option<i64>, Query, description = "The same, for clients that cannot set headers")),
     responses(
         (status = 200, description = "Server-sent events", body = String, content_type = "text/event-stream"),
+        (status = 503, description = "Too many are followed; come again", body = ProblemBody, content_type = "application/problem+json"),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn follow(
     State(door): State<Arc<Door>>,
@@ -50,30 +45,31 @@ pub(super) async fn follow(
     headers: HeaderMap,
     query: Query,
 ) -> Result<Response, Problem> {
-    // Listening begins before reading, so that nothing falls between.
-    let feed = door.desk().store.bell().feed().subscribe();
     let last = last_read(&headers, query)?;
     let task = door.task(id).await?;
     caller.may(Act::See(&task))?;
+    let place = door.place().ok_or_else(too_many)?;
     let mut recheck = tokio::time::interval(door.recheck);
     recheck.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let follower = Follower {
+    let stream = Stream {
+        follower: door.desk().follow_text(id, last),
         door,
         caller,
-        task: id,
-        last,
-        feed,
         recheck,
-        ready: VecDeque::new(),
-        behind: true,
-        ended: false,
+        _place: place,
     };
-    let events = Sse::new(follower.into_stream()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    let events = Sse::new(stream.into_frames()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     let unbuffered = (
         HeaderName::from_static("x-accel-buffering"),
         HeaderValue::from_static("no"),
     );
     Ok(([unbuffered], events).into_response())
+}
+
+fn too_many() -> Problem {
+    let detail = "as many events are followed as [server] max_connections leaves room for; \
+                  come again, or ask for the task now and then";
+    Problem::new(Kind::Busy, detail)
 }
 
 fn last_read(headers: &HeaderMap, mut query: Query) -> Result<i64, Problem> {
@@ -95,129 +91,67 @@ fn last_read(headers: &HeaderMap, mut query: Query) -> Result<i64, Problem> {
     }
 }
 
-/// One reader of one task.
-struct Follower {
+/// One stream.
+struct Stream {
     door: Arc<Door>,
     caller: Caller,
-    task: TaskId,
-    /// The number of the last event handed out or ready.
-    last: i64,
-    feed: Receiver<Live>,
+    follower: Follower,
     recheck: Interval,
-    ready: VecDeque<sse::Event>,
-    /// There may be events in the store that were not read.
-    behind: bool,
-    /// Nothing follows what is ready.
-    ended: bool,
+    _place: OwnedSemaphorePermit,
 }
 
-/// Why a stream ends before its task: the door closes, the token is gone, the store failed. The
-/// reader comes again and goes on where it stopped, if it may.
-struct Cut;
-
-impl Follower {
-    fn into_stream(self) -> impl Stream<Item = Result<sse::Event, Infallible>> {
-        stream::unfold(self, |mut follower| async move {
-            let event = follower.next().await.ok()??;
-            Some((Ok(event), follower))
+impl Stream {
+    fn into_frames(self) -> impl futures::Stream<Item = Result<sse::Event, Infallible>> {
+        stream::unfold(self, |mut stream| async move {
+            let frame = stream.next().await?;
+            Some((Ok(frame), stream))
         })
     }
 
-    async fn next(&mut self) -> Result<Option<sse::Event>, Cut> {
+    /// The next frame. `None` where the task has ended, and where the stream is cut before: the door
+    /// closes, the token is gone, the store failed. A reader comes again and goes on where it
+    /// stopped, if it may.
+    async fn next(&mut self) -> Option<sse::Event> {
         loop {
-            if self.recheck.tick().now_or_never().is_some() {
-                self.check_token().await?;
-            }
-            if let Some(event) = self.ready.pop_front() {
-                return Ok(Some(event));
-            }
-            if self.ended {
-                return Ok(None);
-            }
-            match self.behind {
-                true => self.catch_up().await?,
-                false => self.listen().await?,
-            }
-        }
-    }
-
-    /// Reads a batch from the store. The task's state is read first: where it was final, all events
-    /// were there already.
-    async fn catch_up(&mut self) -> Result<(), Cut> {
-        let desk = self.door.desk();
-        let state = self.door.task(self.task).await.map_err(|_| Cut)?.state;
-        let batch = desk
-            .store
-            .events(&desk.tenant, self.task, self.last, BATCH)
-            .await
-            .map_err(|error| {
-                tracing::warn!(%error, task.id = %self.task, "a stream of events was cut");
-                Cut
-            })?;
-        self.behind = batch.len() == BATCH as usize;
-        batch.into_iter().for_each(|event| self.send(event));
-        self.ended |= state.is_final() && !self.behind;
-        Ok(())
-    }
-
-    /// Waits for something new.
-    async fn listen(&mut self) -> Result<(), Cut> {
-        let heard = tokio::select! {
-            () = self.door.closing.cancelled() => return Err(Cut),
-            _ = self.recheck.tick() => return self.check_token().await,
-            heard = self.feed.recv() => heard,
-        };
-        match heard {
-            Ok(Live::Event(event)) if event.task == self.task => self.hear(event),
-            Ok(Live::Delta {
-                task,
-                run,
-                key,
-                attempt,
-                text,
-            }) if task == self.task => {
-                let data = json!({"run": run, "key": key, "attempt": attempt, "text": text});
-                let event = sse::Event::default().event("delta").data(data.to_string());
-                self.ready.push_back(event);
-            }
-            Ok(_) => {}
-            Err(RecvError::Lagged(_)) => self.behind = true,
-            Err(RecvError::Closed) => return Err(Cut),
-        }
-        Ok(())
-    }
-
-    fn hear(&mut self, event: Recorded) {
-        match event.seq - self.last {
-            1 => self.send(event),
-            // Known to the reader, or said to be; the end is the end all the same.
-            ..=0 => self.ended |= is_end(&event),
-            _ => self.behind = true,
-        }
-    }
-
-    fn send(&mut self, event: Recorded) {
-        self.last = event.seq;
-        if self.ended {
-            return;
-        }
-        self.ended = is_end(&event);
-        self.ready.push_back(framed(&event));
-    }
-
-    async fn check_token(&self) -> Result<(), Cut> {
-        match self.caller.is_live(&*self.door.desk().store).await {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(Cut),
+            let heard = tokio::select! {
+                biased;
+                () = self.door.closing.cancelled() => return None,
+                _ = self.recheck.tick() => match self.caller.is_live(&*self.door.desk().store).await {
+                    Ok(true) => continue,
+                    Ok(false) | Err(_) => return None,
+                },
+                heard = self.follower.next() => heard,
+            };
+            return match heard {
+                Ok(heard) => heard.map(framed),
+                Err(error) => {
+                    tracing::warn!(%error, "a stream of events was cut");
+                    None
+                }
+            };
         }
     }
 }
 
-fn framed(event: &Recorded) -> sse::Event {
-    let data = serde_json::to_value(event).unwrap_or_default();
-    let name = data.get("event").and_then(Value::as_str).unwrap_or("event");
-    sse::Event::default()
-        .id(event.seq.to_string())
-        .event(name)
-        .data(data.to_string())
+fn framed(heard: Live) -> sse::Event {
+    match heard {
+        Live::Event(event) => {
+            let data = serde_json::to_value(&event).unwrap_or_default();
+            let name = data.get("event").and_then(Value::as_str).unwrap_or("event");
+            sse::Event::default()
+                .id(event.seq.to_string())
+                .event(name)
+                .data(data.to_string())
+        }
+        Live::Delta {
+            run,
+            key,
+            attempt,
+            text,
+            ..
+        } => {
+            let data = json!({"run": run, "key": key, "attempt": attempt, "text": text});
+            sse::Event::default().event("delta").data(data.to_string())
+        }
+    }
 }

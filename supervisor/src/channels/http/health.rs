@@ -7,32 +7,27 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use tokio::sync::Mutex;
 
-use shared::store::Census;
+use shared::clock::{Stopwatch, stopwatch};
+use shared::store::{Census, Error, Store};
 
-use super::problem::{Problem, ProblemBody};
+use super::problem::Problem;
 use super::{Door, guard};
 use crate::auth::Act;
+use crate::wire::{Alive, ProblemBody, Readiness};
 
 /// How long the store may take to answer before the instance counts as not ready.
 const STORE_TIME: Duration = Duration::from_secs(2);
 
-/// Whether the process lives.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct Alive {
-    /// Always `alive`.
-    pub status: String,
-}
+/// How long what was found out about the store is good, in milliseconds.
+const FRESH_MS: u64 = 1_000;
 
-/// Whether the instance can work.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct Readiness {
-    /// Whether it can.
-    pub ready: bool,
-    /// Why not, one reason each.
-    pub reasons: Vec<String>,
+/// What the door knows of the store's health.
+#[derive(Default)]
+pub(super) struct Health {
+    store: Recent<Option<String>>,
+    census: Recent<Result<String, Problem>>,
 }
 
 /// Answers as long as the process lives. Needs no token.
@@ -44,24 +39,37 @@ pub(super) async fn healthz() -> Json<Alive> {
     })
 }
 
-/// Whether the store answers and every agent's actor runs. Needs no token.
+/// What was found out last, for [`FRESH_MS`]: however often somebody asks, the store is asked once.
+pub(super) struct Recent<T>(Mutex<Option<(Stopwatch, T)>>);
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T: Clone> Recent<T> {
+    async fn get(&self, find_out: impl Future<Output = T>) -> T {
+        let mut known = self.0.lock().await;
+        match &*known {
+            Some((since, found)) if since.ms() < FRESH_MS => found.clone(),
+            _ => {
+                let found = find_out.await;
+                *known = Some((stopwatch(), found.clone()));
+                found
+            }
+        }
+    }
+}
+
+/// Whether the store takes writes and every agent's actor runs. Needs no token.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()),
     responses(
         (status = 200, description = "It can work", body = Readiness),
         (status = 503, description = "It cannot, for these reasons", body = Readiness)))]
 pub(super) async fn readyz(State(door): State<Arc<Door>>) -> (StatusCode, Json<Readiness>) {
-    let mut reasons = Vec::new();
-    match tokio::time::timeout(STORE_TIME, door.desk().store.census()).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => {
-            tracing::error!(%error, "the store does not answer");
-            reasons.push("the store answers with an error; the log says which".into());
-        }
-        Err(_) => reasons.push(format!(
-            "the store did not answer in {} s",
-            STORE_TIME.as_secs()
-        )),
-    }
+    let store = &*door.desk().store;
+    let mut reasons = Vec::from_iter(door.health.store.get(fault_of(store)).await);
     let away = door.inside.away();
     reasons.extend(
         away.iter()
@@ -78,6 +86,24 @@ pub(super) async fn readyz(State(door): State<Arc<Door>>) -> (StatusCode, Json<R
     (status, Json(Readiness { ready, reasons }))
 }
 
+/// Why the store cannot be worked with now, found out by a write.
+async fn fault_of(store: &dyn Store) -> Option<String> {
+    let error = match tokio::time::timeout(STORE_TIME, store.probe()).await {
+        Ok(Ok(())) => return None,
+        Ok(Err(error)) => error,
+        Err(_) => {
+            let seconds = STORE_TIME.as_secs();
+            return Some(format!("the store did not answer in {seconds} s"));
+        }
+    };
+    tracing::error!(%error, "the store takes no writes");
+    Some(match error {
+        Error::Database(why) => format!("the store takes no writes: {why}"),
+        // The others name places of this machine.
+        _ => "the store takes no writes; the log says why".into(),
+    })
+}
+
 /// Numbers for Prometheus. Open at a loopback address; elsewhere it needs a token with the scope
 /// `admin`.
 #[utoipa::path(get, path = "/metrics", tag = "health", security((), ("token" = ["admin"])),
@@ -91,7 +117,8 @@ pub(super) async fn metrics(
     if !door.loopback {
         guard::recognise(&door, &headers).await?.may(Act::Measure)?;
     }
-    let text = census_text(&door.desk().store.census().await?) + &door.inside.metrics();
+    let census = async { Ok(census_text(&door.desk().store.census().await?)) };
+    let text = door.health.census.get(census).await? + &door.inside.metrics();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

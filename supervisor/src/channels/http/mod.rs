@@ -11,6 +11,7 @@
 pub mod problem;
 pub mod tasks;
 
+mod connections;
 mod events;
 mod guard;
 mod health;
@@ -19,7 +20,7 @@ mod openapi;
 mod settle;
 #[cfg(test)]
 mod tests;
-pub mod tokens;
+mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use axum::Router;
 use axum::middleware;
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower_http::trace::TraceLayer;
 
@@ -39,8 +41,9 @@ use crate::auth::LocalToken;
 use crate::desk::Desk;
 use crate::intake::Intake;
 use crate::telemetry;
+use connections::Bounds;
+use health::Health;
 use problem::{Kind, Problem};
-pub use settle::{Decision, Settlement};
 
 /// How long answers in flight get to end when the door closes.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -85,11 +88,19 @@ pub(crate) struct Door {
     loopback: bool,
     closing: CancellationToken,
     recheck: Duration,
+    /// Places for answers that take their time: streams of events, and waits for a task's end.
+    lasting: Arc<Semaphore>,
+    health: Health,
 }
 
 impl Door {
     fn desk(&self) -> &Desk {
         self.inside.desk()
+    }
+
+    /// A place for an answer that takes its time, where one is free. Kept as long as the answer.
+    fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.lasting.clone().try_acquire_owned().ok()
     }
 }
 
@@ -121,6 +132,7 @@ pub async fn serve(
     local_token: LocalToken,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
+    let bounds = Bounds::new(app.config.settings.server.max_connections);
     let loopback = is_loopback(listener.local_addr()?);
     let door = Door {
         inside: app,
@@ -128,24 +140,18 @@ pub async fn serve(
         loopback,
         closing: shutdown,
         recheck: RECHECK,
+        lasting: Arc::new(Semaphore::new(bounds.lasting())),
+        health: Health::default(),
     };
-    answer(Arc::new(door), listener).await
+    answer(Arc::new(door), listener, bounds).await;
+    Ok(())
 }
 
-async fn answer(door: Arc<Door>, listener: TcpListener) -> std::io::Result<()> {
+async fn answer(door: Arc<Door>, listener: TcpListener, bounds: Bounds) {
     let closing = door.closing.clone();
-    let server = axum::serve(listener, router(door))
-        .with_graceful_shutdown(closing.clone().cancelled_owned());
-    let overdue = async {
-        closing.cancelled().await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::select! {
-        ended = server.into_future() => ended,
-        () = overdue => {
-            tracing::warn!("some requests did not end in time and were cut off");
-            Ok(())
-        }
+    let open = connections::accept(listener, router(door), bounds, &closing).await;
+    if tokio::time::timeout(DRAIN, open.end()).await.is_err() {
+        tracing::warn!("some requests did not end in time and were cut off");
     }
 }
 

@@ -4,13 +4,12 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::auth::Denied;
 use crate::intake::Refused;
+use crate::wire::ProblemBody;
 
-/// Seconds after which a caller may try again when the store failed.
+/// Seconds after which a caller may try again when the store failed, or too much is under way.
 const RETRY_AFTER_S: u32 = 5;
 
 /// Kinds of refusals.
@@ -44,6 +43,8 @@ pub enum Kind {
     Internal,
     /// The store cannot be used now.
     Unavailable,
+    /// Too many answers that take their time are under way.
+    Busy,
 }
 
 impl Kind {
@@ -72,6 +73,7 @@ impl Kind {
                 "store",
                 "The store cannot be used now",
             ),
+            Kind::Busy => (S::SERVICE_UNAVAILABLE, "busy", "Too much is under way"),
         }
     }
 }
@@ -82,25 +84,6 @@ pub struct Problem {
     kind: Kind,
     detail: String,
     field: Option<String>,
-}
-
-/// A refusal as it is sent, `application/problem+json`.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[schema(as = Problem)]
-pub struct ProblemBody {
-    /// A URI that names the kind of problem.
-    #[serde(rename = "type")]
-    #[schema(example = "urn:majordomo:problem:field")]
-    pub kind: String,
-    /// The kind in a few words.
-    pub title: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// What is wrong this time, and how to mend it.
-    pub detail: String,
-    /// The field, query parameter or header at fault.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub field: Option<String>,
 }
 
 impl Problem {
@@ -149,7 +132,7 @@ impl IntoResponse for Problem {
             Kind::Unauthorised => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Kind::Unavailable => {
+            Kind::Unavailable | Kind::Busy => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
             }
             _ => {}

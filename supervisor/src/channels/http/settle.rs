@@ -6,48 +6,13 @@ use std::sync::Arc;
 use agents::run::Resolution;
 use axum::Json;
 use axum::extract::{Extension, Request, State};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use utoipa::ToSchema;
-
-use shared::id::RunId;
 
 use super::Door;
 use super::input::{self, Id, check_short};
-use super::problem::{Kind, Problem, ProblemBody};
-use super::tasks::TaskRef;
+use super::problem::{Kind, Problem};
 use crate::auth::{Act, Caller};
 use crate::desk::Resolved;
-
-/// What a person says about a step in doubt.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Settlement {
-    /// The step's key, as the task's steps show it.
-    pub step: String,
-    /// Its run; needed where several runs of the task have such a step in doubt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = "uuid")]
-    pub run: Option<RunId>,
-    /// What became of the effect.
-    pub decision: Decision,
-    /// What the tool would have answered; only with `happened`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Object)]
-    pub result: Option<Value>,
-}
-
-/// What became of an effect in doubt.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Decision {
-    /// It happened.
-    Happened,
-    /// It did not: do it again.
-    Again,
-    /// Leave it, whatever it was.
-    GiveUp,
-}
+use crate::wire::{Decision, ProblemBody, Settlement, TaskRef};
 
 /// Settles a step in doubt. Its run goes on.
 #[utoipa::path(post, path = "/v1/tasks/{id}/resolve", tag = "tasks", operation_id = "resolve_step",

@@ -8,12 +8,8 @@ use axum::Json;
 use axum::extract::{Extension, Request as HttpRequest, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
-use utoipa::ToSchema;
 
-use shared::event::{Event, Recorded};
 use shared::hash::Hash;
 use shared::id::{PrincipalId, TaskId};
 use shared::money::Usd;
@@ -22,11 +18,12 @@ use shared::task::{Budget, Request, Task, TaskState};
 
 use super::Door;
 use super::input::{self, Id, Query, check_short};
-use super::problem::{Kind, Problem, ProblemBody};
+use super::problem::{Kind, Problem};
 use crate::auth::{self, Act, Caller};
 use crate::intake::Submission;
 use crate::transcript::Transcript;
 use crate::view::TaskView;
+use crate::wire::{BudgetOrder, ProblemBody, TaskOrder, TaskPage, TaskRef};
 
 /// The longest time in seconds that a request waits for its task to end.
 pub const MAX_WAIT_S: f64 = 300.0;
@@ -38,67 +35,6 @@ pub const MAX_LABELS: usize = 64;
 const PAGE: u32 = 50;
 /// The most tasks on a page.
 const MAX_PAGE: u32 = 200;
-
-/// A task to be done.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TaskOrder {
-    /// What is to be done, in words.
-    pub text: String,
-    /// The agent that must do it; without one the supervisor chooses.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<String>,
-    /// The conversation that it belongs to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub thread: Option<String>,
-    /// The user that it is done for; needs the scope `on_behalf`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// Your own labels, to find it by.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<BTreeMap<String, String>>,
-    /// Seconds to wait for its end, at most 300; longer is taken as 300.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wait_s: Option<f64>,
-    /// Limits of your own, below the configured ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub budget: Option<BudgetOrder>,
-    /// The folder on the server that it reads; needs the scope `admin`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dir: Option<String>,
-}
-
-/// Limits of one task.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BudgetOrder {
-    /// Dollars.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usd: Option<f64>,
-    /// Tokens sent and received.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tokens: Option<u64>,
-}
-
-/// A task that was handed in, or changed.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct TaskRef {
-    /// Its id.
-    #[schema(value_type = String, format = "uuid")]
-    pub id: TaskId,
-    /// Where it stands.
-    pub state: String,
-}
-
-/// A page of tasks, newest first.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct TaskPage {
-    /// The tasks, without their steps.
-    pub tasks: Vec<TaskView>,
-    /// What `before` must be for the next page; null on the last.
-    #[schema(value_type = Option<String>, format = "uuid")]
-    pub next: Option<TaskId>,
-}
 
 /// Hands in a task. On 202 and 200 it is durable. The same Idempotency-Key with the same body is the
 /// same task.
@@ -390,38 +326,15 @@ impl Door {
 
     /// The task when it has ended, or as it stands when the time is over or the door closes.
     async fn ended(&self, id: TaskId, wait: Duration) -> Result<Task, Problem> {
-        // Listening begins before the first look, so that the end cannot be missed.
-        let mut feed = self.desk().store.bell().events_of(id);
-        let over = tokio::time::sleep(wait);
-        tokio::pin!(over);
-        loop {
-            let task = self.task(id).await?;
-            if task.state.is_final() {
-                return Ok(task);
-            }
+        // Where too many wait, nobody more does.
+        if let Some(_place) = self.place() {
             tokio::select! {
-                () = &mut over => return self.task(id).await,
-                () = self.closing.cancelled() => return Ok(task),
-                heard = until_end(id, &mut feed) => if !heard { return self.task(id).await },
+                () = tokio::time::sleep(wait) => {}
+                () = self.closing.cancelled() => {}
+                // One that failed is told by the look at the task.
+                _ = self.desk().follow(id, 0).end() => {}
             }
         }
+        self.task(id).await
     }
-}
-
-/// Waits until the task may have ended; `false` where nothing more can be heard.
-async fn until_end(id: TaskId, feed: &mut Receiver<Recorded>) -> bool {
-    loop {
-        match feed.recv().await {
-            Ok(event) if event.task == id && is_end(&event) => return true,
-            Ok(_) => {}
-            // What was missed may have been the end.
-            Err(RecvError::Lagged(_)) => return true,
-            Err(RecvError::Closed) => return false,
-        }
-    }
-}
-
-/// Whether nothing follows this event in its task.
-pub(super) fn is_end(event: &Recorded) -> bool {
-    matches!(&event.event, Event::State { state, agent: None, .. } if state.is_final())
 }

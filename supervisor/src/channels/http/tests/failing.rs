@@ -1,6 +1,7 @@
 //! A store that refuses to take tasks in, for what the door says then; all else is the real one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use axum::http::{StatusCode, header};
@@ -17,24 +18,33 @@ use shared::task::Task;
 
 use super::*;
 
-struct Failing(Arc<dyn Store>);
+struct Failing {
+    store: Arc<dyn Store>,
+    /// How often its health was asked for.
+    asked: Arc<AtomicU32>,
+}
 
 macro_rules! passed_on {
     ($($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
         #[async_trait]
         impl Store for Failing {
-            fn now(&self) -> Timestamp { self.0.now() }
-            fn bell(&self) -> &Bell { self.0.bell() }
-            fn lease(&self) -> Option<Duration> { self.0.lease() }
+            fn now(&self) -> Timestamp { self.store.now() }
+            fn bell(&self) -> &Bell { self.store.bell() }
+            fn lease(&self) -> Option<Duration> { self.store.lease() }
             async fn accept(&self, _: NewTask) -> Result<Accepted, Error> {
                 Err(Error::Database("the disk is full".into()))
             }
-            async fn census(&self) -> Result<Census, Error> {
+            async fn probe(&self) -> Result<(), Error> {
+                self.asked.fetch_add(1, Ordering::SeqCst);
                 Err(Error::Database("the disk is full".into()))
             }
-            async fn close(&self) { self.0.close().await }
+            async fn census(&self) -> Result<Census, Error> {
+                self.asked.fetch_add(1, Ordering::SeqCst);
+                self.store.census().await
+            }
+            async fn close(&self) { self.store.close().await }
             $(async fn $name(&self, $($arg: $type),*) -> Result<$answer, Error> {
-                self.0.$name($($arg),*).await
+                self.store.$name($($arg),*).await
             })*
         }
     };
@@ -52,7 +62,7 @@ passed_on! {
     runs(tenant: &TenantId, task: TaskId) -> Vec<Run>;
     deliver(signal: NewSignal) -> Delivered;
     signal(tenant: &TenantId, run: RunId, name: &SignalName) -> Option<Value>;
-    cancel(tenant: &TenantId, task: TaskId, reason: &str) -> bool;
+    cancel(tenant: &TenantId, task: TaskId, reason: &str, reached: Option<&str>) -> bool;
     task(tenant: &TenantId, task: TaskId) -> Option<Task>;
     tasks(tenant: &TenantId, filter: &TaskFilter) -> Vec<Task>;
     events(tenant: &TenantId, task: TaskId, after: i64, limit: u32) -> Vec<event::Recorded>;
@@ -66,7 +76,13 @@ passed_on! {
 
 #[tokio::test]
 async fn a_store_that_fails_at_intake_is_a_503_with_a_time_to_come_again() {
-    let world = World::at(true, |store| Arc::new(Failing(store))).await;
+    let world = World::at(true, |store| {
+        Arc::new(Failing {
+            store,
+            asked: Arc::default(),
+        })
+    })
+    .await;
     let request =
         ask(&world.local(), "POST", "/v1/tasks").header(header::CONTENT_TYPE, "application/json");
     let response = world
@@ -88,9 +104,38 @@ async fn a_store_that_fails_at_intake_is_a_503_with_a_time_to_come_again() {
         (status, &ready["ready"]),
         (StatusCode::SERVICE_UNAVAILABLE, &json!(false))
     );
-    assert_eq!(ready["reasons"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        ready["reasons"],
+        json!(["the store takes no writes: the disk is full"])
+    );
     assert_eq!(
         world.ask("", "GET", "/healthz", None).await.0,
         StatusCode::OK
+    );
+}
+
+/// A store that counts how often it is asked for its health.
+#[tokio::test]
+async fn who_asks_for_health_again_and_again_does_not_load_the_store() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let counted = asked.clone();
+    let world = World::at(true, |store| {
+        Arc::new(Failing {
+            store,
+            asked: counted,
+        })
+    })
+    .await;
+    for _ in 0..50 {
+        assert_eq!(
+            world.ask("", "GET", "/metrics", None).await.0,
+            StatusCode::OK
+        );
+        world.ask("", "GET", "/readyz", None).await;
+    }
+    let asked = asked.load(Ordering::SeqCst);
+    assert!(
+        (2..20).contains(&asked),
+        "asked {asked} times for 100 requests"
     );
 }

@@ -2,6 +2,7 @@
 //! they are until a test moves them through the store, as an engine would.
 
 mod access;
+mod connections;
 mod contract;
 mod failing;
 mod fuzz;
@@ -37,6 +38,9 @@ use super::*;
 use crate::auth::{Scope, mint};
 use crate::intake::Folders;
 use crate::program::Programs;
+
+/// Answers of a door under test that may take their time at once.
+const LASTING: usize = 16;
 
 /// The house behind the door.
 pub(super) struct House {
@@ -107,6 +111,8 @@ impl World {
             loopback,
             closing: closing.clone(),
             recheck: Duration::from_millis(20),
+            lasting: Arc::new(Semaphore::new(LASTING)),
+            health: Health::default(),
         });
         let router = router(door.clone());
         Self {

@@ -6,7 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::http::header;
 use futures::{Stream, StreamExt};
 use serde_json::{Value, json};
-use shared::event::Sink;
+use shared::event::{Live, Sink};
 use shared::id::RunId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -186,6 +186,38 @@ async fn a_reader_that_fell_behind_misses_nothing() {
     assert_eq!(reader.numbers().await, [3, 4]);
 }
 
+/// The bell of one task holds fewer events than come here while nobody reads.
+#[tokio::test]
+async fn a_follower_without_text_misses_nothing_either() {
+    let world = World::new().await;
+    let id = world.order(json!({"text": "x"})).await;
+    let run = world.claim(id).await;
+    let mut follower = world.house.desk.follow(id, 0);
+    let waiting = tokio::spawn(world.house.desk.follow(id, 0).end());
+    let mut numbers = Vec::new();
+    for seq in 1..=600 {
+        world.step(&run, seq).await;
+        if seq == 1 {
+            numbers.extend(number(follower.next().await));
+        }
+    }
+    assert!(!waiting.is_finished(), "the task goes on");
+    world.finish(&run, "there").await;
+    while let Some(seq) = number(follower.next().await) {
+        numbers.push(seq);
+    }
+    assert_eq!(numbers, (1..=603).collect::<Vec<_>>());
+    let ended = tokio::time::timeout(PATIENCE, waiting).await;
+    ended.expect("it ended").unwrap().unwrap();
+}
+
+fn number(heard: Result<Option<Live>, shared::store::Error>) -> Option<i64> {
+    match heard.unwrap()? {
+        Live::Event(event) => Some(event.seq),
+        Live::Delta { .. } => None,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_that_come_while_much_happens_see_each_event_once() {
     let world = Arc::new(World::new().await);
@@ -268,7 +300,7 @@ async fn streams_over_a_socket_end_with_the_door() {
     let id = world.order(json!({"text": "x"})).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(answer(world.door.clone(), listener));
+    let server = tokio::spawn(answer(world.door.clone(), listener, Bounds::new(8)));
     let mut socket = TcpStream::connect(address).await.unwrap();
     let request = format!(
         "GET /v1/tasks/{id}/events HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\n\r\n",
@@ -289,7 +321,6 @@ async fn streams_over_a_socket_end_with_the_door() {
     tokio::time::timeout(PATIENCE, server)
         .await
         .expect("the door closes")
-        .unwrap()
         .unwrap();
     assert!(
         TcpStream::connect(address).await.is_err(),

@@ -1,0 +1,212 @@
+//! What is said over HTTP, as it is said: the bodies that the door reads and writes and that the
+//! command line writes and reads. Both sides, and the description at `/openapi.json`, have them from
+//! here; a task as it is shown stands in [`crate::view`] and [`crate::transcript`].
+
+use std::collections::BTreeMap;
+
+use agents::run::Resolution;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use shared::id::{RunId, TaskId};
+use shared::store::Token;
+
+use crate::view::TaskView;
+
+/// A task to be done.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TaskOrder {
+    /// What is to be done, in words.
+    pub text: String,
+    /// The agent that must do it; without one the supervisor chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// The conversation that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
+    /// The user that it is done for; needs the scope `on_behalf`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Your own labels, to find it by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// Seconds to wait for its end, at most 300; longer is taken as 300.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_s: Option<f64>,
+    /// Limits of your own, below the configured ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetOrder>,
+    /// The folder on the server that it reads; needs the scope `admin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<String>,
+}
+
+/// Limits of one task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetOrder {
+    /// Dollars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usd: Option<f64>,
+    /// Tokens sent and received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+}
+
+/// A task that was handed in, or changed.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TaskRef {
+    /// Its id.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: TaskId,
+    /// Where it stands.
+    pub state: String,
+}
+
+/// A page of tasks, newest first.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TaskPage {
+    /// The tasks, without their steps.
+    pub tasks: Vec<TaskView>,
+    /// What `before` must be for the next page; null on the last.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub next: Option<TaskId>,
+}
+
+/// What a person says about a step in doubt.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settlement {
+    /// The step's key, as the task's steps show it.
+    pub step: String,
+    /// Its run; needed where several runs of the task have such a step in doubt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub run: Option<RunId>,
+    /// What became of the effect.
+    pub decision: Decision,
+    /// What the tool would have answered; only with `happened`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Object)]
+    pub result: Option<Value>,
+}
+
+/// What became of an effect in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// It happened.
+    Happened,
+    /// It did not: do it again.
+    Again,
+    /// Leave it, whatever it was.
+    GiveUp,
+}
+
+impl Settlement {
+    /// What is sent for this decision on a step.
+    pub fn of(step: String, run: Option<RunId>, resolution: Resolution) -> Self {
+        let (decision, result) = match resolution {
+            Resolution::Happened { result } => (Decision::Happened, Some(result)),
+            Resolution::Again => (Decision::Again, None),
+            Resolution::GiveUp => (Decision::GiveUp, None),
+        };
+        Self {
+            step,
+            run,
+            decision,
+            result,
+        }
+    }
+}
+
+/// A token to be made.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenOrder {
+    /// A name for people, unique among live tokens.
+    pub name: String,
+    /// Who acts when it is used; `token:NAME` where absent.
+    #[serde(default)]
+    pub principal: Option<String>,
+    /// What it may do: tasks, on_behalf, approve, admin.
+    pub scopes: Vec<String>,
+}
+
+/// A new token's secret: shown this once.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TokenSecret {
+    /// The secret.
+    pub token: String,
+}
+
+/// A token; its secret is nowhere.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TokenView {
+    /// Its name.
+    pub name: String,
+    /// Who acts when it is used.
+    pub principal: String,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// When it was made, in milliseconds since 1970.
+    pub created_at_ms: i64,
+    /// When it was revoked.
+    pub revoked_at_ms: Option<i64>,
+}
+
+/// All tokens.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TokenPage {
+    /// Oldest first, revoked ones too.
+    pub tokens: Vec<TokenView>,
+}
+
+impl From<Token> for TokenView {
+    fn from(token: Token) -> Self {
+        Self {
+            name: token.name,
+            principal: token.principal.to_string(),
+            scopes: token.scopes,
+            created_at_ms: token.created_at.0,
+            revoked_at_ms: token.revoked_at.map(|at| at.0),
+        }
+    }
+}
+
+/// Whether the process lives.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Alive {
+    /// Always `alive`.
+    pub status: String,
+}
+
+/// Whether the instance can work.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Readiness {
+    /// Whether it can.
+    pub ready: bool,
+    /// Why not, one reason each.
+    pub reasons: Vec<String>,
+}
+
+/// A refusal as it is sent, `application/problem+json`.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody {
+    /// A URI that names the kind of problem.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:majordomo:problem:field")]
+    pub kind: String,
+    /// The kind in a few words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong this time, and how to mend it.
+    pub detail: String,
+    /// The field, query parameter or header at fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
