@@ -8,6 +8,7 @@ mod engine;
 mod first_answer;
 mod limits;
 mod replay;
+mod replicas;
 mod retry;
 mod routing;
 mod store;
