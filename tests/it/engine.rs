@@ -72,7 +72,7 @@ fn four_steps() -> Arc<Code> {
 async fn bench(place: &Place, code: Arc<Code>, park_after: Duration) -> (Bench, Arc<World>) {
     let world = Arc::<World>::default();
     let act = touching(&world);
-    let bench = Bench::start(&place, code, act, world.clone(), park_after).await;
+    let bench = Bench::start(place, code, act, world.clone(), park_after).await;
     (bench, world)
 }
 
