@@ -29,6 +29,9 @@ use crate::supervisor::{Agents, Roster, StopAgents, Supervisor};
 /// How long steps in flight get to end when the process goes down.
 pub const GRACE: Duration = Duration::from_secs(10);
 
+/// How often the worker's lease is extended.
+const BEAT: Duration = Duration::from_secs(3);
+
 /// What an instance is started with.
 #[derive(Clone)]
 pub struct Options {
@@ -89,6 +92,7 @@ impl App {
             live_runs: settings.engine.live_runs,
             park_after: Duration::try_from_secs_f64(settings.engine.park_after_s)
                 .unwrap_or(Duration::from_secs(3)),
+            beat: BEAT,
         })
         .await?;
         let resumed = store

@@ -6,6 +6,7 @@ mod crash;
 mod doubt;
 mod engine;
 mod first_answer;
+mod lease;
 mod limits;
 mod replay;
 mod replicas;

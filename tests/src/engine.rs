@@ -26,6 +26,9 @@ use supervisor::engine::{Ended, Engine, Parts, Program};
 
 use crate::place::Place;
 
+/// How often an engine under test beats, where its lease ends by time.
+const BEAT: Duration = Duration::from_millis(200);
+
 /// A run's code, as a test writes it.
 pub type Code = dyn for<'a> Fn(&'a dyn RunCtx, &'a Run) -> BoxFuture<'a, Result<Ended, Interrupted>>
     + Send
@@ -132,6 +135,7 @@ impl Bench {
             program: Arc::new(Coded(code)),
             live_runs,
             park_after,
+            beat: BEAT,
         };
         let (engine, resumed) = Engine::start(parts).await.expect("the engine starts");
         engine.begin();

@@ -2,7 +2,7 @@
 //! when the reply is lost.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -25,6 +25,8 @@ pub struct Faulty {
     pub refuse: AtomicU32,
     /// So many appends are written, and their reply is lost.
     pub lose: AtomicU32,
+    /// Nothing that a worker asks is answered: the network is cut.
+    pub silent: AtomicBool,
 }
 
 impl Faulty {
@@ -35,6 +37,16 @@ impl Faulty {
             appended: AtomicU32::new(0),
             refuse: AtomicU32::new(0),
             lose: AtomicU32::new(0),
+            silent: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Faulty {
+    fn reach(&self) -> Result<(), Error> {
+        match self.silent.load(Ordering::SeqCst) {
+            true => Err(Error::Unreachable("the network is cut".into())),
+            false => Ok(()),
         }
     }
 }
@@ -50,6 +62,7 @@ fn take(counter: &AtomicU32) -> bool {
 #[async_trait]
 impl Store for Faulty {
     async fn append(&self, fence: Fence, entry: Entry) -> Result<Appended, Error> {
+        self.reach()?;
         if take(&self.refuse) {
             return Err(Error::Database("disk full".into()));
         }
@@ -67,19 +80,27 @@ impl Store for Faulty {
     fn bell(&self) -> &Bell {
         self.inner.bell()
     }
+    fn lease(&self) -> Option<std::time::Duration> {
+        self.inner.lease()
+    }
+
     async fn register(&self, worker: WorkerId) -> Result<u64, Error> {
+        self.reach()?;
         self.inner.register(worker).await
     }
     async fn beat(&self, worker: WorkerId) -> Result<bool, Error> {
+        self.reach()?;
         self.inner.beat(worker).await
     }
     async fn reap(&self) -> Result<u64, Error> {
+        self.reach()?;
         self.inner.reap().await
     }
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
         self.inner.accept(task).await
     }
     async fn claim(&self, worker: WorkerId, limit: u32) -> Result<Claimed, Error> {
+        self.reach()?;
         self.inner.claim(worker, limit).await
     }
     async fn steps(&self, tenant: &TenantId, run: RunId) -> Result<Vec<Step>, Error> {

@@ -28,7 +28,7 @@ pub struct Bell {
 }
 
 /// What a run in memory listens to.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Seat {
     /// Rung when something came that it may wait for.
     pub wake: Arc<Notify>,
@@ -141,9 +141,13 @@ impl Bell {
         }
     }
 
-    /// Registers a run that is in memory here. Rings for it are heard until [`Bell::leave`].
-    pub fn join(&self, run: RunId) -> Seat {
-        let seat = Seat::default();
+    /// Registers a run that is in memory here. Rings for it are heard until [`Bell::leave`]; when
+    /// `over` is cancelled it is ended like all others there.
+    pub fn join(&self, run: RunId, over: &CancellationToken) -> Seat {
+        let seat = Seat {
+            wake: Arc::default(),
+            ended: over.child_token(),
+        };
         self.lock().insert(run, seat.clone());
         seat
     }

@@ -11,6 +11,8 @@ pub mod postgres;
 mod rows;
 pub mod sqlite;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -20,7 +22,7 @@ pub use rows::*;
 use crate::event;
 use crate::hash::Hash;
 use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
-use crate::run::Timestamp;
+use crate::run::{Interrupted, Interruption, Timestamp};
 use crate::task::Task;
 
 /// What went wrong in the store.
@@ -76,6 +78,12 @@ pub enum Error {
     },
 }
 
+impl From<Error> for Interrupted {
+    fn from(error: Error) -> Self {
+        Interrupted(Interruption::Store(error.to_string()))
+    }
+}
+
 impl Error {
     /// The same for a further caller whose work was part of what failed.
     pub(crate) fn again(&self) -> Error {
@@ -95,6 +103,9 @@ pub trait Store: Send + Sync {
 
     /// Who is told of changes. Rung after each commit.
     fn bell(&self) -> &Bell;
+
+    /// How long a worker's lease lasts from a beat; none where it does not end by time.
+    fn lease(&self) -> Option<Duration>;
 
     /// Registers a fresh worker; its lease begins. On return the runs of every worker that is gone
     /// are queued again; the answer is how many there were. Workers whose lease lasts keep theirs.

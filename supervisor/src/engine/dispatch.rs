@@ -13,6 +13,7 @@ use shared::store::{Run, TaskEnd};
 use shared::task::TaskState;
 
 use super::journal::Journal;
+use super::lease::Term;
 use super::{Ended, Engine};
 
 /// The most runs of one claim.
@@ -54,10 +55,15 @@ impl Engine {
                 }
                 continue;
             }
-            let claimed = self.store.claim(self.worker, free).await?;
+            let term = self.term();
+            if !term.is_live() {
+                // The next worker's first deed is to ring.
+                return Ok(SWEEP);
+            }
+            let claimed = self.store.claim(term.worker, free).await?;
             let full = claimed.runs.len() == free as usize;
             for run in claimed.runs {
-                self.adopt(run);
+                self.adopt(run, term.clone());
             }
             if !full {
                 let next = claimed.next_wake;
@@ -69,7 +75,7 @@ impl Engine {
     }
 
     /// Drives a run that is this worker's.
-    pub(super) fn adopt(self: &Arc<Self>, run: Run) {
+    pub(super) fn adopt(self: &Arc<Self>, run: Run, term: Arc<Term>) {
         let engine = self.clone();
         let span = tracing::info_span!(
             parent: None,
@@ -83,16 +89,16 @@ impl Engine {
         );
         crate::telemetry::join_trace(&span, &run);
         self.drivers
-            .spawn(async move { engine.drive(run).await }.instrument(span));
+            .spawn(async move { engine.drive(run, &term).await }.instrument(span));
     }
 
-    async fn drive(self: Arc<Self>, run: Run) {
+    async fn drive(self: Arc<Self>, run: Run, term: &Arc<Term>) {
         let mut fresh = run.epoch == 1;
         loop {
             let Ok(slot) = self.slots.clone().acquire_owned().await else {
                 return;
             };
-            let interruption = match self.enter(&run, slot, fresh).await {
+            let interruption = match self.enter(&run, (term, slot), fresh).await {
                 Ok(()) => return,
                 Err(Interrupted(interruption)) => interruption,
             };
@@ -107,7 +113,7 @@ impl Engine {
                 }
                 _ => return,
             }
-            if self.frozen.is_cancelled() {
+            if self.frozen.is_cancelled() || !term.is_live() {
                 return;
             }
         }
@@ -117,17 +123,14 @@ impl Engine {
     async fn enter(
         self: &Arc<Self>,
         run: &Run,
-        slot: OwnedSemaphorePermit,
+        (term, slot): (&Arc<Term>, OwnedSemaphorePermit),
         fresh: bool,
     ) -> Result<(), Interrupted> {
         let steps = match fresh {
             true => Vec::new(),
-            false => {
-                let steps = self.store.steps(&run.authority.tenant, run.id).await;
-                steps.map_err(store_failed)?
-            }
+            false => self.store.steps(&run.authority.tenant, run.id).await?,
         };
-        let journal = Journal::new(self.clone(), run.clone(), steps, slot);
+        let journal = Journal::new(self.clone(), run.clone(), steps, (term.clone(), slot));
         let program = AssertUnwindSafe(self.program.run(&journal, run));
         match program.catch_unwind().await {
             Ok(Ok(ended)) => journal.finish(ended).await,
@@ -178,8 +181,4 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("panic")
-}
-
-fn store_failed(error: shared::store::Error) -> Interrupted {
-    Interrupted(Interruption::Store(error.to_string()))
 }

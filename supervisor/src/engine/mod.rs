@@ -6,15 +6,16 @@
 //!     └──── release / park / wake ◄────────────┘                     └──ask──► Executor (actors)
 //! ```
 //! [`journal`] is `RunCtx` over the store; [`recover`] decides, purely, what becomes of a step that
-//! was begun; [`dispatch`] claims runs and drives them; [`replay`] walks a journal without doing
+//! was begun; [`dispatch`] claims runs and drives them, as long as its [`lease`] lasts; [`replay`] walks a journal without doing
 //! anything. Nothing here knows what a task or an agent is.
 
 mod dispatch;
 mod journal;
+mod lease;
 mod recover;
 pub mod replay;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,7 +24,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use shared::id::WorkerId;
+use lease::Term;
 use shared::run::{Executor, Failure, Interrupted, RunCtx};
 use shared::store::{Accepted, NewTask, Run, Store, TaskEnd};
 
@@ -39,6 +40,8 @@ pub struct Parts {
     pub live_runs: u32,
     /// How long a waiting run stays in memory.
     pub park_after: Duration,
+    /// How often the worker's lease is extended, where it ends by time. Far below its length.
+    pub beat: Duration,
 }
 
 /// What runs do: ordinary async code over a [`RunCtx`].
@@ -62,11 +65,13 @@ pub struct Engine {
     store: Arc<dyn Store>,
     executor: Arc<dyn Executor>,
     program: Arc<dyn Program>,
-    worker: WorkerId,
+    term: Mutex<Arc<Term>>,
+    beat: Duration,
     park_after: Duration,
     slots: Arc<Semaphore>,
     frozen: CancellationToken,
     dropped: CancellationToken,
+    gone: CancellationToken,
     drivers: TaskTracker,
 }
 
@@ -74,17 +79,18 @@ impl Engine {
     /// Registers a fresh worker with the store; the runs of workers that are gone are queued again.
     /// Nothing runs until [`Engine::begin`]. Answers how many were taken over.
     pub async fn start(parts: Parts) -> Result<(Arc<Self>, u64), shared::store::Error> {
-        let worker = WorkerId::fresh();
-        let recovered = parts.store.register(worker).await?;
+        let (term, recovered) = Term::begin(&*parts.store).await?;
         let engine = Self {
             store: parts.store,
             executor: parts.executor,
             program: parts.program,
-            worker,
+            term: Mutex::new(term),
+            beat: parts.beat,
             park_after: parts.park_after,
             slots: Arc::new(Semaphore::new(parts.live_runs.max(1) as usize)),
             frozen: CancellationToken::new(),
             dropped: CancellationToken::new(),
+            gone: CancellationToken::new(),
             drivers: TaskTracker::new(),
         };
         Ok((Arc::new(engine), recovered))
@@ -94,6 +100,11 @@ impl Engine {
     pub fn begin(self: &Arc<Self>) {
         // Among the drivers, so that nothing is claimed any more when a freeze is over.
         self.drivers.spawn(self.clone().dispatch());
+        if self.store.lease().is_some() {
+            self.drivers.spawn(self.clone().reap());
+            // Not among them: the lease must last until the last driver has ended.
+            tokio::spawn(self.clone().keep_lease(self.beat));
+        }
     }
 
     /// Takes a task in. With a slot free it is this worker's from the commit that takes it in, and
@@ -102,10 +113,12 @@ impl Engine {
         self: &Arc<Self>,
         mut task: NewTask,
     ) -> Result<Accepted, shared::store::Error> {
-        if self.frozen.is_cancelled() || self.slots.available_permits() == 0 {
+        let term = self.term();
+        let free = self.slots.available_permits() > 0 && term.is_live();
+        if self.frozen.is_cancelled() || !free {
             return self.store.accept(task).await;
         }
-        task.worker = Some(self.worker);
+        task.worker = Some(term.worker);
         let root = task.root(self.store.now());
         // In a task of its own: this future may be dropped while the commit is under way, and what
         // was committed must run all the same.
@@ -113,7 +126,7 @@ impl Engine {
         let accepted = self.drivers.spawn(async move {
             let accepted = engine.store.accept(task).await;
             if matches!(accepted, Ok(Accepted::New(_))) {
-                engine.adopt(root);
+                engine.adopt(root, term);
             }
             accepted
         });
@@ -135,5 +148,19 @@ impl Engine {
             self.dropped.cancel();
             self.drivers.wait().await;
         }
+        self.gone.cancel();
+    }
+
+    /// The worker that new runs are taken under.
+    fn term(&self) -> Arc<Term> {
+        self.lock_term().clone()
+    }
+
+    fn set_term(&self, term: Arc<Term>) {
+        *self.lock_term() = term;
+    }
+
+    fn lock_term(&self) -> MutexGuard<'_, Arc<Term>> {
+        self.term.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -72,7 +72,7 @@ pub struct PostgresStore {
     jobs: mpsc::Sender<Job>,
     bell: Bell,
     clock: ServerClock,
-    ttl_ms: i64,
+    ttl: Duration,
     /// The workers that were registered here.
     workers: Mutex<Vec<Uuid>>,
     tasks: TaskTracker,
@@ -115,7 +115,7 @@ impl PostgresStore {
             jobs,
             bell,
             clock,
-            ttl_ms: i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX),
+            ttl,
             workers: Mutex::default(),
             tasks,
             _closing: closing.clone().drop_guard(),
@@ -154,6 +154,10 @@ impl PostgresStore {
         tx.done();
         self.bell.publish(events);
         Ok(())
+    }
+
+    fn ttl_ms(&self) -> i64 {
+        i64::try_from(self.ttl.as_millis()).unwrap_or(i64::MAX)
     }
 
     /// Whose rows of a table a request of this tenant would see by a query without any filter. For
@@ -217,8 +221,12 @@ impl Store for PostgresStore {
         &self.bell
     }
 
+    fn lease(&self) -> Option<Duration> {
+        Some(self.ttl)
+    }
+
     async fn register(&self, worker: WorkerId) -> Result<u64, Error> {
-        let orphans = worker::register(&self.engine, worker, self.ttl_ms).await?;
+        let orphans = worker::register(&self.engine, worker, self.ttl_ms()).await?;
         self.lock_workers().push(worker.0);
         self.bell.ring_queue();
         Ok(orphans)
@@ -226,7 +234,7 @@ impl Store for PostgresStore {
 
     async fn beat(&self, worker: WorkerId) -> Result<bool, Error> {
         let asked = clock::stopwatch();
-        let now = worker::beat(&self.engine, worker, self.ttl_ms).await?;
+        let now = worker::beat(&self.engine, worker, self.ttl_ms()).await?;
         if let Some(now) = now {
             self.clock.set(now, asked);
         }

@@ -207,6 +207,10 @@ impl Store for SqliteStore {
         &self.bell
     }
 
+    fn lease(&self) -> Option<Duration> {
+        None
+    }
+
     async fn register(&self, worker: WorkerId) -> Result<u64, Error> {
         self.write(move |tx| run::register(tx, worker, clock::now()))
             .await

@@ -25,6 +25,7 @@ macro_rules! passed_on {
         impl Store for Failing {
             fn now(&self) -> Timestamp { self.0.now() }
             fn bell(&self) -> &Bell { self.0.bell() }
+            fn lease(&self) -> Option<Duration> { self.0.lease() }
             async fn accept(&self, _: NewTask) -> Result<Accepted, Error> {
                 Err(Error::Database("the disk is full".into()))
             }

@@ -1,0 +1,329 @@
+//! One operation, from its first attempt to its outcome: begun in the journal, made by an actor, judged
+//! by the retry policy, and where nobody knows whether it happened, by the recovery rule.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use shared::crash_point;
+use shared::event::{Event, Sink};
+use shared::id::StepKey;
+use shared::money::Usd;
+use shared::retry::Disposition;
+use shared::run::{
+    Attempt, Effect, EffectKey, Evidence, Exec, Failure, FailureKind, Interrupted, Interruption,
+    Made, NotDone, Op, OpKind, Outcome, Probe, Recorded, Report,
+};
+use shared::store::{Step, StepKind};
+
+use super::{Journal, tell};
+use crate::engine::recover::{self, Recovery};
+
+/// How long an agent's actor may be away (restarting, mailbox full) before it is asked again; twice
+/// as long each time, so that one that stays away costs nothing.
+const AWAY: Duration = Duration::from_millis(50);
+/// The longest such pause.
+const AWAY_AT_MOST: Duration = Duration::from_secs(5);
+
+/// What comes next for an operation.
+enum Next {
+    /// Make an attempt.
+    Try,
+    /// An attempt may have happened: find out.
+    Clarify(String),
+    /// Record this.
+    Conclude(Outcome, Report),
+}
+
+impl Journal {
+    /// Serves an operation's outcome, or does it.
+    pub(super) async fn operate(
+        &self,
+        key: StepKey,
+        op: Op,
+        alone: bool,
+    ) -> Result<Recorded, Interrupted> {
+        let op_hash = op.hash(&self.authority);
+        let step = match self.known(&key, op_hash)? {
+            Some(Step {
+                recorded: Some(recorded),
+                ..
+            }) => return Ok(self.serve(recorded)),
+            Some(step) => step,
+            None => {
+                let kind = match op.kind {
+                    OpKind::Think(_) => StepKind::Think,
+                    OpKind::Tool { .. } => StepKind::Tool,
+                };
+                let mut step = self.fresh(key, kind, op.kind.name(), op_hash);
+                step.agent = Some(op.agent.clone());
+                step.effect = op.effect;
+                step.attempt = 0;
+                step
+            }
+        };
+        self.perform(step, Arc::new(op), alone).await
+    }
+
+    /// Does an operation that has no outcome yet, to its end.
+    /// `alone`: no other operation of this run goes on at the same time.
+    async fn perform(
+        &self,
+        mut step: Step,
+        op: Arc<Op>,
+        alone: bool,
+    ) -> Result<Recorded, Interrupted> {
+        let mut next = match step.attempt as usize > step.attempts.len() {
+            false => Next::Try,
+            true => self.lose(
+                &mut step,
+                "the worker was lost before the outcome was recorded",
+            ),
+        };
+        loop {
+            next = match next {
+                Next::Try => self.begin_and_try(&mut step, &op).await?,
+                Next::Clarify(why) => self.clarify(&step, &op, why).await?,
+                Next::Conclude(outcome, report) => {
+                    return self.conclude(step, &op, (outcome, report), alone).await;
+                }
+            }
+        }
+    }
+
+    /// Makes one attempt, journaled before unless it only reads and is the first.
+    async fn begin_and_try(&self, step: &mut Step, op: &Arc<Op>) -> Result<Next, Interrupted> {
+        self.still_running()?;
+        step.attempt = step.attempts.len() as u32 + 1;
+        step.reserved = Some(op.worst_case);
+        step.begun_at = self.engine.store.now();
+        step.deadline = Some(step.begun_at.after(op.timeout));
+        match journaled_before(op, step.attempt) {
+            true => self.write(step, vec![tell::begun(step, op)]).await?,
+            false => self.settle_tail().await?,
+        }
+        let Made { report, ms } = match self.attempt(step, op).await? {
+            Ok(made) => made,
+            Err(why) => return Ok(self.lose(step, &why)),
+        };
+        step.attempts.push(Attempt {
+            at: step.begun_at,
+            ms,
+            usage: report.usage.unwrap_or(op.worst_case),
+            failure: report.result.as_ref().err().cloned(),
+        });
+        self.judge(step, op, report).await
+    }
+
+    /// Decides what follows an attempt that came back.
+    async fn judge(
+        &self,
+        step: &mut Step,
+        op: &Op,
+        mut report: Report,
+    ) -> Result<Next, Interrupted> {
+        let failure = match std::mem::replace(&mut report.result, Ok(Value::Null)) {
+            Ok(value) => return Ok(Next::Conclude(Outcome::Done(value), report)),
+            Err(failure) => failure,
+        };
+        let failed = recover::failures(&step.attempts);
+        match op.retry.after(failed, op.effect, &failure, fastrand::f64()) {
+            Disposition::GiveUp => Ok(Next::Conclude(Outcome::Failed(failure), report)),
+            Disposition::Clarify => Ok(Next::Clarify(failure.message)),
+            Disposition::Retry(pause) => {
+                let retrying = Event::Retrying {
+                    key: step.key.clone(),
+                    agent: op.agent.clone(),
+                    what: op.kind.name().to_owned(),
+                    error: failure.message,
+                    pause_ms: pause.as_millis() as u64,
+                };
+                self.write(step, vec![retrying]).await?;
+                self.pause(pause).await?;
+                Ok(Next::Try)
+            }
+        }
+    }
+
+    /// Settles an attempt whose outcome nobody recorded: it is charged in full.
+    fn lose(&self, step: &mut Step, why: &str) -> Next {
+        let orphan = recover::orphan(step, why, self.engine.store.now());
+        step.attempts.push(orphan);
+        Next::Clarify(why.to_owned())
+    }
+
+    /// Applies the recovery rule to an attempt that may have happened.
+    async fn clarify(&self, step: &Step, op: &Arc<Op>, why: String) -> Result<Next, Interrupted> {
+        let found = match recover::rule(op.effect) {
+            Recovery::Again if recover::hopeless(&step.attempts) => {
+                let why = format!("every attempt was lost; the last one: {why}");
+                let failure = Failure::new(FailureKind::Lost, why);
+                let report = Report::failed(failure.clone());
+                return Ok(Next::Conclude(Outcome::Failed(failure), report));
+            }
+            Recovery::Again => return Ok(Next::Try),
+            Recovery::Doubt => Probe::Unknown(why),
+            Recovery::Probe => self.probe(step, op).await?,
+        };
+        Ok(match found {
+            Probe::DidNot => Next::Try,
+            Probe::Happened(report) => match report.result.clone() {
+                Ok(value) => Next::Conclude(Outcome::Done(value), report),
+                Err(failure) => Next::Conclude(Outcome::Failed(failure), report),
+            },
+            Probe::Unknown(why) => {
+                let effect = self.effect_key(step);
+                Next::Conclude(Outcome::InDoubt { effect }, doubtful(step, why))
+            }
+        })
+    }
+
+    /// Records the outcome.
+    async fn conclude(
+        &self,
+        mut step: Step,
+        op: &Op,
+        (outcome, report): (Outcome, Report),
+        alone: bool,
+    ) -> Result<Recorded, Interrupted> {
+        let recorded = Recorded {
+            usage: step.attempts.iter().map(|attempt| attempt.usage).sum(),
+            attempts: std::mem::take(&mut step.attempts),
+            outcome,
+            taint: report.taint,
+            evidence: report.evidence,
+            at: self.engine.store.now(),
+        };
+        step.attempt = recorded.attempts.len() as u32;
+        step.reserved = None;
+        step.taint = recorded.taint;
+        step.recorded = Some(recorded.clone());
+        let told = tell::ended(&step, op, &recorded);
+        match alone && op.effect.repeatable() {
+            true => self.defer(step, told),
+            false => self.write(&step, vec![told]).await?,
+        }
+        Ok(self.serve(recorded))
+    }
+
+    fn effect_key(&self, step: &Step) -> EffectKey {
+        EffectKey::new(self.run.id, &step.key, step.op_hash)
+    }
+
+    fn exec(&self, step: &Step, op: &Arc<Op>, cancel: CancellationToken) -> Exec {
+        let feed = self.engine.store.bell().feed().clone();
+        Exec {
+            task: self.run.task,
+            run: self.run.id,
+            key: step.key.clone(),
+            attempt: step.attempt,
+            op: op.clone(),
+            effect_key: self.effect_key(step),
+            authority: self.authority.clone(),
+            cancel,
+            sink: Sink::new(
+                feed,
+                (self.run.task, self.run.id),
+                step.key.clone(),
+                step.attempt,
+            ),
+            span: self.span.clone(),
+        }
+    }
+
+    /// One attempt; its time is kept by those who make it. `Err` in the inner result: somebody took it and died over it.
+    async fn attempt(
+        &self,
+        step: &Step,
+        op: &Arc<Op>,
+    ) -> Result<Result<Made, String>, Interrupted> {
+        let cancel = self.cancel.child_token();
+        let _cancelled_when_dropped = cancel.clone().drop_guard();
+        let mut away = AWAY;
+        loop {
+            // What was begun a moment ago may be a long time ago: a paused process does not know.
+            self.still_wanted()?;
+            crash_point!("effect.before");
+            let work = self
+                .engine
+                .executor
+                .execute(self.exec(step, op, cancel.clone()));
+            let done = self.while_wanted(work).await?;
+            crash_point!("effect.after");
+            match done {
+                Ok(made) => return Ok(Ok(made)),
+                Err(NotDone::NoReply(why)) => return Ok(Err(why)),
+                Err(NotDone::NotDelivered(why)) => {
+                    tracing::debug!(agent.name = %op.agent, why, "agent away, asking again");
+                    self.pause(away).await?;
+                    away = (away * 2).min(AWAY_AT_MOST);
+                }
+            }
+        }
+    }
+
+    async fn probe(&self, step: &Step, op: &Arc<Op>) -> Result<Probe, Interrupted> {
+        let cancel = self.cancel.child_token();
+        let _cancelled_when_dropped = cancel.clone().drop_guard();
+        let mut away = AWAY;
+        loop {
+            self.still_running()?;
+            let asked = self
+                .engine
+                .executor
+                .probe(self.exec(step, op, cancel.clone()));
+            match self
+                .while_wanted(tokio::time::timeout(op.timeout, asked))
+                .await?
+            {
+                Err(_) => return Ok(Probe::Unknown("the far side did not answer in time".into())),
+                Ok(Ok(probe)) => return Ok(probe),
+                Ok(Err(_)) => self.pause(away).await?,
+            }
+            away = (away * 2).min(AWAY_AT_MOST);
+        }
+    }
+
+    /// Awaits work. Ends early when the run is no longer wanted, or the process cannot wait for it any
+    /// more.
+    async fn while_wanted<T>(&self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            () = self.cancel.cancelled() => Err(Interrupted(Interruption::Lost)),
+            () = self.engine.dropped.cancelled() => Err(Interrupted(Interruption::Frozen)),
+        }
+    }
+
+    async fn pause(&self, pause: Duration) -> Result<(), Interrupted> {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(()),
+            () = self.cancel.cancelled() => Err(Interrupted(Interruption::Lost)),
+            () = self.engine.frozen.cancelled() => Err(Interrupted(Interruption::Frozen)),
+        }
+    }
+}
+
+/// Whether an attempt must be durable before it is made: it may change the world, it costs money, or
+/// it follows a failed one. What only reads and costs nothing may be forgotten.
+fn journaled_before(op: &Op, attempt: u32) -> bool {
+    op.effect != Effect::Pure || op.worst_case.usd > Usd::ZERO || attempt > 1
+}
+
+/// The report of an effect that nobody can vouch for, with what is known about it.
+fn doubtful(step: &Step, why: String) -> Report {
+    let known = |kind: &str, value: String| Evidence {
+        kind: kind.into(),
+        value,
+    };
+    Report {
+        evidence: vec![
+            known("why", why),
+            known("begun_at_ms", step.begun_at.0.to_string()),
+            known("attempt", step.attempt.to_string()),
+        ],
+        ..Report::failed(Failure::new(FailureKind::Transient, "in doubt"))
+    }
+}
