@@ -10,6 +10,7 @@ mod first_answer;
 mod lease;
 mod limits;
 mod replay;
+mod replicas;
 mod retry;
 mod routing;
 mod store;

@@ -148,6 +148,14 @@ impl Database {
         &self.url
     }
 
+    /// Its URL for another login.
+    pub fn url_as(&self, login: &str, password: &str) -> String {
+        let (scheme, rest) = self.url.split_once("://").expect("a URL");
+        let slash = rest.find('/').expect("a database");
+        let host = rest[..slash].rsplit('@').next().expect("a host");
+        format!("{scheme}://{login}:{password}@{host}{}", &rest[slash..])
+    }
+
     /// Opens a store on it.
     pub async fn open(&self, ttl: Duration) -> PostgresStore {
         let store = PostgresStore::open(&self.url, ttl).await;

@@ -204,7 +204,8 @@ pub(super) fn mask(text: &str) -> String {
     static ELSEWHERE: LazyLock<Option<Regex>> = LazyLock::new(|| {
         let user_info = r#"://(?P<a>[^/\s"'@]+)@"#;
         let well_known = r"\b(?P<b>(?:sk|gsk|xai|tvly)[-_][\w-]{12,})";
-        Regex::new(&format!("{user_info}|{well_known}")).ok()
+        let option = r#"[?&]password=(?P<c>[^&\s"']+)"#;
+        Regex::new(&format!("{user_info}|{well_known}|{option}")).ok()
     });
     let assigned = replace(&ASSIGNMENT, text, |found| is_secret_name(&found["key"]));
     replace(&ELSEWHERE, &assigned, |_| true)

@@ -298,6 +298,31 @@ fn secrets_in_plain_text_are_refused_and_not_shown() {
 }
 
 #[test]
+fn a_databases_address_may_be_written_down_and_its_password_may_not() {
+    let fine = |url: &str| {
+        let text = format!("database_url = \"{url}\"\n");
+        warnings(files(&text, &[("agents/helper.toml", AGENT)]))
+    };
+    for url in [
+        "${DATABASE_URL}",
+        "${file:/run/secrets/url}",
+        "postgres://me:${PW}@db:5432/books?sslmode=verify-full",
+        "postgres:///books?host=/run/postgresql",
+        "postgres://me@db/books",
+    ] {
+        assert_eq!(fine(url), "", "{url}");
+    }
+    for url in [
+        "postgres://me:hidden@db/books",
+        "postgres://db/books?password=hidden",
+    ] {
+        let drawn = settings(&format!("database_url = \"{url}\"\n"));
+        assert!(drawn.contains("holds a password"), "{drawn}");
+        assert!(!drawn.contains("hidden"), "{drawn}");
+    }
+}
+
+#[test]
 fn a_price_is_missing() {
     assert_snapshot!(settings(
         "[models.x]\nprovider = \"openai\"\nmodel = \"gpt-x\"\n"

@@ -163,5 +163,8 @@ fn unreachable(address: &Address, error: tokio_postgres::Error) -> Error {
         Error::Unreachable(why) | Error::Database(why) => why,
         other => other.to_string(),
     };
-    Error::Unreachable(format!("{}: {why}", address.describe()))
+    Error::Unreachable(format!(
+        "{}: {why}; see that it runs, and that database_url in majordomo.toml names it",
+        address.describe()
+    ))
 }

@@ -136,6 +136,7 @@ impl PostgresStore {
         let [lock, start, told] =
             prepare(&client, [run::LOCK_TASKS, run::STARTED, event::INSERT]).await?;
         let tx = Tx::on(&client);
+        crate::crash_point!("start.before");
         let locked: Params<'_> = &[&ids];
         let ((), _, started) = try_join!(
             tx.begin(),
@@ -293,16 +294,21 @@ impl Store for PostgresStore {
     }
 
     async fn claim(&self, worker: WorkerId, limit: u32) -> Result<Claimed, Error> {
-        crate::crash_point!("claim.before");
         let asked = clock::stopwatch();
-        let due = run::claim(&self.engine, worker, limit).await?;
+        let due = run::due(&self.engine).await?;
         self.clock.set(due.now, asked);
-        if !due.runs.is_empty() {
-            self.start_tasks(&due.runs).await?;
-            crate::crash_point!("claim.after");
+        if !due.any {
+            return Ok(Claimed {
+                runs: Vec::new(),
+                next_wake: due.next_wake,
+            });
         }
+        crate::crash_point!("claim.before");
+        let (runs, due) = run::claim(&self.engine, worker, limit).await?;
+        self.start_tasks(&runs).await?;
+        crate::crash_point!("claim.after");
         Ok(Claimed {
-            runs: due.runs,
+            runs,
             next_wake: due.next_wake,
         })
     }

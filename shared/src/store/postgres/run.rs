@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio_postgres::{Row, Statement};
 
 use super::journal::Pending;
-use super::tx::{Tx, get, prepare};
+use super::tx::{Params, Tx, get, prepare};
 use super::{AppRole, EngineRole, clean, corrupt, from_json, parse, to_json};
 use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::run::Timestamp;
@@ -102,42 +102,62 @@ fn claim_sql() -> String {
     )
 }
 
-const NEXT: &str = "
-select (select min(wake_at) from run where state = 'waiting' and wake_at is not null), now_ms()";
+const DUE: &str = "
+select exists (select 1 from run where state = 'queued'), w.next, t.now
+from (select min(wake_at) as next from run where state = 'waiting' and wake_at is not null) w,
+     (select now_ms() as now) t";
 
 const START: &str = "
 update task set state = 'running', updated_at = now_ms()
 where id = any($1) and state = 'queued' returning id";
 
-/// What a claim found.
+/// What a claim would find.
 pub(super) struct Due {
-    pub runs: Vec<Run>,
+    /// Whether it would bring anything.
+    pub any: bool,
+    /// When the next waiting run wakes by itself.
     pub next_wake: Option<Timestamp>,
     /// The server's clock.
     pub now: i64,
 }
 
-/// Claims in one round trip.
-pub(super) async fn claim(engine: &EngineRole, worker: WorkerId, limit: u32) -> Result<Due, Error> {
+/// Whether a claim would bring anything. Spares the server a transaction that writes nothing.
+pub(super) async fn due(engine: &EngineRole) -> Result<Due, Error> {
+    let rows = engine.ask(DUE, &[]).await?;
+    read_due(&rows)
+}
+
+fn read_due(rows: &[Row]) -> Result<Due, Error> {
+    let row = rows.first().ok_or_else(|| corrupt("run", "no clock"))?;
+    let (queued, next, now): (bool, Option<i64>, i64) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
+    Ok(Due {
+        any: queued || next.is_some_and(|at| at <= now),
+        next_wake: next.map(Timestamp),
+        now,
+    })
+}
+
+/// Claims in one round trip. Answers the runs, and what is due afterwards.
+pub(super) async fn claim(
+    engine: &EngineRole,
+    worker: WorkerId,
+    limit: u32,
+) -> Result<(Vec<Run>, Due), Error> {
     let client = engine.get().await?;
     let limit = i64::from(limit);
-    let [wake_due, claim, next] = prepare(&client, [WAKE_DUE, &claim_sql(), NEXT]).await?;
+    let [wake_due, claim, due] = prepare(&client, [WAKE_DUE, &claim_sql(), DUE]).await?;
     let tx = Tx::on(&client);
-    let params: super::tx::Params<'_> = &[&worker.0, &limit];
-    let ((), _, claimed, next, ()) = futures::try_join!(
+    let params: Params<'_> = &[&worker.0, &limit];
+    let ((), _, claimed, due, ()) = futures::try_join!(
         tx.begin(),
         tx.execute(&wake_due, &[]),
         tx.query(&claim, params),
-        tx.query(&next, &[]),
+        tx.query(&due, &[]),
         tx.commit(),
     )?;
     tx.done();
-    let next = next.first().ok_or_else(|| corrupt("run", "no clock"))?;
-    Ok(Due {
-        runs: claimed.iter().map(read).collect::<Result<_, _>>()?,
-        next_wake: get::<Option<i64>>(next, 0)?.map(Timestamp),
-        now: get(next, 1)?,
-    })
+    let runs: Result<_, _> = claimed.iter().map(read).collect();
+    Ok((runs?, read_due(&due)?))
 }
 
 /// Marks tasks as running whose root runs were claimed for the first time; tells which.
@@ -251,9 +271,8 @@ pub(super) async fn deliver(engine: &EngineRole, signal: &NewSignal) -> Result<D
     let task: uuid::Uuid = get(&task, 0)?;
     let payload = signal.payload.to_string();
     let (tasks, runs, by) = (vec![task], vec![run], clean(signal.by.as_str()));
-    let (lock_task, lock_run): (super::tx::Params<'_>, super::tx::Params<'_>) =
-        (&[&tasks], &[&runs]);
-    let params: super::tx::Params<'_> = &[&run, &name, &payload, &by];
+    let (lock_task, lock_run): (Params<'_>, Params<'_>) = (&[&tasks], &[&runs]);
+    let params: Params<'_> = &[&run, &name, &payload, &by];
     let (_, _, first) = futures::try_join!(
         tx.query(&lock_tasks, lock_task),
         tx.query(&lock_runs, lock_run),
