@@ -29,9 +29,6 @@ use crate::supervisor::{Agents, Roster, StopAgents, Supervisor};
 /// How long steps in flight get to end when the process goes down.
 pub const GRACE: Duration = Duration::from_secs(10);
 
-/// How often the worker's lease is extended.
-const BEAT: Duration = Duration::from_secs(3);
-
 /// What an instance is started with.
 #[derive(Clone)]
 pub struct Options {
@@ -76,7 +73,12 @@ impl App {
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let equipped = equip::load(&options.source, &options.tools, &options.models)?;
         let settings = &equipped.config.settings;
-        let store = storage::open(&options.data, settings.database_url.as_ref()).await?;
+        let store = storage::open(
+            &options.data,
+            settings.database_url.as_ref(),
+            seconds(settings.engine.lease_s),
+        )
+        .await?;
         let agents = Agents::default();
         let roster = Roster {
             equipment: equipped.equipment,
@@ -90,9 +92,8 @@ impl App {
             executor: Arc::new(agents.clone()),
             program: programs.clone(),
             live_runs: settings.engine.live_runs,
-            park_after: Duration::try_from_secs_f64(settings.engine.park_after_s)
-                .unwrap_or(Duration::from_secs(3)),
-            beat: BEAT,
+            park_after: seconds(settings.engine.park_after_s),
+            beat: seconds(settings.engine.beat_s),
         })
         .await?;
         let resumed = store
@@ -151,4 +152,9 @@ impl App {
         self.supervisor.wait_for_shutdown().await;
         self.store.close().await;
     }
+}
+
+/// A time from the configuration, which has checked that it is one.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }

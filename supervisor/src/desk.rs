@@ -139,6 +139,11 @@ impl Desk {
         Ok(found)
     }
 
+    /// Waits until a task has ended.
+    pub async fn ended(&self, task: TaskId) -> Result<(), Error> {
+        Follower::end(self.store.clone(), self.tenant.clone(), task).await
+    }
+
     /// The events of a task after this number, those to come included; 0 for all.
     pub fn follow(&self, task: TaskId, after: i64) -> Follower {
         Follower::events(self.store.clone(), self.tenant.clone(), task, after)

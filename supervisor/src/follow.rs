@@ -85,11 +85,12 @@ impl Follower {
         }
     }
 
-    /// Waits until the task has ended, whatever happens in it.
-    pub async fn end(mut self) -> Result<(), Error> {
+    /// Waits until a task has ended, and is not woken for anything else.
+    pub async fn end(store: Arc<dyn Store>, tenant: TenantId, task: TaskId) -> Result<(), Error> {
+        let bell = Bell::Events(store.bell().end_of(task));
         // All events are known, so to speak; the end is the end all the same.
-        self.last = i64::MAX;
-        while self.next().await?.is_some() {}
+        let mut follower = Self::new(store, tenant, task, bell, i64::MAX);
+        while follower.next().await?.is_some() {}
         Ok(())
     }
 

@@ -12,15 +12,16 @@ use shared::store::Store;
 use shared::store::postgres::PostgresStore;
 use shared::store::sqlite::SqliteStore;
 
-/// How long a worker lives on Postgres without a beat.
-pub const LEASE: Duration = Duration::from_secs(30);
-
 /// Opens the store and brings it up to date. With a `database_url` the data folder is not locked:
-/// any number of processes share the database.
-pub async fn open(data: &Path, database_url: Option<&SecretRef>) -> anyhow::Result<Arc<dyn Store>> {
+/// any number of processes share the database, and a worker that does not beat for `lease` is gone.
+pub async fn open(
+    data: &Path,
+    database_url: Option<&SecretRef>,
+    lease: Duration,
+) -> anyhow::Result<Arc<dyn Store>> {
     let Some(url) = database_url else {
         return Ok(Arc::new(SqliteStore::open(data).await?));
     };
     let url = url.resolve().context("database_url")?;
-    Ok(Arc::new(PostgresStore::open(url.expose(), LEASE).await?))
+    Ok(Arc::new(PostgresStore::open(url.expose(), lease).await?))
 }

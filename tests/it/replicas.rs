@@ -224,10 +224,12 @@ async fn a_cancel_reaches_the_process_that_runs_it() {
     let worker = WorkerId::fresh();
     here.register(worker).await.unwrap();
     let run = claimed(&here, worker).await;
-    let seat = here.bell().join(run.id);
+    let seat = here
+        .bell()
+        .join(run.id, &tokio_util::sync::CancellationToken::new());
     assert!(
         elsewhere
-            .cancel(&tenant(), run.task, "enough")
+            .cancel(&tenant(), run.task, "enough", None)
             .await
             .unwrap()
     );
@@ -253,7 +255,7 @@ async fn events_are_heard_once_in_every_process() {
     let Accepted::New(task) = here.accept(new_task("x")).await.unwrap() else {
         panic!("new")
     };
-    here.cancel(&tenant(), task, "enough").await.unwrap();
+    here.cancel(&tenant(), task, "enough", None).await.unwrap();
     for feed in &mut feeds {
         for wanted in [TaskState::Queued, TaskState::Cancelled] {
             let event = tokio::time::timeout(SOON, next_event(feed)).await.unwrap();

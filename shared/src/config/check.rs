@@ -12,7 +12,7 @@ use super::problem::{Problem, is_secret_name};
 use super::suggest;
 use super::text::literal_secret_problem;
 use super::tools::KnownTools;
-use super::types::Settings;
+use super::types::{EngineSettings, Settings};
 
 /// Shorter descriptions give a router nothing to choose by.
 const SHORTEST_DESCRIPTION: usize = 40;
@@ -57,6 +57,7 @@ pub(super) fn problems(documents: &Documents<'_>, tools: &KnownTools) -> Vec<Pro
         problems.extend(prices(settings));
         problems.extend(private_hosts(settings));
         problems.extend(supervisor_model(settings));
+        problems.extend(lease(settings));
     }
     for agent in &documents.agents {
         problems.extend(agent_name(agent));
@@ -68,6 +69,36 @@ pub(super) fn problems(documents: &Documents<'_>, tools: &KnownTools) -> Vec<Pro
     problems.extend(duplicates(&documents.agents));
     problems.extend(cycles(&documents.agents));
     problems
+}
+
+/// Three beats at least must fit a lease: one that is late must not cost a worker its runs.
+fn lease(settings: &Document<'_>) -> Option<Problem> {
+    let defaults = EngineSettings::default();
+    let seconds = |key: &str| {
+        let found = settings.find(&["engine", key]).pop()?;
+        let value = found.value.as_ref();
+        let text = match value {
+            DeValue::Float(number) => number.to_string(),
+            DeValue::Integer(number) => number.to_string(),
+            _ => return None,
+        };
+        Some((text.parse::<f64>().ok()?, found.value.span()))
+    };
+    let (lease, beat) = (seconds("lease_s"), seconds("beat_s"));
+    let lease_s = lease.as_ref().map_or(defaults.lease_s, |lease| lease.0);
+    let beat_s = beat.as_ref().map_or(defaults.beat_s, |beat| beat.0);
+    let span = beat.or(lease)?.1;
+    (beat_s * 3.0 > lease_s).then(|| {
+        let message = format!("a beat every {beat_s} s is too seldom for a lease of {lease_s} s");
+        let help = format!(
+            "set `beat_s` to at most {:.1}, or `lease_s` to at least {:.1}",
+            lease_s / 3.0 - 0.05,
+            beat_s * 3.0
+        );
+        settings
+            .problem(span, "three beats must fit a lease", message)
+            .help(help)
+    })
 }
 
 fn agents<'d>(documents: &'d Documents<'_>) -> BTreeSet<&'d str> {

@@ -119,6 +119,11 @@ fn an_unclosed_text() {
 }
 
 #[test]
+fn a_lease_that_three_beats_do_not_fit_is_refused() {
+    insta::assert_snapshot!(settings("[engine]\nlease_s = 5\nbeat_s = 2.5\n"));
+}
+
+#[test]
 fn unknown_keys_at_every_depth() {
     assert_snapshot!(settings(
         "[limit]\nsteps = 3\n[models.x]\nprovider = \"openai\"\nmodel = \"gpt-5\"\nbaseurl = \"http://x\"\n\

@@ -284,6 +284,13 @@ pub struct EngineSettings {
     pub live_runs: u32,
     /// Seconds that a waiting run stays in memory.
     pub park_after_s: f64,
+    /// Seconds that a process that works on Postgres counts as alive after it was last heard of. Then
+    /// its runs go on elsewhere.
+    #[schemars(range(min = 1.0))]
+    pub lease_s: f64,
+    /// Seconds between two signs of life; at most a third of `lease_s`.
+    #[schemars(range(min = 0.1))]
+    pub beat_s: f64,
 }
 
 impl Default for EngineSettings {
@@ -291,6 +298,8 @@ impl Default for EngineSettings {
         Self {
             live_runs: 1024,
             park_after_s: 3.0,
+            lease_s: 15.0,
+            beat_s: 3.0,
         }
     }
 }

@@ -22,10 +22,14 @@ const OF_TASK: usize = 128;
 pub struct Bell {
     feed: broadcast::Sender<Live>,
     events: broadcast::Sender<Recorded>,
-    watched: Arc<Mutex<HashMap<TaskId, broadcast::Sender<Recorded>>>>,
+    watched: Watched,
+    awaited: Watched,
     queue: Arc<Notify>,
     runs: Arc<Mutex<HashMap<RunId, Seat>>>,
 }
+
+/// Watchers by their task.
+type Watched = Arc<Mutex<HashMap<TaskId, broadcast::Sender<Recorded>>>>;
 
 /// What a run in memory listens to.
 #[derive(Clone)]
@@ -42,6 +46,7 @@ impl Default for Bell {
             feed: broadcast::channel(FEED).0,
             events: broadcast::channel(FEED).0,
             watched: Arc::default(),
+            awaited: Arc::default(),
             queue: Arc::default(),
             runs: Arc::default(),
         }
@@ -63,46 +68,42 @@ impl Bell {
     /// The committed events of one task from now on: a hundred who wait for a task each hear of
     /// their own, not of everybody's.
     pub fn events_of(&self, task: TaskId) -> broadcast::Receiver<Recorded> {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.retain(|_, events| events.receiver_count() > 0);
-        let events = watched
-            .entry(task)
-            .or_insert_with(|| broadcast::channel(OF_TASK).0);
-        events.subscribe()
+        subscribe(&self.watched, task, OF_TASK)
+    }
+
+    /// The event that ends a task, and no other: whoever only waits is not woken at every step.
+    pub fn end_of(&self, task: TaskId) -> broadcast::Receiver<Recorded> {
+        subscribe(&self.awaited, task, 1)
     }
 
     /// Tells everybody who listens of events that were committed. Nobody listening is the usual case.
     pub fn publish(&self, events: Vec<Recorded>) {
-        for event in events {
-            let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(watchers) = watched.get(&event.task) {
-                let _ = watchers.send(event.clone());
-            }
-            drop(watched);
+        for event in &events {
             let _ = self.events.send(event.clone());
-            let _ = self.feed.send(Live::Event(event));
         }
+        self.publish_from_elsewhere(events);
     }
 
     /// Tells watchers of events that another process committed and tells of itself: what counts
     /// events ([`Bell::events`]) counts each once, in the process that committed it.
     pub(super) fn publish_from_elsewhere(&self, events: Vec<Recorded>) {
         for event in events {
-            let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(watchers) = watched.get(&event.task) {
-                let _ = watchers.send(event.clone());
+            tell(&self.watched, &event);
+            if event.event.ends_task() {
+                tell(&self.awaited, &event);
             }
-            drop(watched);
             let _ = self.feed.send(Live::Event(event));
         }
     }
 
     /// Whether anybody here would hear of this task's events.
     pub(super) fn is_watched(&self, task: TaskId) -> bool {
-        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let watchers = watched.get(&task);
-        self.feed.receiver_count() > 0
-            || watchers.is_some_and(|watchers| watchers.receiver_count() > 0)
+        let by = |watched: &Watched| {
+            let watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
+            let watchers = watched.get(&task);
+            watchers.is_some_and(|watchers| watchers.receiver_count() > 0)
+        };
+        self.feed.receiver_count() > 0 || by(&self.watched) || by(&self.awaited)
     }
 
     /// There may be runs to claim.
@@ -165,5 +166,24 @@ impl Bell {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Seat>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn subscribe(watched: &Watched, task: TaskId, capacity: usize) -> broadcast::Receiver<Recorded> {
+    let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
+    if watched.len() == watched.capacity() {
+        // Before it would grow: those whose watchers have gone make room.
+        watched.retain(|_, events| events.receiver_count() > 0);
+    }
+    let events = watched
+        .entry(task)
+        .or_insert_with(|| broadcast::channel(capacity).0);
+    events.subscribe()
+}
+
+fn tell(watched: &Watched, event: &Recorded) {
+    let watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(watchers) = watched.get(&event.task) {
+        let _ = watchers.send(event.clone());
     }
 }

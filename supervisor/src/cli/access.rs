@@ -43,6 +43,9 @@ pub enum Access {
     Store(Desk),
 }
 
+/// A lease for those who never work.
+const LOOK: Duration = Duration::from_secs(15);
+
 /// The events of one task.
 pub enum Watch {
     /// From an instance.
@@ -55,7 +58,7 @@ impl Access {
     /// A way to look at tasks: starts nothing.
     pub async fn to_look(context: &Context) -> anyhow::Result<Self> {
         reach(context, async || {
-            let store = storage::open(&context.data, context.database_url().as_ref()).await?;
+            let store = storage::open(&context.data, context.database_url().as_ref(), LOOK).await?;
             Ok(Access::Store(Desk::alone(store, context.tenant())))
         })
         .await
@@ -566,7 +569,7 @@ mod tests {
         let patience = Duration::from_millis(1);
         let context = context(folder.path());
         let opened = reach_within(&context, patience, async || {
-            let store = storage::open(folder.path(), None).await?;
+            let store = storage::open(folder.path(), None, LOOK).await?;
             Ok(Access::Store(Desk::alone(store, "default".into())))
         });
         let Err(error) = opened.await else {

@@ -332,7 +332,7 @@ impl Door {
                 () = tokio::time::sleep(wait) => {}
                 () = self.closing.cancelled() => {}
                 // One that failed is told by the look at the task.
-                _ = self.desk().follow(id, 0).end() => {}
+                _ = self.desk().ended(id) => {}
             }
         }
         self.task(id).await

@@ -193,7 +193,10 @@ async fn a_follower_without_text_misses_nothing_either() {
     let id = world.order(json!({"text": "x"})).await;
     let run = world.claim(id).await;
     let mut follower = world.house.desk.follow(id, 0);
-    let waiting = tokio::spawn(world.house.desk.follow(id, 0).end());
+    let waiting = tokio::spawn({
+        let desk = world.house.desk.clone();
+        async move { desk.ended(id).await }
+    });
     let mut numbers = Vec::new();
     for seq in 1..=600 {
         world.step(&run, seq).await;
