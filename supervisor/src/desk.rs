@@ -68,13 +68,20 @@ impl Desk {
         transcript::of(&*self.store, &*self.programs, task).await
     }
 
+    /// Holds a task: what is in hand is ended, nothing new is begun. False where it was paused or had
+    /// ended before.
+    pub async fn pause(&self, task: TaskId, reason: &str) -> Result<bool, Error> {
+        self.store.pause(&self.tenant, task, reason).await
+    }
+
+    /// Lets a paused task go on. False where it was not paused.
+    pub async fn resume(&self, task: TaskId, reason: &str) -> Result<bool, Error> {
+        self.store.resume(&self.tenant, task, reason).await
+    }
+
     /// Ends a task and keeps what it has reached. False where it had ended before.
     pub async fn cancel(&self, task: TaskId, reason: &str) -> Result<bool, Error> {
-        let mut work = Vec::new();
-        for run in self.store.runs(&self.tenant, task).await? {
-            let steps = self.store.steps(&self.tenant, run.id).await?;
-            work.push((run, steps));
-        }
+        let work = self.store.journal(&self.tenant, task).await?;
         let reached = supervise::reached(&work);
         let reached = reached.as_deref();
         self.store.cancel(&self.tenant, task, reason, reached).await
@@ -126,8 +133,8 @@ impl Desk {
     /// The steps of a task that are in doubt and bear this name.
     async fn doubts(&self, task: TaskId, step: &str) -> Result<Vec<(RunId, StepKey)>, Error> {
         let mut found = Vec::new();
-        for run in self.store.runs(&self.tenant, task).await? {
-            for known in self.store.steps(&self.tenant, run.id).await? {
+        for (run, steps) in self.store.journal(&self.tenant, task).await? {
+            for known in steps {
                 let recorded = known.recorded.as_ref().map(|recorded| &recorded.outcome);
                 let named =
                     known.key.as_str() == step || format!("{}/{}", run.id, known.key) == step;

@@ -12,6 +12,7 @@
 //! ([`metrics_text`]).
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use metrics::{counter, histogram};
@@ -248,6 +249,9 @@ fn describe() {
     );
 }
 
+/// How long counts and logs may lag behind.
+const PATIENCE: Duration = Duration::from_millis(20);
+
 /// Turns events into metrics and logs until the store is closed.
 pub async fn observe(mut events: broadcast::Receiver<Recorded>) {
     recorder();
@@ -264,6 +268,10 @@ pub async fn observe(mut events: broadcast::Receiver<Recorded>) {
                 tracing::warn!(events.missed = missed, "events came too fast to be counted");
             }
             Err(RecvError::Closed) => return,
+        }
+        if events.is_empty() {
+            // Many at once cost less than one at a time, each with a thread to be woken.
+            tokio::time::sleep(PATIENCE).await;
         }
         if since_folded >= FOLD_EVERY {
             since_folded = 0;

@@ -60,8 +60,8 @@ pub async fn of(
     task: Task,
 ) -> Result<Transcript, shared::store::Error> {
     let mut entries = Vec::new();
-    for run in store.runs(&task.tenant, task.id).await? {
-        let replay = Replay::new(&run, store.steps(&task.tenant, run.id).await?);
+    for (run, steps) in store.journal(&task.tenant, task.id).await? {
+        let replay = Replay::new(&run, steps);
         // However the walk ends, what it saw on the way is the story.
         let _ = programs.run(&replay, &run).await;
         entries.extend(replay.into_seen().into_iter().map(|seen| entry(&run, seen)));

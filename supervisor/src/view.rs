@@ -134,8 +134,7 @@ impl TaskView {
     /// A task with the steps of all its runs, in the order in which they were begun.
     pub async fn with_steps(store: &dyn Store, task: Task) -> Result<Self, shared::store::Error> {
         let mut steps = Vec::new();
-        for run in store.runs(&task.tenant, task.id).await? {
-            let of_run = store.steps(&task.tenant, run.id).await?;
+        for (run, of_run) in store.journal(&task.tenant, task.id).await? {
             steps.extend(of_run.iter().map(|step| StepView::of(&run, step)));
         }
         steps.sort_by_key(|step| step.begun_at_ms);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use serde_json::{Value, json};
 
-use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, tenant, tool};
+use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, next_event, tenant, tool};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::{Kind, Place};
 use shared::event::{Event, Note};
@@ -29,6 +29,7 @@ on_both_stores!(
     a_wait_ends_with_its_time_also_out_of_memory,
     a_stop_puts_runs_back_and_the_next_start_goes_on,
     cancelling_ends_the_whole_tree_and_the_work_in_hand,
+    a_paused_task_ends_what_is_in_hand_and_goes_on_when_resumed,
     other_code_than_the_journals_is_a_named_error,
     a_panic_in_a_run_ends_that_run_alone,
     long_results_come_back_whole,
@@ -541,5 +542,57 @@ async fn long_results_come_back_whole(kind: Kind) {
     bench.ends(task).await;
     let stored = bench.store.task(&tenant(), task).await.unwrap().unwrap();
     assert_eq!(stored.answer.unwrap(), long.len().to_string());
+    bench.stop().await;
+}
+
+/// A paused task ends what is in hand, records it, and begins nothing until it is resumed; children
+/// and what comes while it is paused included.
+async fn a_paused_task_ends_what_is_in_hand_and_goes_on_when_resumed(kind: Kind) {
+    let place = kind.place().await;
+    let world = Arc::new(World::default());
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let act: Arc<Act> = {
+        let (world, gate) = (world.clone(), gate.clone());
+        Arc::new(move |exec| {
+            let (world, gate) = (world.clone(), gate.clone());
+            async move {
+                if exec.key.as_str() == "b" {
+                    gate.notified().await;
+                }
+                world.touch(&exec.key);
+                Ok(done(json!({ "did": exec.key })))
+            }
+            .boxed()
+        })
+    };
+    let bench = Bench::start(&place, four_steps(), act, world.clone(), LONG).await;
+    let mut feed = bench.store.bell().feed().subscribe();
+    let task = bench.submit("go").await;
+    let at_b = |event: &Event| matches!(event, Event::Begun { key, .. } if key.as_str() == "b");
+    while !at_b(&next_event(&mut feed).await) {}
+    let pause = async |why| bench.store.pause(&tenant(), task, why).await.unwrap();
+    assert!(pause("lunch").await);
+    assert!(!pause("again").await, "it is paused already");
+    gate.notify_one();
+    let run = bench.reaches(task, &[RunState::Queued]).await;
+    assert_eq!(run.epoch, 1);
+    assert_eq!(world.done()["b"], 1, "what was in hand was ended");
+    assert!(!world.done().contains_key("c"), "nothing new was begun");
+    let stands = async || {
+        bench
+            .store
+            .task(&tenant(), task)
+            .await
+            .unwrap()
+            .unwrap()
+            .state
+    };
+    assert_eq!(stands().await, TaskState::Paused);
+    let resume = async |why| bench.store.resume(&tenant(), task, why).await.unwrap();
+    assert!(resume("back").await);
+    assert!(!resume("again").await, "it is not paused any more");
+    assert_eq!(bench.ends(task).await.state, RunState::Done);
+    assert_eq!(world.done()["b"], 1, "and not repeated");
+    assert!(!pause("too late").await);
     bench.stop().await;
 }

@@ -77,7 +77,7 @@ async fn write(
     let entry = Entry {
         task: run.task,
         tenant: tenant(),
-        ended: None,
+        ended: Vec::new(),
         change: Change::Step {
             step: Box::new(step),
             spawn: None,

@@ -40,7 +40,7 @@ fn release(run: &Run, worker: WorkerId) -> (Fence, Entry) {
     let entry = Entry {
         task: run.task,
         tenant: tenant(),
-        ended: None,
+        ended: Vec::new(),
         change: Change::Release,
         events: Vec::new(),
     };
@@ -224,9 +224,11 @@ async fn a_cancel_reaches_the_process_that_runs_it() {
     let worker = WorkerId::fresh();
     here.register(worker).await.unwrap();
     let run = claimed(&here, worker).await;
-    let seat = here
-        .bell()
-        .join(run.id, &tokio_util::sync::CancellationToken::new());
+    let seat = here.bell().join(
+        run.id,
+        run.task,
+        &tokio_util::sync::CancellationToken::new(),
+    );
     assert!(
         elsewhere
             .cancel(&tenant(), run.task, "enough", None)

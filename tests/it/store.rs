@@ -52,7 +52,7 @@ fn entry(task: shared::id::TaskId, key: &str) -> Entry {
     Entry {
         task,
         tenant: "default".into(),
-        ended: None,
+        ended: Vec::new(),
         change: Change::Step {
             step: Box::new(step(key)),
             spawn: None,

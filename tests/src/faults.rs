@@ -143,6 +143,19 @@ impl Store for Faulty {
     ) -> Result<bool, Error> {
         self.inner.cancel(tenant, task, reason, reached).await
     }
+    async fn pause(&self, tenant: &TenantId, task: TaskId, reason: &str) -> Result<bool, Error> {
+        self.inner.pause(tenant, task, reason).await
+    }
+    async fn resume(&self, tenant: &TenantId, task: TaskId, reason: &str) -> Result<bool, Error> {
+        self.inner.resume(tenant, task, reason).await
+    }
+    async fn journal(
+        &self,
+        tenant: &TenantId,
+        task: TaskId,
+    ) -> Result<Vec<(Run, Vec<Step>)>, Error> {
+        self.inner.journal(tenant, task).await
+    }
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error> {
         self.inner.task(tenant, task).await
     }

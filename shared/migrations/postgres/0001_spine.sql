@@ -83,6 +83,7 @@ create table run (
   wakes      bigint not null default 0,
   deaths     bigint not null default 0,
   died_at    bigint not null default 0,
+  held       boolean not null default false,
   wake_at    bigint,
   priority   integer not null default 0,
   taint      integer not null default 0,
@@ -91,7 +92,8 @@ create table run (
   check ((state = 'running') = (owner is not null)),
   check ((parent is null) = (parent_key is null))
 ) with (fillfactor = 80);
-create index run_queue on run (priority desc, (parent is null), id) where state = 'queued';
+create index run_queue on run (priority desc, (parent is null), id)
+  where state = 'queued' and not held;
 create index run_wake on run (wake_at) where state = 'waiting' and wake_at is not null;
 create index run_owner on run (owner) where state = 'running';
 create index run_task on run (task);

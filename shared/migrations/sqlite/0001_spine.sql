@@ -66,6 +66,7 @@ create table run (
   wakes      integer not null default 0,
   deaths     integer not null default 0,
   died_at    integer not null default 0,
+  held       integer not null default 0 check (held in (0, 1)),
   wake_at    integer,
   priority   integer not null default 0,
   taint      integer not null default 0,
@@ -74,7 +75,7 @@ create table run (
   check ((state = 'running') = (owner is not null)),
   check ((parent is null) = (parent_key is null))
 ) strict;
-create index run_queue on run (priority desc, id) where state = 'queued';
+create index run_queue on run (priority desc, (parent is null), id) where state = 'queued' and held = 0;
 create index run_wake on run (wake_at) where state = 'waiting' and wake_at is not null;
 create index run_owner on run (owner) where state = 'running';
 create index run_task on run (task);

@@ -149,6 +149,13 @@ pub trait Store: Send + Sync {
     /// All runs of a task, parents before their children.
     async fn runs(&self, tenant: &TenantId, task: TaskId) -> Result<Vec<Run>, Error>;
 
+    /// All runs of a task with their steps, as [`Store::runs`] and [`Store::steps`] give them.
+    async fn journal(
+        &self,
+        tenant: &TenantId,
+        task: TaskId,
+    ) -> Result<Vec<(Run, Vec<Step>)>, Error>;
+
     /// Delivers an answer to a waiting run and wakes it. The first one wins; one that comes after
     /// its deadline, or for a run that has ended, changes nothing.
     async fn deliver(&self, signal: NewSignal) -> Result<Delivered, Error>;
@@ -171,6 +178,14 @@ pub trait Store: Send + Sync {
         reason: &str,
         reached: Option<&str>,
     ) -> Result<bool, Error>;
+
+    /// Holds a task: it is `paused`, and in the same statement none of its runs can be claimed any
+    /// more. What is in memory leaves it at its next step; what is in hand is ended and recorded.
+    /// Returns false where it was paused or had ended before.
+    async fn pause(&self, tenant: &TenantId, task: TaskId, reason: &str) -> Result<bool, Error>;
+
+    /// Lets a paused task go on. Returns false where it was not paused.
+    async fn resume(&self, tenant: &TenantId, task: TaskId, reason: &str) -> Result<bool, Error>;
 
     /// One task of this tenant.
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error>;

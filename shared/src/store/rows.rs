@@ -200,9 +200,9 @@ pub struct Entry {
     pub task: TaskId,
     /// Whose data it is.
     pub tenant: TenantId,
-    /// A step that ended just before: its outcome rides along, so that the end of one step and the
-    /// begin of the next share a commit.
-    pub ended: Option<Box<Step>>,
+    /// Steps that ended just before, in order: their outcomes ride along, so that the end of one step
+    /// and the begin of the next share a commit.
+    pub ended: Vec<Step>,
     /// What changes.
     pub change: Change,
     /// What watchers are told.

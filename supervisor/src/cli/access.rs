@@ -134,7 +134,29 @@ impl Access {
                 .cancel(task, "cancelled on the command line")
                 .await
                 .map(drop)?),
-            Err(client) => client.cancel(task).await,
+            Err(client) => client.say(task, "cancel").await,
+        }
+    }
+
+    /// Holds a task. One that has ended stays as it is.
+    pub async fn pause(&self, task: TaskId) -> anyhow::Result<()> {
+        match self.desk() {
+            Ok(desk) => Ok(desk
+                .pause(task, "paused on the command line")
+                .await
+                .map(drop)?),
+            Err(client) => client.say(task, "pause").await,
+        }
+    }
+
+    /// Lets a paused task go on.
+    pub async fn resume(&self, task: TaskId) -> anyhow::Result<()> {
+        match self.desk() {
+            Ok(desk) => Ok(desk
+                .resume(task, "resumed on the command line")
+                .await
+                .map(drop)?),
+            Err(client) => client.say(task, "resume").await,
         }
     }
 

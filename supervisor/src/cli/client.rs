@@ -76,9 +76,9 @@ impl Client {
         Ok(page.tasks)
     }
 
-    /// `POST /v1/tasks/{id}/cancel`.
-    pub async fn cancel(&self, task: TaskId) -> anyhow::Result<()> {
-        let request = self.request(Method::POST, &format!("/v1/tasks/{task}/cancel"));
+    /// `POST /v1/tasks/{id}/` and `cancel`, `pause` or `resume`.
+    pub async fn say(&self, task: TaskId, word: &str) -> anyhow::Result<()> {
+        let request = self.request(Method::POST, &format!("/v1/tasks/{task}/{word}"));
         accepted(self.send(request.timeout(ANSWER)).await?)
             .await
             .map(drop)

@@ -37,6 +37,16 @@ pub enum Tasks {
         /// Its id, or at least 4 characters of its beginning or end.
         id: String,
     },
+    /// Hold a task: what is in hand is ended, nothing new is begun.
+    Pause {
+        /// Its id, or at least 4 characters of its beginning or end.
+        id: String,
+    },
+    /// Let a paused task go on where it stood.
+    Resume {
+        /// Its id, or at least 4 characters of its beginning or end.
+        id: String,
+    },
     /// Say what became of a step that may or may not have happened.
     #[command(after_help = "Examples:
   majordomo tasks resolve 9f3a02c1 --happened
@@ -132,6 +142,8 @@ pub async fn run(context: &Context, tasks: Tasks) -> anyhow::Result<Exit> {
         Tasks::List(list) => list.tell(&access).await,
         Tasks::Show(show) => show.tell(&access).await,
         Tasks::Cancel { id } => cancel(&access, &id).await,
+        Tasks::Pause { id } => pause(&access, &id).await,
+        Tasks::Resume { id } => resume(&access, &id).await,
         Tasks::Resolve(resolve) => resolve.tell(&access).await,
     };
     access.close().await;
@@ -232,20 +244,44 @@ impl Show {
 }
 
 async fn cancel(access: &Access, id: &str) -> anyhow::Result<String> {
+    if let Some(id) = unfinished(access, id).await? {
+        access.cancel(id).await?;
+        eprintln!("task {} is cancelled", words::short(id));
+    }
+    Ok(String::new())
+}
+
+async fn pause(access: &Access, id: &str) -> anyhow::Result<String> {
+    if let Some(id) = unfinished(access, id).await? {
+        access.pause(id).await?;
+        let short = words::short(id);
+        eprintln!("task {short} is paused; go on:  majordomo tasks resume {short}");
+    }
+    Ok(String::new())
+}
+
+async fn resume(access: &Access, id: &str) -> anyhow::Result<String> {
+    if let Some(id) = unfinished(access, id).await? {
+        access.resume(id).await?;
+        eprintln!("task {} goes on", words::short(id));
+        if !matches!(access, Access::Live(_)) {
+            eprintln!("that is: at the next `majordomo serve` or `majordomo ask`");
+        }
+    }
+    Ok(String::new())
+}
+
+/// The task of this id, where it has not ended; says so where it has.
+async fn unfinished(access: &Access, id: &str) -> anyhow::Result<Option<TaskId>> {
     let id = pick(access, id).await?;
     let found = access.task(id).await?;
     let found = found.ok_or_else(|| Fault::failed(format!("there is no task {id}")))?;
     if TaskState::parse(&found.state).is_some_and(TaskState::is_final) {
-        eprintln!(
-            "task {} had ended before: {}",
-            words::short(id),
-            found.state
-        );
-        return Ok(String::new());
+        let short = words::short(id);
+        eprintln!("task {short} had ended before: {}", found.state);
+        return Ok(None);
     }
-    access.cancel(id).await?;
-    eprintln!("task {} is cancelled", words::short(id));
-    Ok(String::new())
+    Ok(Some(id))
 }
 
 impl Resolve {

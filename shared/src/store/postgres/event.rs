@@ -54,13 +54,13 @@ pub(super) fn started(run: &Run) -> New {
     }
 }
 
-/// A task was ended from outside.
-pub(super) fn cancelled(tenant: &TenantId, task: TaskId, reason: &str) -> New {
+/// A task stands otherwise than before, by somebody's word.
+pub(super) fn stands(tenant: &TenantId, task: TaskId, stands: TaskState, reason: &str) -> New {
     New {
         task,
         run: task.into(),
         tenant: tenant.clone(),
-        event: state(TaskState::Cancelled, reason.into()),
+        event: state(stands, reason.into()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What other processes commit, as it happens: one connection that listens, and rings the bell.
 //!
-//! Messages hold ids only: `events FROM TASK FIRST LAST`, `run FROM RUN`, `end FROM RUN`, `queue FROM`.
+//! Messages hold ids only: `events FROM TASK FIRST LAST`, `run FROM RUN`, `end FROM RUN`,
+//! `hold FROM TASK`, `go FROM TASK`, `queue FROM`.
 //! Those of this process are not listened to: it rang its own bell when it had committed. A message
 //! that is missed loses nothing but time: after a connection that broke everything is rung.
 
@@ -104,6 +105,11 @@ impl Listener {
             ["queue", _] => self.bell.ring_queue(),
             ["run", _, run] => self.bell.ring_run(parse::<RunId>("notification", run)?),
             ["end", _, run] => self.bell.end_run(parse::<RunId>("notification", run)?),
+            ["hold", _, task] => self.bell.hold(parse::<TaskId>("notification", task)?),
+            ["go", _, task] => {
+                self.bell.let_go(parse::<TaskId>("notification", task)?);
+                self.bell.ring_queue();
+            }
             ["events", _, task, first, last] => {
                 let task: TaskId = parse("notification", task)?;
                 let first: i64 = parse("notification", first)?;
@@ -143,9 +149,13 @@ impl Listener {
     async fn catch_up(&self, missed_ms: i64) -> Result<(), Error> {
         const OVER: &str = "
 select id from run where id = any($1) and state in ('done', 'failed', 'cancelled', 'dead')";
+        const HELD: &str = "select distinct task from run where id = any($1) and held";
         let here: Vec<uuid::Uuid> = self.bell.runs().into_iter().map(|run| run.0).collect();
         for row in self.engine.ask(OVER, &[&here]).await? {
             self.bell.end_run(RunId(get(&row, 0)?));
+        }
+        for row in self.engine.ask(HELD, &[&here]).await? {
+            self.bell.hold(TaskId(get(&row, 0)?));
         }
         let rows = self.engine.ask(event::LATEST, &[&missed_ms]).await?;
         let events = rows.iter().map(event::read).collect::<Result<_, _>>()?;

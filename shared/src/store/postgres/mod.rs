@@ -49,7 +49,7 @@ use crate::clock::{self, Stopwatch};
 use crate::hash::Hash;
 use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::run::Timestamp;
-use crate::task::Task;
+use crate::task::{Task, TaskState};
 
 use connect::{Address, AppRole, EngineRole};
 use journal::Job;
@@ -154,6 +154,51 @@ impl PostgresStore {
         tx.done();
         self.bell.publish(events);
         Ok(())
+    }
+
+    /// Holds a task and its runs, or lets them go, and tells everybody. False where it stood so.
+    async fn held(
+        &self,
+        tenant: &TenantId,
+        task: TaskId,
+        reason: &str,
+        held: bool,
+    ) -> Result<bool, Error> {
+        let (mark, word) = match held {
+            true => (task::PAUSE, "hold"),
+            false => (task::RESUME, "go"),
+        };
+        let client = self.engine.get().await?;
+        let [mark, runs, told, ring] =
+            prepare(&client, [mark, run::HOLD_ALL, event::INSERT, RING]).await?;
+        let tx = Tx::on(&client);
+        let tenant_name = tenant.as_str();
+        let which: Params<'_> = &[&tenant_name, &task.0];
+        // The first statement locks the task, as every writer does.
+        let ((), marked) = try_join!(tx.begin(), tx.query(&mark, which))?;
+        let Some(row) = marked.first() else {
+            return Ok(false);
+        };
+        let state: &str = get(row, 0)?;
+        let state = TaskState::parse(state).ok_or_else(|| corrupt("task", state))?;
+        let teller = self.engine.teller();
+        let rings = vec![format!("{word} {teller} {task}"), format!("queue {teller}")];
+        let (here, rung): (Params<'_>, Params<'_>) = (&[&task.0, &held], &[&rings]);
+        let new = vec![event::stands(tenant, task, state, reason)];
+        let (_, events, _, ()) = try_join!(
+            tx.execute(&runs, here),
+            event::insert(&tx, &told, new, teller),
+            tx.query(&ring, rung),
+            tx.commit(),
+        )?;
+        tx.done();
+        match held {
+            true => self.bell.hold(task),
+            false => self.bell.let_go(task),
+        }
+        self.bell.publish(events);
+        self.bell.ring_queue();
+        Ok(true)
     }
 
     fn ttl_ms(&self) -> i64 {
@@ -346,6 +391,19 @@ impl Store for PostgresStore {
         run::of_task(&self.app, tenant, task).await
     }
 
+    async fn journal(
+        &self,
+        tenant: &TenantId,
+        task: TaskId,
+    ) -> Result<Vec<(Run, Vec<Step>)>, Error> {
+        let mut found = Vec::new();
+        for run in run::of_task(&self.app, tenant, task).await? {
+            let steps = step::all(&self.app, tenant, run.id).await?;
+            found.push((run, steps));
+        }
+        Ok(found)
+    }
+
     async fn deliver(&self, signal: NewSignal) -> Result<Delivered, Error> {
         crate::crash_point!("signal.before");
         let delivered = run::deliver(&self.engine, &signal).await?;
@@ -410,7 +468,7 @@ impl Store for PostgresStore {
             .map(|run| format!("end {teller} {run}"))
             .collect();
         let rung: Params<'_> = &[&rings];
-        let new = vec![event::cancelled(tenant, task, reason)];
+        let new = vec![event::stands(tenant, task, TaskState::Cancelled, reason)];
         let (events, _, ()) = try_join!(
             event::insert(&tx, &told, new, teller),
             tx.query(&ring, rung),
@@ -422,6 +480,20 @@ impl Store for PostgresStore {
         let ended = ended.into_iter().map(RunId);
         ended.for_each(|run| self.bell.end_run(run));
         Ok(true)
+    }
+
+    async fn pause(&self, tenant: &TenantId, task: TaskId, reason: &str) -> Result<bool, Error> {
+        crate::crash_point!("pause.before");
+        let paused = self.held(tenant, task, reason, true).await?;
+        crate::crash_point!("pause.after");
+        Ok(paused)
+    }
+
+    async fn resume(&self, tenant: &TenantId, task: TaskId, reason: &str) -> Result<bool, Error> {
+        crate::crash_point!("resume.before");
+        let resumed = self.held(tenant, task, reason, false).await?;
+        crate::crash_point!("resume.after");
+        Ok(resumed)
     }
 
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error> {

@@ -56,9 +56,9 @@ pub(super) async fn insert_root(
 /// their parents.
 pub(super) const INSERT_CHILDREN: &str = "
 insert into run (id, task, parent, parent_key, tenant, principal, kind, agent, input, catalog,
-                 authority, state, owner, epoch, priority, created_at, updated_at)
+                 authority, state, owner, epoch, priority, held, created_at, updated_at)
 select j.id, p.task, p.id, j.key, p.tenant, p.principal, j.kind, j.agent, j.input::json, p.catalog,
-       p.authority, 'running', p.owner, 1, p.priority, t.now, t.now
+       p.authority, 'running', p.owner, 1, p.priority, p.held, t.now, t.now
 from json_to_recordset($1::text::json) as j(id uuid, parent uuid, key text, kind text, agent text, input text)
 join run p on p.id = j.parent
 cross join (select now_ms() as now) t";
@@ -95,7 +95,7 @@ where id in (select id from run where state = 'waiting' and wake_at <= (select n
 fn claim_sql() -> String {
     format!(
         "update run set state = 'running', owner = $1, epoch = epoch + 1, updated_at = now_ms()
-         where id in (select id from run where state = 'queued'
+         where id in (select id from run where state = 'queued' and not held
                       order by priority desc, (parent is null), id limit $2
                       for update skip locked)
          returning {COLUMNS}"
@@ -103,7 +103,7 @@ fn claim_sql() -> String {
 }
 
 const DUE: &str = "
-select exists (select 1 from run where state = 'queued'), w.next, t.now
+select exists (select 1 from run where state = 'queued' and not held), w.next, t.now
 from (select min(wake_at) as next from run where state = 'waiting' and wake_at is not null) w,
      (select now_ms() as now) t";
 
@@ -315,6 +315,10 @@ pub(super) async fn signal(
 pub(super) const CANCEL_ALL: &str = "
 update run set state = 'cancelled', owner = null, wake_at = null, updated_at = now_ms()
 where task = $1 and state in ('queued', 'running', 'waiting') returning id";
+
+/// Holds all runs of a task, or lets them go.
+pub(super) const HOLD_ALL: &str = "
+update run set held = $2 where task = $1 and state in ('queued', 'running', 'waiting')";
 
 pub(super) async fn one(
     app: &AppRole,

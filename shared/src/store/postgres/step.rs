@@ -55,11 +55,11 @@ pub(super) fn rows(batch: &[Pending], bodies: &mut Bodies) -> Vec<Value> {
                 step,
                 unless_signal,
                 ..
-            } => Some((step, unless_signal.as_ref())),
+            } => Some((&**step, unless_signal.as_ref())),
             _ => None,
         };
-        let ended = pending.entry.ended.as_ref().map(|step| (step, None));
-        for (step, unless) in ended.into_iter().chain(changed) {
+        let ended = pending.entry.ended.iter().map(|step| (step, None));
+        for (step, unless) in ended.chain(changed) {
             let mut row = row_of(step, &pending.entry.tenant, bodies);
             row["run"] = json!(pending.fence.run);
             row["worker"] = json!(pending.fence.worker);

@@ -100,7 +100,7 @@ update task t set
   tokens_out = t.tokens_out + j.tokens_out,
   usd_nano = t.usd_nano + j.usd,
   phase = case when t.state in ('done', 'failed', 'cancelled') then t.phase else coalesce(j.phase, t.phase) end,
-  state = case when t.state in ('done', 'failed', 'cancelled') then t.state else coalesce(j.state, t.state) end,
+  state = case when t.state in ('done', 'failed', 'cancelled', 'paused') then t.state else coalesce(j.state, t.state) end,
   updated_at = now_ms()
 from json_to_recordset($1::text::json)
      as j(task uuid, tokens_in bigint, tokens_cached bigint, tokens_out bigint, usd bigint, phase text, state text)
@@ -143,7 +143,7 @@ pub(super) fn sums<'a>(accepted: impl Iterator<Item = &'a Pending>) -> Vec<Value
 
 fn delta_of(pending: &Pending) -> (Usage, Option<Phase>, Option<TaskState>) {
     let changed = match &pending.entry.change {
-        Change::Step { step, .. } => Some(step),
+        Change::Step { step, .. } => Some(&**step),
         _ => None,
     };
     let steps = pending.entry.ended.iter().chain(changed);
@@ -191,6 +191,23 @@ pub(super) fn end_of(pending: &Pending) -> Option<Value> {
 pub(super) const CANCEL: &str = "
 update task set state = 'cancelled', phase = null, partial = $3, updated_at = now_ms()
 where tenant = $1 and id = $2 and state not in ('done', 'failed', 'cancelled') returning 1";
+
+/// Marks a task as paused, where it was not and has not ended.
+pub(super) const PAUSE: &str = "
+update task set state = 'paused', updated_at = now_ms()
+where tenant = $1 and id = $2 and state not in ('done', 'failed', 'cancelled', 'paused')
+returning state";
+
+/// Puts a paused task back to where it stood: by what its runs are at.
+pub(super) const RESUME: &str = "
+update task set updated_at = now_ms(), state = case
+  when exists (select 1 from run r join step s on s.run = r.id
+               where r.task = $2 and s.kind = 'signal' and s.state = 'begun') then 'awaiting_human'
+  when exists (select 1 from run r where r.task = $2 and r.epoch > 0) then 'running'
+  else 'queued'
+end
+where tenant = $1 and id = $2 and state = 'paused'
+returning state";
 
 /// Adds to what a task has used.
 pub(super) const CHARGE: &str = "

@@ -42,6 +42,20 @@ pub(super) fn queued(task: &NewTask) -> New {
     }
 }
 
+/// A task stands otherwise than before, by somebody's word.
+pub(super) fn stands(tenant: &TenantId, task: TaskId, state: TaskState, reason: &str) -> New {
+    New {
+        task,
+        run: task.into(),
+        tenant: tenant.clone(),
+        event: Event::State {
+            state,
+            reason: reason.into(),
+            agent: None,
+        },
+    }
+}
+
 const INSERT: &str = "
 insert into event (task, seq, tenant, run, at, body)
 values (?1, (select coalesce(max(seq), 0) + 1 from event where task = ?1), ?2, ?3, ?4, ?5)

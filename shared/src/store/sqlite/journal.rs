@@ -111,7 +111,7 @@ fn commit(tx: &Transaction<'_>, batch: &[Pending]) -> Result<Committed, Error> {
         rung: Rung::default(),
     };
     for pending in batch {
-        if let Some(step) = &pending.entry.ended {
+        for step in &pending.entry.ended {
             step::write(tx, pending.fence, step, None, &pending.entry.tenant, now)?;
         }
         let verdict = change(tx, pending, &mut done.rung, now)?;

@@ -343,6 +343,23 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn journal(
+        &self,
+        tenant: &TenantId,
+        task: TaskId,
+    ) -> Result<Vec<(Run, Vec<Step>)>, Error> {
+        let tenant = tenant.clone();
+        self.read_long(move |conn| {
+            let with_steps = |run: Run| {
+                let steps = step::all(conn, &tenant, run.id)?;
+                Ok((run, steps))
+            };
+            let runs = run::of_task(conn, &tenant, task)?;
+            runs.into_iter().map(with_steps).collect()
+        })
+        .await
+    }
+
     async fn deliver(&self, signal: NewSignal) -> Result<Delivered, Error> {
         let run = signal.run;
         let delivered = self
@@ -400,6 +417,49 @@ impl Store for SqliteStore {
         Ok(true)
     }
 
+    async fn pause(&self, tenant: &TenantId, task: TaskId, reason: &str) -> Result<bool, Error> {
+        let (now, tenant, reason) = (clock::now(), tenant.clone(), reason.to_owned());
+        let paused = self
+            .write(move |tx| {
+                crate::crash_point!("pause.before");
+                let Some(told) = task::pause(tx, &tenant, task, &reason, now)? else {
+                    return Ok(None);
+                };
+                run::hold_all(tx, task, true)?;
+                event::insert(tx, vec![told], now).map(Some)
+            })
+            .await?;
+        crate::crash_point!("pause.after");
+        let Some(events) = paused else {
+            return Ok(false);
+        };
+        self.bell.hold(task);
+        self.bell.publish(events);
+        Ok(true)
+    }
+
+    async fn resume(&self, tenant: &TenantId, task: TaskId, reason: &str) -> Result<bool, Error> {
+        let (now, tenant, reason) = (clock::now(), tenant.clone(), reason.to_owned());
+        let resumed = self
+            .write(move |tx| {
+                crate::crash_point!("resume.before");
+                let Some(told) = task::resume(tx, &tenant, task, &reason, now)? else {
+                    return Ok(None);
+                };
+                run::hold_all(tx, task, false)?;
+                event::insert(tx, vec![told], now).map(Some)
+            })
+            .await?;
+        crate::crash_point!("resume.after");
+        let Some(events) = resumed else {
+            return Ok(false);
+        };
+        self.bell.let_go(task);
+        self.bell.publish(events);
+        self.bell.ring_queue();
+        Ok(true)
+    }
+
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error> {
         self.read(|conn| task::one(conn, tenant, task))
     }
@@ -417,9 +477,7 @@ impl Store for SqliteStore {
         after: i64,
         limit: u32,
     ) -> Result<Vec<crate::event::Recorded>, Error> {
-        let tenant = tenant.clone();
-        self.read_long(move |conn| event::after(conn, &tenant, task, after, limit))
-            .await
+        self.read(|conn| event::after(conn, tenant, task, after, limit))
     }
 
     async fn keep(&self, tenant: &TenantId, hash: Hash, body: &str) -> Result<(), Error> {

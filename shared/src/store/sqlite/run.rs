@@ -80,9 +80,9 @@ pub(super) fn insert_child(
     now: Timestamp,
 ) -> Result<(), Error> {
     tx.prepare_cached("insert into run (id, task, parent, parent_key, tenant, principal, kind, agent, input, catalog,
-                          authority, state, owner, epoch, priority, created_at, updated_at)
+                          authority, state, owner, epoch, priority, held, created_at, updated_at)
          select ?1, p.task, p.id, ?3, p.tenant, p.principal, ?4, ?5, ?6, p.catalog, p.authority,
-                'running', p.owner, 1, p.priority, ?7, ?7
+                'running', p.owner, 1, p.priority, p.held, ?7, ?7
          from run p where p.id = ?2")?.execute(params![new.id.to_string(), fence.run.to_string(), key.as_str(), new.kind, new.agent.as_str(), new.input.to_string(), now.0])?;
     Ok(())
 }
@@ -92,7 +92,7 @@ pub(super) fn insert_child(
 pub(super) fn due(conn: &Connection, now: Timestamp) -> Result<(bool, Option<Timestamp>), Error> {
     let (queued, next): (bool, Option<i64>) = conn
         .prepare_cached(
-            "select exists (select 1 from run where state = 'queued'),
+            "select exists (select 1 from run where state = 'queued' and held = 0),
                     (select min(wake_at) from run where state = 'waiting' and wake_at is not null)",
         )?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -116,7 +116,7 @@ pub(super) fn claim(
     .execute(params![now.0])?;
     let claim = format!(
         "update run set state = 'running', owner = ?1, epoch = epoch + 1, updated_at = ?3
-         where id in (select id from run where state = 'queued'
+         where id in (select id from run where state = 'queued' and held = 0
                       order by priority desc, parent is null, id limit ?2)
          returning {COLUMNS}"
     );
@@ -283,6 +283,16 @@ pub(super) fn cancel_all(
         row.get::<_, String>(0)
     })?;
     ended.map(|id| parse("run", &id?)).collect()
+}
+
+/// Holds all runs of a task, or lets them go.
+pub(super) fn hold_all(tx: &Connection, task: TaskId, held: bool) -> Result<(), Error> {
+    tx.prepare_cached(
+        "update run set held = ?2
+         where task = ?1 and state in ('queued', 'running', 'waiting')",
+    )?
+    .execute(params![task.to_string(), held])?;
+    Ok(())
 }
 
 pub(super) fn one(conn: &Connection, tenant: &TenantId, run: RunId) -> Result<Option<Run>, Error> {

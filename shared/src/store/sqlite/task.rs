@@ -111,7 +111,7 @@ update task set
   tokens_out = tokens_out + ?4,
   usd_nano = usd_nano + ?5,
   phase = iif(state in ('done', 'failed', 'cancelled'), phase, coalesce(?6, phase)),
-  state = iif(state in ('done', 'failed', 'cancelled'), state, coalesce(?7, state)),
+  state = iif(state in ('done', 'failed', 'cancelled', 'paused'), state, coalesce(?7, state)),
   updated_at = ?8
 where id = ?1";
 
@@ -163,7 +163,7 @@ fn count(tokens: u64) -> i64 {
 
 fn delta_of(pending: &Pending) -> (Usage, Option<Phase>, Option<TaskState>) {
     let changed = match &pending.entry.change {
-        Change::Step { step, .. } => Some(step),
+        Change::Step { step, .. } => Some(&**step),
         _ => None,
     };
     let steps = pending.entry.ended.iter().chain(changed);
@@ -221,16 +221,56 @@ pub(super) fn cancel(
          where id = ?1 and tenant = ?3 and state not in ('done', 'failed', 'cancelled')",
         )?
         .execute(params![task.to_string(), now.0, tenant.as_str(), reached])?;
-    Ok((ended == 1).then(|| event::New {
-        task,
-        run: task.into(),
-        tenant: tenant.clone(),
-        event: Event::State {
-            state: TaskState::Cancelled,
-            reason: reason.into(),
-            agent: None,
-        },
-    }))
+    let told = event::stands(tenant, task, TaskState::Cancelled, reason);
+    Ok((ended == 1).then_some(told))
+}
+
+/// Marks a task as paused. `None` where it was, or has ended.
+pub(super) fn pause(
+    tx: &Connection,
+    tenant: &TenantId,
+    task: TaskId,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Option<event::New>, Error> {
+    let paused = tx
+        .prepare_cached(
+            "update task set state = 'paused', updated_at = ?2
+         where id = ?1 and tenant = ?3 and state not in ('done', 'failed', 'cancelled', 'paused')",
+        )?
+        .execute(params![task.to_string(), now.0, tenant.as_str()])?;
+    let told = event::stands(tenant, task, TaskState::Paused, reason);
+    Ok((paused == 1).then_some(told))
+}
+
+/// Puts a paused task back to where it stood: by what its runs are at. `None` where it is not paused.
+pub(super) fn resume(
+    tx: &Connection,
+    tenant: &TenantId,
+    task: TaskId,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Option<event::New>, Error> {
+    let state: Option<String> = tx
+        .prepare_cached(
+            "update task set updated_at = ?2, state = case
+               when exists (select 1 from run r join step s on s.run = r.id
+                            where r.task = ?1 and s.kind = 'signal' and s.state = 'begun')
+                 then 'awaiting_human'
+               when exists (select 1 from run r where r.task = ?1 and r.epoch > 0) then 'running'
+               else 'queued'
+             end
+         where id = ?1 and tenant = ?3 and state = 'paused' returning state",
+        )?
+        .query_row(params![task.to_string(), now.0, tenant.as_str()], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    let told = |name: String| {
+        let state = TaskState::parse(&name).ok_or_else(|| corrupt("task", &name))?;
+        Ok(event::stands(tenant, task, state, reason))
+    };
+    state.map(told).transpose()
 }
 
 /// Adds to what a task has used.

@@ -25,6 +25,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(tasks::create, tasks::list))
         .routes(routes!(tasks::show))
         .routes(routes!(tasks::cancel))
+        .routes(routes!(tasks::pause))
+        .routes(routes!(tasks::resume))
         .routes(routes!(tasks::transcript))
         .routes(routes!(events::follow))
         .routes(routes!(settle::settle))

@@ -299,6 +299,43 @@ pub(super) async fn cancel(
     }))
 }
 
+/// Holds a task. What is in hand is ended and recorded, nothing new is begun until it is resumed.
+#[utoipa::path(post, path = "/v1/tasks/{id}/pause", tag = "tasks", operation_id = "pause_task",
+    params(("id" = String, Path, format = "uuid")),
+    responses(
+        (status = 200, description = "It is paused", body = TaskRef),
+        (status = 409, description = "It has ended", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn pause(
+    State(door): State<Arc<Door>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+) -> Result<Json<TaskRef>, Problem> {
+    caller.may(Act::Cancel(&door.task(id).await?))?;
+    let reason = format!("paused by {}", caller.principal);
+    let paused = door.desk().pause(id, &reason).await?;
+    door.stands(id, paused, |state| state == TaskState::Paused)
+        .await
+}
+
+/// Lets a paused task go on where it stood.
+#[utoipa::path(post, path = "/v1/tasks/{id}/resume", tag = "tasks", operation_id = "resume_task",
+    params(("id" = String, Path, format = "uuid")),
+    responses(
+        (status = 200, description = "It goes on", body = TaskRef),
+        (status = 409, description = "It has ended", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn resume(
+    State(door): State<Arc<Door>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+) -> Result<Json<TaskRef>, Problem> {
+    caller.may(Act::Cancel(&door.task(id).await?))?;
+    let reason = format!("resumed by {}", caller.principal);
+    let resumed = door.desk().resume(id, &reason).await?;
+    door.stands(id, resumed, |state| !state.is_final()).await
+}
+
 /// The full story of a task: what each model was sent and said, each tool call, attempt, cost and
 /// decision.
 #[utoipa::path(get, path = "/v1/tasks/{id}/transcript", tag = "tasks", operation_id = "get_transcript",
@@ -318,6 +355,23 @@ pub(super) async fn transcript(
 }
 
 impl Door {
+    /// Where a task stands after somebody's word. A word that changed nothing is a conflict, unless the
+    /// task stands as it was meant to.
+    async fn stands(
+        &self,
+        id: TaskId,
+        changed: bool,
+        meant: impl Fn(TaskState) -> bool,
+    ) -> Result<Json<TaskRef>, Problem> {
+        let state = self.task(id).await?.state;
+        if !changed && !meant(state) {
+            let detail = format!("the task is {} already", state.as_str());
+            return Err(Problem::new(Kind::Conflict, detail));
+        }
+        let state = state.as_str().into();
+        Ok(Json(TaskRef { id, state }))
+    }
+
     /// The task of this id. Whether the caller may know of it is the handler's next question.
     pub(super) async fn task(&self, id: TaskId) -> Result<Task, Problem> {
         let found = self.desk().store.task(&self.desk().tenant, id).await?;

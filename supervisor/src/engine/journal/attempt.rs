@@ -24,6 +24,9 @@ use crate::engine::recover::{self, Recovery};
 /// How long an agent's actor may be away (restarting, mailbox full) before it is asked again; twice
 /// as long each time, so that one that stays away costs nothing.
 const AWAY: Duration = Duration::from_millis(50);
+/// How long an outcome may wait for the next write to take it along. A process that dies in this time
+/// does again what may be repeated.
+const QUICK: Duration = Duration::from_millis(10);
 /// The longest such pause.
 const AWAY_AT_MOST: Duration = Duration::from_secs(5);
 
@@ -100,11 +103,14 @@ impl Journal {
         step.reserved = Some(op.worst_case);
         step.begun_at = self.engine.store.now();
         step.deadline = Some(step.begun_at.after(op.timeout));
-        match journaled_before(op, step.attempt) {
-            true => self.write(step, vec![tell::begun(step, op)]).await?,
-            false => self.settle_tail().await?,
-        }
-        let Made { report, ms } = match self.attempt(step, op).await? {
+        let attempt = match journaled_before(op, step.attempt) {
+            true => {
+                self.write(step, vec![tell::begun(step, op)]).await?;
+                self.attempt(step, op).await?
+            }
+            false => self.read(step, op).await?,
+        };
+        let Made { report, ms } = match attempt {
             Ok(made) => made,
             Err(why) => return Ok(self.lose(step, &why)),
         };
@@ -115,6 +121,21 @@ impl Journal {
             failure: report.result.as_ref().err().cloned(),
         });
         self.judge(step, op, report).await
+    }
+
+    /// An attempt at what only reads. What ended before it need not wait for a commit of its own where
+    /// this is quick: both then ride along with the next write.
+    async fn read(&self, step: &Step, op: &Arc<Op>) -> Result<Result<Made, String>, Interrupted> {
+        let attempt = self.attempt(step, op);
+        tokio::pin!(attempt);
+        tokio::select! {
+            biased;
+            made = &mut attempt => made,
+            () = tokio::time::sleep(QUICK) => {
+                self.settle_tail().await?;
+                attempt.await
+            }
+        }
     }
 
     /// Decides what follows an attempt that came back.
@@ -301,7 +322,7 @@ impl Journal {
         tokio::select! {
             () = tokio::time::sleep(pause) => Ok(()),
             () = self.cancel.cancelled() => Err(Interrupted(Interruption::Lost)),
-            () = self.engine.frozen.cancelled() => Err(Interrupted(Interruption::Frozen)),
+            () = self.to_leave() => Err(Interrupted(Interruption::Frozen)),
         }
     }
 }

@@ -46,8 +46,8 @@ pub struct Journal {
     authority: Arc<shared::label::Authority>,
     steps: Mutex<HashMap<StepKey, Step>>,
     notes: Mutex<Vec<Event>>,
-    /// A step that has ended and waits for the next write to take it along.
-    tail: Mutex<Option<Tail>>,
+    /// What has ended and waits for the next write to take it along.
+    tail: Mutex<Tail>,
     seq: AtomicI64,
     heard: AtomicI64,
     used: Mutex<Usage>,
@@ -57,6 +57,8 @@ pub struct Journal {
     waits: AtomicU32,
     wake: Arc<Notify>,
     cancel: CancellationToken,
+    /// The task is paused: out of memory at the next step.
+    held: CancellationToken,
     term: Arc<Term>,
     span: tracing::Span,
 }
@@ -74,7 +76,9 @@ impl Journal {
             run: run.id,
             epoch: run.epoch,
         };
-        let Seat { wake, ended } = engine.store.bell().join(run.id, &term.over);
+        let Seat {
+            wake, ended, held, ..
+        } = engine.store.bell().join(run.id, run.task, &term.over);
         Self {
             fence,
             authority: Arc::new(run.authority.clone()),
@@ -89,6 +93,7 @@ impl Journal {
             waits: AtomicU32::new(0),
             wake,
             cancel: ended,
+            held,
             term,
             span: tracing::Span::current(),
             engine,
@@ -163,10 +168,10 @@ impl Journal {
 
     fn entry(&self, change: Change, events: Vec<Event>) -> Entry {
         let noted = std::mem::take(&mut *lock(&self.notes));
-        let (ended, mut all) = match lock(&self.tail).take() {
-            Some(tail) => (Some(tail.step), tail.events),
-            None => (None, Vec::new()),
-        };
+        let Tail {
+            steps: ended,
+            events: mut all,
+        } = std::mem::take(&mut *lock(&self.tail));
         if !matches!(change, Change::Park { .. } | Change::Release) {
             all.extend(noted);
         }
@@ -197,23 +202,23 @@ impl Journal {
         }
     }
 
-    /// Writes the step that has ended and waits, if there is one: before anything that may take long.
+    /// Writes what has ended and waits, if there is anything.
     async fn settle_tail(&self) -> Result<(), Interrupted> {
-        let Some(Tail { step, mut events }) = lock(&self.tail).take() else {
-            return Ok(());
-        };
-        events.append(&mut lock(&self.notes));
-        *lock(&self.notes) = events;
-        self.write(&step, Vec::new()).await
+        let last = lock(&self.tail).steps.pop();
+        match last {
+            Some(step) => self.write(&step, Vec::new()).await,
+            None => Ok(()),
+        }
     }
 
-    /// Leaves an outcome to the next write. What lies between is the run's own code, which takes
-    /// microseconds; should the process die in them, an operation that may be repeated is repeated.
+    /// Leaves an outcome to the next write. What lies between is the run's own code and what only reads,
+    /// a few milliseconds at most; should the process die in them, an operation that may be repeated
+    /// is repeated.
     fn defer(&self, step: Step, told: Event) {
-        let mut events = std::mem::take(&mut *lock(&self.notes));
-        events.push(told);
-        let step = Box::new(step);
-        *lock(&self.tail) = Some(Tail { step, events });
+        let mut tail = lock(&self.tail);
+        tail.events.append(&mut lock(&self.notes));
+        tail.events.push(told);
+        tail.steps.push(step);
     }
 
     /// The step of this key, where it was asked for before. What was noted up to here was told then.
@@ -259,6 +264,14 @@ impl Journal {
         recorded
     }
 
+    /// Ends when the run is to leave memory: the process goes down, or the task is paused.
+    async fn to_leave(&self) {
+        tokio::select! {
+            () = self.engine.frozen.cancelled() => {}
+            () = self.held.cancelled() => {}
+        }
+    }
+
     /// Whether the run is still this worker's to act for.
     fn still_wanted(&self) -> Result<(), Interrupted> {
         match self.cancel.is_cancelled() || !self.term.is_live() {
@@ -269,16 +282,17 @@ impl Journal {
 
     fn still_running(&self) -> Result<(), Interrupted> {
         self.still_wanted()?;
-        if self.engine.frozen.is_cancelled() {
+        if self.engine.frozen.is_cancelled() || self.held.is_cancelled() {
             return Err(Interrupted(Interruption::Frozen));
         }
         Ok(())
     }
 }
 
-/// A step that has ended and what watchers are told of it.
+/// Steps that have ended and what watchers are told of them.
+#[derive(Default)]
 struct Tail {
-    step: Box<Step>,
+    steps: Vec<Step>,
     events: Vec<Event>,
 }
 

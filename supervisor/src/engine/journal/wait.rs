@@ -46,7 +46,7 @@ impl Journal {
                     None => return Err(Interrupted(Interruption::Parked { until: deadline })),
                 },
                 () = self.cancel.cancelled() => return Err(Interrupted(Interruption::Lost)),
-                () = self.engine.frozen.cancelled() => return Err(Interrupted(Interruption::Frozen)),
+                () = self.to_leave() => return Err(Interrupted(Interruption::Frozen)),
             }
         };
         if waiting.end() {
@@ -73,7 +73,7 @@ impl Journal {
             tokio::select! {
                 permit = self.engine.slots.clone().acquire_owned() => *slot = permit.ok(),
                 () = self.cancel.cancelled() => return Err(Interrupted(Interruption::Lost)),
-                () = self.engine.frozen.cancelled() => return Err(Interrupted(Interruption::Frozen)),
+                () = self.to_leave() => return Err(Interrupted(Interruption::Frozen)),
             }
         }
         Ok(())

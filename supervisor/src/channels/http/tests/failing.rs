@@ -63,6 +63,9 @@ passed_on! {
     deliver(signal: NewSignal) -> Delivered;
     signal(tenant: &TenantId, run: RunId, name: &SignalName) -> Option<Value>;
     cancel(tenant: &TenantId, task: TaskId, reason: &str, reached: Option<&str>) -> bool;
+    pause(tenant: &TenantId, task: TaskId, reason: &str) -> bool;
+    resume(tenant: &TenantId, task: TaskId, reason: &str) -> bool;
+    journal(tenant: &TenantId, task: TaskId) -> Vec<(Run, Vec<Step>)>;
     task(tenant: &TenantId, task: TaskId) -> Option<Task>;
     tasks(tenant: &TenantId, filter: &TaskFilter) -> Vec<Task>;
     events(tenant: &TenantId, task: TaskId, after: i64, limit: u32) -> Vec<event::Recorded>;

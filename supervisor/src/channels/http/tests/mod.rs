@@ -195,7 +195,7 @@ impl World {
         let entry = Entry {
             task: run.task,
             tenant,
-            ended: None,
+            ended: Vec::new(),
             change,
             events,
         };
