@@ -415,6 +415,7 @@ mod tests {
             state: RunState::Running,
             epoch: 1,
             wakes: 0,
+            deaths: 0,
             created_at: Timestamp(0),
         }
     }

@@ -9,6 +9,7 @@ mod engine;
 mod first_answer;
 mod lease;
 mod limits;
+mod poison;
 mod replay;
 mod replicas;
 mod retry;

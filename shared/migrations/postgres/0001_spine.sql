@@ -81,6 +81,8 @@ create table run (
   owner      uuid,
   epoch      bigint not null default 0,
   wakes      bigint not null default 0,
+  deaths     bigint not null default 0,
+  died_at    bigint not null default 0,
   wake_at    bigint,
   priority   integer not null default 0,
   taint      integer not null default 0,

@@ -64,6 +64,8 @@ create table run (
   owner      text,
   epoch      integer not null default 0,
   wakes      integer not null default 0,
+  deaths     integer not null default 0,
+  died_at    integer not null default 0,
   wake_at    integer,
   priority   integer not null default 0,
   taint      integer not null default 0,

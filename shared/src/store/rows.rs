@@ -51,6 +51,7 @@ impl NewTask {
             state,
             epoch,
             wakes: 0,
+            deaths: 0,
             created_at: now,
         }
     }
@@ -100,6 +101,9 @@ pub struct Run {
     pub epoch: i64,
     /// How often something that it may wait for has come.
     pub wakes: i64,
+    /// How often in a row its worker died while it ran, without a further step being done. One that
+    /// only waited does not count.
+    pub deaths: i64,
     /// When it was made.
     pub created_at: Timestamp,
 }

@@ -14,6 +14,7 @@ use shared::task::TaskState;
 
 use super::journal::Journal;
 use super::lease::Term;
+use super::recover;
 use super::{Ended, Engine};
 
 /// The most runs of one claim.
@@ -130,7 +131,12 @@ impl Engine {
             true => Vec::new(),
             false => self.store.steps(&run.authority.tenant, run.id).await?,
         };
+        let poison = recover::poison(run.deaths, &steps);
         let journal = Journal::new(self.clone(), run.clone(), steps, (term.clone(), slot));
+        if let Some(why) = poison {
+            tracing::error!(task.id = %run.task, run.id = %run.id, why, "run is dead");
+            return journal.bury(dead(run, why)).await;
+        }
         let program = AssertUnwindSafe(self.program.run(&journal, run));
         match program.catch_unwind().await {
             Ok(Ok(ended)) => journal.finish(ended).await,

@@ -42,6 +42,25 @@ pub fn orphan(step: &Step, why: &str, now: Timestamp) -> Attempt {
 /// So many lost attempts of one step say that the attempt itself is what kills.
 const LOST: usize = 5;
 
+/// So many deaths in a row without progress say that the run is what kills.
+const POISON: i64 = 3;
+
+/// Why a run is not tried any more: it is ended, and people are told, before it takes the processes of
+/// other runs down any further. The steps are those that its journal holds.
+pub fn poison(deaths: i64, steps: &[Step]) -> Option<String> {
+    if deaths < POISON {
+        return None;
+    }
+    let begun = steps.iter().rev().find(|step| step.recorded.is_none());
+    let place = match begun {
+        Some(step) => format!("in step {} ({})", step.key, step.what),
+        None => format!("after {} steps", steps.len()),
+    };
+    Some(format!(
+        "the process died {deaths} times in a row while this ran, {place}: it is not tried any more"
+    ))
+}
+
 /// Whether doing it again makes no sense any more.
 pub fn hopeless(attempts: &[Attempt]) -> bool {
     let lost = |attempt: &&Attempt| {

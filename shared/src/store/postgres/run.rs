@@ -83,7 +83,7 @@ pub(super) fn child_of(pending: &Pending) -> Option<Value> {
     }))
 }
 
-const COLUMNS: &str = "id, task, parent, parent_key, kind, agent, input::text, catalog, authority::text, state, epoch, wakes, created_at";
+const COLUMNS: &str = "id, task, parent, parent_key, kind, agent, input::text, catalog, authority::text, state, epoch, wakes, deaths, created_at";
 
 const WAKE_DUE: &str = "
 update run set state = 'queued', wake_at = null, updated_at = now_ms()
@@ -361,6 +361,7 @@ fn read(row: &Row) -> Result<Run, Error> {
         state: RunState::parse(state).ok_or_else(|| corrupt("run", state))?,
         epoch: get(row, 10)?,
         wakes: get(row, 11)?,
-        created_at: Timestamp(get(row, 12)?),
+        deaths: get(row, 12)?,
+        created_at: Timestamp(get(row, 13)?),
     })
 }

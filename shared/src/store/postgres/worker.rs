@@ -27,13 +27,26 @@ const RETIRE: &str = "update worker set state = 'gone' where id = any($1) and st
 
 /// Whatever is running and has no live worker. Rows that somebody holds are skipped: they are taken
 /// at the next beat, if they are still there.
+///
+/// A death counts where the run was not merely waiting. The count begins anew after progress, which is
+/// measured in steps done: `died_at` is how many there were.
 const ORPHANS: &str = "
-update run set state = 'queued', owner = null, updated_at = now_ms()
-where id in (select r.id from run r
-             where r.state = 'running'
-               and not exists (select 1 from worker w where w.id = r.owner and w.state = 'live'
-                                                        and w.expires_at > (select now_ms()))
-             for update skip locked)";
+update run set
+  state = 'queued', owner = null, updated_at = now_ms(),
+  deaths = case
+    when exists (select 1 from step s where s.run = run.id and s.state = 'begun'
+                                        and s.kind in ('child', 'signal', 'sleep')) then run.deaths
+    when run.died_at = p.done then run.deaths + 1
+    else 1
+  end,
+  died_at = p.done
+from (select o.id, (select count(*) from step s where s.run = o.id and s.state = 'done') as done
+      from (select r.id from run r
+            where r.state = 'running'
+              and not exists (select 1 from worker w where w.id = r.owner and w.state = 'live'
+                                                       and w.expires_at > (select now_ms()))
+            for update skip locked) o) p
+where run.id = p.id";
 
 /// Tells the other processes that there is something to claim.
 const RING_QUEUE: &str = "select pg_notify('majordomo', 'queue ' || $1::text)";

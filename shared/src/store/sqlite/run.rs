@@ -8,6 +8,22 @@ use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::run::Timestamp;
 use crate::store::{Delivered, Error, Fence, NewRun, NewSignal, Run, RunState};
 
+/// A death counts where the run was not merely waiting. The count begins anew after progress, which is
+/// measured in steps done: `died_at` is how many there were.
+const ORPHANS: &str = "
+update run set
+  state = 'queued', owner = null, updated_at = ?1,
+  deaths = case
+    when exists (select 1 from step s where s.run = run.id and s.state = 'begun'
+                                        and s.kind in ('child', 'signal', 'sleep')) then deaths
+    when died_at = p.done then deaths + 1
+    else 1
+  end,
+  died_at = p.done
+from (select r.id, (select count(*) from step s where s.run = r.id and s.state = 'done') as done
+      from run r where r.state = 'running') p
+where run.id = p.id";
+
 /// Registers a worker and queues again what all others were running: the folder's lock says that
 /// none of them lives.
 pub(super) fn register(tx: &Connection, worker: WorkerId, now: Timestamp) -> Result<u64, Error> {
@@ -15,7 +31,7 @@ pub(super) fn register(tx: &Connection, worker: WorkerId, now: Timestamp) -> Res
         .execute(params![])?;
     tx.prepare_cached("insert into worker (id, state, started_at) values (?1, 'live', ?2)")?
         .execute(params![worker.to_string(), now.0])?;
-    let orphans = tx.prepare_cached("update run set state = 'queued', owner = null, updated_at = ?1 where state = 'running'")?.execute(params![now.0])?;
+    let orphans = tx.prepare_cached(ORPHANS)?.execute(params![now.0])?;
     Ok(orphans as u64)
 }
 
@@ -84,7 +100,7 @@ pub(super) fn due(conn: &Connection, now: Timestamp) -> Result<(bool, Option<Tim
     Ok((queued || next.is_some_and(|at| at <= now), next))
 }
 
-const COLUMNS: &str = "id, task, parent, parent_key, kind, agent, input, catalog, authority, state, epoch, wakes, created_at";
+const COLUMNS: &str = "id, task, parent, parent_key, kind, agent, input, catalog, authority, state, epoch, wakes, deaths, created_at";
 
 /// Takes due runs, those furthest down a tree first: their parents wait for them.
 pub(super) fn claim(
@@ -315,6 +331,7 @@ fn read(row: &Row<'_>) -> Result<Run, Error> {
         state: RunState::parse(state).ok_or_else(|| corrupt("run", state))?,
         epoch: row.get(10)?,
         wakes: row.get(11)?,
-        created_at: Timestamp(row.get(12)?),
+        deaths: row.get(12)?,
+        created_at: Timestamp(row.get(13)?),
     })
 }

@@ -426,6 +426,7 @@ impl Journal {
             state: RunState::Running,
             epoch: 1,
             wakes: 0,
+            deaths: 0,
             created_at: step.begun_at,
         };
         let change = Change::Step {

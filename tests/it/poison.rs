@@ -1,0 +1,155 @@
+//! Runs that kill: what takes its process down again and again at the same place is ended, and only that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use serde_json::{Value, json};
+
+use majordomo_tests::engine::{Bench, Code, done, ended, new_task, tenant, tool};
+use majordomo_tests::on_both_stores;
+use majordomo_tests::place::{Kind, Place};
+use shared::hash::Hash;
+use shared::id::WorkerId;
+use shared::label::Taint;
+use shared::money::Usage;
+use shared::run::{Effect, Outcome, Recorded, Timestamp};
+use shared::store::{
+    Accepted, Appended, Change, Entry, Fence, Run, RunState, Step, StepKind, Store,
+};
+
+on_both_stores!(
+    three_deaths_at_one_place_end_a_run,
+    progress_begins_the_count_anew,
+    a_run_that_only_waits_dies_of_nothing,
+);
+
+/// The worker that held everything dies; a new one takes over.
+async fn die(place: &Place, store: &Arc<dyn Store>) -> WorkerId {
+    place.lapse().await;
+    let worker = WorkerId::fresh();
+    store.register(worker).await.unwrap();
+    worker
+}
+
+async fn take(store: &Arc<dyn Store>, worker: WorkerId) -> (Run, Fence) {
+    let run = store.claim(worker, 9).await.unwrap().runs.remove(0);
+    let fence = Fence {
+        worker,
+        run: run.id,
+        epoch: run.epoch,
+    };
+    (run, fence)
+}
+
+async fn write(
+    store: &Arc<dyn Store>,
+    run: &Run,
+    fence: Fence,
+    key: &str,
+    kind: StepKind,
+    done: bool,
+) {
+    let recorded = done.then(|| Recorded {
+        outcome: Outcome::Done(Value::Null),
+        usage: Usage::default(),
+        attempts: Vec::new(),
+        taint: Taint::NONE,
+        evidence: Vec::new(),
+        at: Timestamp(1),
+    });
+    let step = Step {
+        key: key.into(),
+        seq: 1,
+        kind,
+        agent: None,
+        what: "boil".into(),
+        effect: Effect::Pure,
+        op_hash: Hash::of_bytes(b"x"),
+        attempt: 1,
+        attempts: Vec::new(),
+        reserved: None,
+        deadline: None,
+        recorded,
+        taint: Taint::NONE,
+        begun_at: Timestamp(1),
+    };
+    let entry = Entry {
+        task: run.task,
+        tenant: tenant(),
+        ended: None,
+        change: Change::Step {
+            step: Box::new(step),
+            spawn: None,
+            unless_signal: None,
+        },
+        events: Vec::new(),
+    };
+    assert_eq!(store.append(fence, entry).await.unwrap(), Appended::Written);
+}
+
+/// A task that is taken and dies `times` times with this step begun.
+async fn deaths(place: &Place, store: &Arc<dyn Store>, times: u32, kind: StepKind) -> Run {
+    let Accepted::New(_) = store.accept(new_task("x")).await.unwrap() else {
+        panic!("new")
+    };
+    for n in 0..times {
+        let worker = die(place, store).await;
+        let (run, fence) = take(store, worker).await;
+        if n == 0 {
+            write(store, &run, fence, "pot", kind, false).await;
+        }
+    }
+    let worker = die(place, store).await;
+    take(store, worker).await.0
+}
+
+async fn three_deaths_at_one_place_end_a_run(kind: Kind) {
+    let place = kind.place().await;
+    let store = place.open().await;
+    let run = deaths(&place, &store, 3, StepKind::Tool).await;
+    assert_eq!(run.deaths, 3);
+    place.lapse().await;
+    let code: Arc<Code> = Arc::new(|ctx, _| {
+        async move {
+            ctx.act("pot".into(), tool(Effect::Pure, json!({}))).await?;
+            Ok(ended(json!("never")))
+        }
+        .boxed()
+    });
+    let act = Arc::new(|_| async { Ok(done(Value::Null)) }.boxed());
+    let bench = Bench::on(store, code, act, Arc::default(), Duration::from_secs(60)).await;
+    assert_eq!(bench.ends(run.task).await.state, RunState::Dead);
+    let task = bench
+        .store
+        .task(&tenant(), run.task)
+        .await
+        .unwrap()
+        .unwrap();
+    let error = task.error.unwrap_or_default();
+    assert!(
+        error.contains("died 4 times in a row") && error.contains("in step pot (boil)"),
+        "{error}"
+    );
+    bench.stop().await;
+}
+
+async fn progress_begins_the_count_anew(kind: Kind) {
+    let place = kind.place().await;
+    let store = place.open().await;
+    let run = deaths(&place, &store, 2, StepKind::Tool).await;
+    assert_eq!(run.deaths, 2);
+    let worker = die(&place, &store).await;
+    let (run, fence) = take(&store, worker).await;
+    assert_eq!(run.deaths, 3);
+    write(&store, &run, fence, "pot", StepKind::Tool, true).await;
+    let worker = die(&place, &store).await;
+    assert_eq!(take(&store, worker).await.0.deaths, 1);
+}
+
+async fn a_run_that_only_waits_dies_of_nothing(kind: Kind) {
+    let place = kind.place().await;
+    let store = place.open().await;
+    let run = deaths(&place, &store, 5, StepKind::Signal).await;
+    assert_eq!(run.deaths, 0, "waiting is no place to die at");
+}
