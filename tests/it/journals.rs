@@ -270,7 +270,7 @@ fn scenes() -> Vec<(&'static str, Setup, TaskState)> {
     vec![
         ("routed", routed, TaskState::Done),
         ("retried", retried, TaskState::Done),
-        ("looping", looping, TaskState::Done),
+        ("looping", looping, TaskState::Failed),
         ("doubt", doubt, TaskState::AwaitingHuman),
     ]
 }
