@@ -3,7 +3,8 @@
 //! `crash_point!("append.after")` is nothing at all unless the feature `crash-points` is on. Then the
 //! environment decides: with `MAJORDOMO_CRASH=name:n` the process kills itself with SIGKILL when it
 //! comes to the place of this name for the n-th time; with `MAJORDOMO_CRASH=*:n`, at the n-th place of
-//! any name. `MAJORDOMO_CRASH_LOG` names a file that gets a line for each place passed.
+//! any name. `MAJORDOMO_PAUSE`, of the same form, stops it there with SIGSTOP until somebody lets it go
+//! on. `MAJORDOMO_CRASH_LOG` names a file that gets a line for each place passed.
 
 /// Marks a place at which a test build may die.
 #[macro_export]
@@ -32,16 +33,22 @@ pub fn passed(name: &'static str) {
     struct Plan {
         name: String,
         at: u64,
+        signal: &'static str,
         seen: AtomicU64,
     }
-    static PLAN: LazyLock<Option<Plan>> = LazyLock::new(|| {
-        let plan = std::env::var("MAJORDOMO_CRASH").ok()?;
-        let (name, at) = plan.split_once(':').expect("MAJORDOMO_CRASH is name:n");
+    fn plan(variable: &str, signal: &'static str) -> Option<Plan> {
+        let plan = std::env::var(variable).ok()?;
+        let (name, at) = plan.split_once(':').expect("a crash plan is name:n");
         Some(Plan {
             name: name.into(),
-            at: at.parse().expect("MAJORDOMO_CRASH is name:n"),
+            at: at.parse().expect("a crash plan is name:n"),
+            signal,
             seen: AtomicU64::new(0),
         })
+    }
+    static PLAN: LazyLock<Option<Plan>> = LazyLock::new(|| {
+        // SIGKILL: no destructor runs and no buffer is flushed.
+        plan("MAJORDOMO_CRASH", "-KILL").or_else(|| plan("MAJORDOMO_PAUSE", "-STOP"))
     });
     static LOG: LazyLock<Option<Mutex<std::fs::File>>> = LazyLock::new(|| {
         let path = std::env::var_os("MAJORDOMO_CRASH_LOG")?;
@@ -61,16 +68,32 @@ pub fn passed(name: &'static str) {
     }
     if plan.seen.fetch_add(1, Ordering::SeqCst) + 1 == plan.at {
         let me = std::process::id().to_string();
-        // SIGKILL: no destructor runs and no buffer is flushed.
         let _ = std::process::Command::new("kill")
-            .args(["-9", &me])
+            .args([plan.signal, &me])
             .status();
-        std::thread::sleep(std::time::Duration::from_secs(60));
+        if plan.signal == "-KILL" {
+            std::thread::sleep(std::time::Duration::from_secs(60));
+        }
     }
 }
 
 /// A mutant for negative controls: whether the effect class is ignored at recovery.
 pub fn ignores_effects() -> bool {
+    mutant("ignore-effects")
+}
+
+/// A mutant for negative controls: whether a worker goes on after its lease, and takes no notice of
+/// writes that are refused.
+pub fn ignores_fence() -> bool {
+    mutant("ignore-fence")
+}
+
+/// A mutant for negative controls: whether commits of the embedded store wait for no disk.
+pub fn ignores_syncs() -> bool {
+    mutant("sync-normal")
+}
+
+fn mutant(name: &str) -> bool {
     cfg!(feature = "crash-points")
-        && std::env::var_os("MAJORDOMO_MUTANT").is_some_and(|mutant| mutant == "ignore-effects")
+        && std::env::var_os("MAJORDOMO_MUTANT").is_some_and(|mutant| mutant == name)
 }

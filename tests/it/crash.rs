@@ -2,14 +2,11 @@
 //! nobody can know is put before a person with its evidence. Effects are counted by a process that
 //! outlives the instance.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 
+use majordomo_tests::life::{Fate, Life, Manner, Programs, Tally};
 use majordomo_tests::on_both_stores;
-use majordomo_tests::place::{Kind, Place};
-use majordomo_tests::world::World;
-use supervisor::view::TaskView;
+use majordomo_tests::place::Kind;
 
 on_both_stores!(
     killed_at_every_point,
@@ -18,190 +15,27 @@ on_both_stores!(
     a_mutant_that_ignores_effect_classes_is_caught,
 );
 
-const SETTINGS: &str = r#"
-[models.default]
-provider = "scripted"
-file = "script.toml"
-
-[files]
-write = "WRITE"
-
-[retry]
-base_s = 0.01
-
-[[routes]]
-channel = "cli"
-agents = ["executor"]
-"#;
-
-const AGENT: &str = r#"
-name = "executor"
-description = "Does what the crash test asks for: writes a file and tells the world."
-prompt = "You are the executor."
-tools = ["write_file", "post_once", "post_keyed"]
-"#;
-
-const SCRIPT: &str = r#"
-[[agent]]
-name = "executor"
-system = "You are the executor."
-
-[[agent.reply]]
-calls = [{ tool = "write_file", args = { path = "report.txt", text = "all is well" } }]
-
-[[agent.reply]]
-calls = [{ tool = "post_keyed", args = { what = "report" } }, { tool = "post_once", args = { what = "mail" } }]
-
-[[agent.reply]]
-text = "The report is written and the mail is sent."
-"#;
-
-/// One life of a task, over as many processes as it takes.
-struct Life {
-    place: Place,
-    world: World,
-    mutant: bool,
-    person: &'static str,
-}
-
-impl Life {
-    async fn new(kind: Kind, mutant: bool) -> Self {
-        let place = kind.place().await;
-        let folder = place.path();
-        let write = folder.join("written");
-        let config = folder.join("config");
-        std::fs::create_dir_all(config.join("agents")).unwrap();
-        let settings = SETTINGS.replace("WRITE", &write.display().to_string());
-        std::fs::write(config.join("majordomo.toml"), settings).unwrap();
-        place.configure(&config);
-        std::fs::write(config.join("agents/executor.toml"), AGENT).unwrap();
-        std::fs::write(config.join("script.toml"), SCRIPT).unwrap();
-        let ledger = folder.join("ledger");
-        Self {
-            world: World::start(env!("CARGO_BIN_EXE_world"), ledger, &write),
-            place,
-            mutant,
-            person: "nothing",
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.place.path().join(name)
-    }
-
-    /// One process, killed at the `at`-th point where there is one. The leases of those before it have
-    /// ended.
-    async fn process(&self, at: Option<u64>, log: Option<&Path>) -> Output {
-        self.place.lapse().await;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_instance"));
-        command
-            .arg(self.path("config"))
-            .arg(self.path("data"))
-            .arg(self.world.address.to_string())
-            .arg(self.person)
-            .env_remove("MAJORDOMO_CRASH");
-        if let Some(at) = at {
-            command.env("MAJORDOMO_CRASH", format!("*:{at}"));
-        }
-        if let Some(log) = log {
-            command.env("MAJORDOMO_CRASH_LOG", log);
-        }
-        if self.mutant {
-            command.env("MAJORDOMO_MUTANT", "ignore-effects");
-        }
-        command.output().unwrap()
-    }
-
-    /// Lives through these crashes, then on to the end. `None` where a process outlived its crash
-    /// point: it came to the end before.
-    async fn live(&self, crashes: &[u64]) -> Option<TaskView> {
-        for at in crashes {
-            if self.process(Some(*at), None).await.status.success() {
-                return None;
-            }
-        }
-        let last = self.process(None, None).await;
-        let error = String::from_utf8_lossy(&last.stderr);
-        assert!(
-            last.status.success(),
-            "after crashes at {crashes:?}: {error}"
-        );
-        Some(serde_json::from_slice(&last.stdout).unwrap())
-    }
-}
-
-/// What came of one life.
-#[derive(Default, Debug, PartialEq)]
-struct Tally {
-    lives: u32,
-    done: u32,
-    asked: u32,
-    repeated: u32,
-    lost: u32,
-}
-
-impl Tally {
-    fn take(&mut self, view: &TaskView, effects: &BTreeMap<String, u32>) {
-        let times = |name: &str| effects.get(name).copied().unwrap_or(0);
-        let (file, keyed, once) = (
-            times("file report.txt"),
-            times("post post_keyed"),
-            times("post post_once"),
-        );
-        self.lives += 1;
-        self.repeated += u32::from(file > 1 || keyed > 1 || once > 1);
-        match view.state.as_str() {
-            "done" => {
-                self.done += 1;
-                let answer = view.answer.as_deref();
-                assert_eq!(answer, Some("The report is written and the mail is sent."));
-                self.lost += u32::from(file == 0 || keyed == 0 || once == 0);
-            }
-            "awaiting_human" => {
-                self.asked += 1;
-                let steps = view.steps.as_deref().unwrap_or_default();
-                let doubt = steps.iter().find(|step| step.state == "in_doubt");
-                assert_eq!(
-                    doubt.unwrap().what,
-                    "post_once",
-                    "only Once is ever in doubt"
-                );
-            }
-            other => panic!("the task is {other}: {:?}", view.error),
-        }
-    }
+async fn born(kind: Kind, mutant: &'static str) -> Life {
+    let folder = Path::new(env!("CARGO_BIN_EXE_world"));
+    let programs = Programs::beside(folder.parent().unwrap());
+    let manner = Manner {
+        mutant,
+        ..Manner::default()
+    };
+    Life::new(&programs, kind, manner).await
 }
 
 /// How many points an undisturbed life passes.
 async fn points(kind: Kind) -> u64 {
-    let life = Life::new(kind, false).await;
-    passed(&life, &["accept", "append", "effect"]).await
-}
-
-/// How many points the life's next process passes, both sides of all of these among them.
-async fn passed(life: &Life, names: &[&str]) -> u64 {
-    let log = life.path("points");
-    let output = life.process(None, Some(&log)).await;
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let log = std::fs::read_to_string(log).unwrap();
-    for name in names {
-        for side in ["before", "after"] {
-            let point = format!("{name}.{side}");
-            assert!(log.lines().any(|line| line == point), "{point} is passed");
-        }
-    }
-    log.lines().count() as u64
+    let life = born(kind, "").await;
+    life.passed(&["accept", "append", "effect"]).await
 }
 
 async fn killed_at_every_point(kind: Kind) {
     let mut tally = Tally::default();
     let points = points(kind).await;
     for at in 1..=points {
-        let life = Life::new(kind, false).await;
+        let life = born(kind, "").await;
         match life.live(&[at]).await {
             Some(view) => tally.take(&view, &life.world.effects()),
             None => assert!(at > points - 4, "point {at} of {points} was not reached"),
@@ -210,7 +44,7 @@ async fn killed_at_every_point(kind: Kind) {
     println!("killed once at each of {points} points: {tally:?}");
     assert_eq!((tally.repeated, tally.lost), (0, 0), "{tally:?}");
     assert!(
-        tally.asked >= 1 && tally.asked <= 4,
+        tally.asked >= 1 && tally.asked <= 6,
         "asked only inside the effect's window: {tally:?}"
     );
 }
@@ -218,17 +52,17 @@ async fn killed_at_every_point(kind: Kind) {
 async fn killed_again_during_recovery(kind: Kind) {
     let mut tally = Tally::default();
     let points = points(kind).await;
-    let life = Life::new(kind, false).await;
+    let life = born(kind, "").await;
     assert_eq!(
-        life.process(Some(3), None).await.status.code(),
+        life.process(Fate::Killed(3), None).await.status.code(),
         None,
         "killed"
     );
-    passed(&life, &["claim", "append", "effect"]).await;
+    life.passed(&["claim", "append", "effect"]).await;
     for at in 1..=points {
         // Recovery is shorter the later the first crash came: three places spread over it.
         for again in [1, 1 + (points - at) / 2, 2 + at % 5] {
-            let life = Life::new(kind, false).await;
+            let life = born(kind, "").await;
             if let Some(view) = life.live(&[at, again]).await {
                 tally.take(&view, &life.world.effects());
             }
@@ -250,10 +84,10 @@ async fn killed_while_a_person_decides(kind: Kind) {
     for (person, end, most) in [("again", "done", 3), ("cancel", "cancelled", 1)] {
         let mut lives = 0;
         for at in 1.. {
-            let mut life = Life::new(kind, false).await;
+            let mut life = born(kind, "").await;
             assert!(
                 !life
-                    .process(Some(leaves_doubt), None)
+                    .process(Fate::Killed(leaves_doubt), None)
                     .await
                     .status
                     .success()
@@ -277,7 +111,7 @@ async fn killed_while_a_person_decides(kind: Kind) {
 /// The point at which a kill leaves the effect of class `Once` done and not recorded.
 async fn in_doubt_at(kind: Kind) -> u64 {
     for at in (1..=points(kind).await).rev() {
-        let life = Life::new(kind, false).await;
+        let life = born(kind, "").await;
         let view = life.live(&[at]).await;
         let asked = view.is_some_and(|view| view.state == "awaiting_human");
         if asked && life.world.effects().contains_key("post post_once") {
@@ -291,7 +125,7 @@ async fn in_doubt_at(kind: Kind) -> u64 {
 async fn a_mutant_that_ignores_effect_classes_is_caught(kind: Kind) {
     let mut tally = Tally::default();
     for at in 1..=points(kind).await {
-        let life = Life::new(kind, true).await;
+        let life = born(kind, "ignore-effects").await;
         if let Some(view) = life.live(&[at]).await {
             tally.take(&view, &life.world.effects());
         }

@@ -7,6 +7,7 @@ mod crash;
 mod doubt;
 mod engine;
 mod first_answer;
+mod journals;
 mod lease;
 mod limits;
 mod poison;

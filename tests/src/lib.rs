@@ -2,8 +2,10 @@
 //! ([`engine`]), and real instances of the product around a scripted model.
 
 pub mod app;
+pub mod chaos;
 pub mod engine;
 pub mod faults;
+pub mod life;
 pub mod model;
 pub mod place;
 pub mod tool;

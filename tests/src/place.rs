@@ -78,6 +78,14 @@ impl Place {
         }
     }
 
+    /// A fresh database on the server of this URL.
+    pub async fn database_on(server: &str) -> Self {
+        Self {
+            database: Some(Database::create_on(server).await),
+            ..Self::folder()
+        }
+    }
+
     /// The folder, which is there with a database, too.
     pub fn path(&self) -> &Path {
         self.folder.path()
@@ -125,6 +133,7 @@ impl Place {
 
 /// A database on the tests' server. Dropped with this value.
 pub struct Database {
+    server: String,
     url: String,
     name: String,
 }
@@ -132,13 +141,18 @@ pub struct Database {
 impl Database {
     /// Makes one.
     pub async fn create() -> Self {
+        Self::create_on(&server()).await
+    }
+
+    /// Makes one on the server of this URL.
+    pub async fn create_on(admin: &str) -> Self {
         let name = format!("mj_test_{}", uuid::Uuid::now_v7().simple());
-        let admin = server();
-        let client = connect(&admin).await;
+        let client = connect(admin).await;
         let create = format!("create database {name} template template0 strategy file_copy");
         client.batch_execute(&create).await.expect("a database");
         Self {
-            url: with_name(&admin, &name),
+            server: admin.to_owned(),
+            url: with_name(admin, &name),
             name,
         }
     }
@@ -177,7 +191,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let drop = format!("drop database if exists {} with (force)", self.name);
-        let admin = server();
+        let admin = self.server.clone();
         // A thread of its own: the test's runtime may be going down.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()

@@ -12,6 +12,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -85,11 +86,23 @@ pub fn tell(address: SocketAddr, what: &str) -> std::io::Result<String> {
 pub struct Post {
     info: ToolInfo,
     address: SocketAddr,
+    /// Tells each effect by its key, and takes so long before and after it.
+    each: Option<Duration>,
 }
 
 impl Post {
     /// A tool of this name and class.
     pub fn tool(name: &str, effect: Effect, address: SocketAddr) -> Arc<dyn Tool> {
+        Arc::new(Self::new(name, effect, address, None))
+    }
+
+    /// One whose effects the ledger tells apart by their keys, as `NAME/KEY`. It `takes` so long before
+    /// and once more after its effect.
+    pub fn each(name: &str, effect: Effect, address: SocketAddr, takes: Duration) -> Arc<dyn Tool> {
+        Arc::new(Self::new(name, effect, address, Some(takes)))
+    }
+
+    fn new(name: &str, effect: Effect, address: SocketAddr, each: Option<Duration>) -> Self {
         let info = ToolInfo {
             name: name.into(),
             version: 1,
@@ -104,7 +117,11 @@ impl Post {
             timeout_s: 10,
             price: Usd::ZERO,
         };
-        Arc::new(Self { info, address })
+        Self {
+            info,
+            address,
+            each,
+        }
     }
 }
 
@@ -119,9 +136,17 @@ impl Tool for Post {
             Effect::Idempotent => "keyed",
             _ => "post",
         };
-        let (address, name) = (self.address, self.info.name.clone());
+        let name = match self.each {
+            Some(_) => format!("{}/{}", self.info.name, call.effect_key),
+            None => self.info.name.to_string(),
+        };
+        let (address, takes) = (self.address, self.each.unwrap_or_default());
         let line = format!("{verb} {name} {}", call.effect_key);
+        tokio::time::sleep(takes).await;
+        shared::crash_point!("world.before");
         let told = tokio::task::spawn_blocking(move || tell(address, &line)).await;
+        shared::crash_point!("world.after");
+        tokio::time::sleep(takes).await;
         match told {
             Ok(Ok(_)) => Report {
                 result: Ok(json!({"told": call.args["what"]})),

@@ -61,6 +61,9 @@ impl Term {
     /// Whether the worker may still act. Asked before every attempt: a process that was stopped for
     /// a while learns here that it is late, whatever it did last.
     pub(super) fn is_live(&self) -> bool {
+        if shared::crash::ignores_fence() {
+            return true;
+        }
         if self.trust.is_some() && self.watch.ms() >= self.until_ms.load(Ordering::SeqCst) {
             self.over.cancel();
         }

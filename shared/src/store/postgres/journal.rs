@@ -171,7 +171,7 @@ impl Checked {
             Change::Step { step, .. } => self.steps.contains(&(run, step.key.clone())),
             Change::Park { .. } | Change::Release | Change::Finish(_) => self.left.contains(&run),
         };
-        match taken {
+        match taken || crate::crash::ignores_fence() {
             true => Appended::Written,
             false => Appended::Refused,
         }

@@ -162,7 +162,11 @@ fn writer(file: &Path) -> Result<Connection, Error> {
     let mut conn = Connection::open(file)?;
     conn.busy_timeout(BUSY)?;
     conn.pragma_update(None, "journal_mode", "wal")?;
-    conn.pragma_update(None, "synchronous", "full")?;
+    let synchronous = match crate::crash::ignores_syncs() {
+        true => "normal",
+        false => "full",
+    };
+    conn.pragma_update(None, "synchronous", synchronous)?;
     conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
     conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);

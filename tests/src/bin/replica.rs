@@ -1,0 +1,124 @@
+//! One process of many on the same store, built with crash points: `replica CONFIG DATA WORLD SCRIPT
+//! MODEL_MS TOOL_MS`. It works until its input ends, and does what it is told there, line by line:
+//! `submit KEY` hands in a task, under that key; `census` and `peak` tell of tasks by state and of the
+//! most model calls at once. Answers are lines, too. The chaos program drives it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use majordomo_tests::app::TestApp;
+use majordomo_tests::world::Post;
+use shared::config::Source;
+use shared::hash::Hash;
+use shared::model::scripted::ScriptedModel;
+use shared::model::{Call, Model, ModelReply};
+use shared::money::{Price, Usage};
+use shared::run::{Effect, Failure};
+use shared::store::Accepted;
+use supervisor::app::{App, Options};
+use supervisor::intake::Submission;
+
+/// A model that takes its time and knows how many ask it at once.
+struct Slow {
+    model: ScriptedModel,
+    takes: Duration,
+    now: AtomicU32,
+    peak: AtomicU32,
+    calls: AtomicU32,
+}
+
+#[async_trait]
+impl Model for Slow {
+    async fn ask(&self, call: Call<'_>) -> (Result<ModelReply, Failure>, Option<Usage>) {
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.peak.fetch_max(now, Ordering::SeqCst);
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(self.takes).await;
+        let answer = self.model.ask(call).await;
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        answer
+    }
+
+    fn price(&self) -> Price {
+        self.model.price()
+    }
+
+    fn context_tokens(&self) -> u32 {
+        self.model.context_tokens()
+    }
+
+    fn describe(&self) -> String {
+        self.model.describe()
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [config, data, world, script, model_ms, tool_ms] = args.as_slice() else {
+        anyhow::bail!("usage: replica CONFIG DATA WORLD SCRIPT MODEL_MS TOOL_MS");
+    };
+    let (world, takes) = (world.parse()?, Duration::from_millis(tool_ms.parse()?));
+    let slow = Arc::new(Slow {
+        model: ScriptedModel::parse(&std::fs::read_to_string(script)?)?,
+        takes: Duration::from_millis(model_ms.parse()?),
+        now: AtomicU32::new(0),
+        peak: AtomicU32::new(0),
+        calls: AtomicU32::new(0),
+    });
+    let model: Arc<dyn Model> = slow.clone();
+    let app = App::start(Options {
+        source: Source::Folder(PathBuf::from(config)),
+        data: PathBuf::from(data),
+        read: None,
+        tools: vec![
+            Post::each("post_once", Effect::Once, world, takes),
+            Post::each("post_keyed", Effect::Idempotent, world, takes),
+        ],
+        models: BTreeMap::from([("default".into(), model)]),
+    });
+    let app = Arc::new(app.await?);
+    println!("ready {}", app.resumed);
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = lines.next_line().await? {
+        match line.split_once(' ') {
+            Some(("submit", key)) => {
+                let (app, key) = (app.clone(), key.to_owned());
+                tokio::spawn(async move { println!("{}", submit(&app, &key).await) });
+            }
+            _ if line == "census" => match app.store.census().await {
+                Ok(census) => println!("census {}", serde_json::to_string(&census.tasks)?),
+                Err(error) => println!("census! {error}"),
+            },
+            _ => println!(
+                "peak {} {}",
+                slow.peak.load(Ordering::SeqCst),
+                slow.calls.load(Ordering::SeqCst)
+            ),
+        }
+    }
+    app.stop(Duration::from_secs(5)).await;
+    Ok(())
+}
+
+async fn submit(app: &App, key: &str) -> String {
+    let submission = Submission {
+        request: TestApp::request("do it"),
+        principal: "local".into(),
+        submitted_by: "local".into(),
+        dedupe: Some((key.into(), Hash::of_bytes(b"do it"))),
+        read: None,
+    };
+    match app.intake.submit(submission).await {
+        Ok(Accepted::New(id) | Accepted::Known(id) | Accepted::Conflict(id)) => {
+            format!("taken {key} {id}")
+        }
+        Err(error) => format!("refused {key} {error}"),
+    }
+}
