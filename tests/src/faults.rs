@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use shared::hash::Hash;
-use shared::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use shared::run::Timestamp;
 use shared::store::{
-    Accepted, Appended, Bell, Census, Claimed, Delivered, Entry, Error, Fence, NewSignal, NewTask,
-    Run, Step, Store, TaskFilter, Token,
+    Accepted, Again, Appended, Bell, Census, Claimed, DeadRun, Delivered, Entry, Error, Fence,
+    NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use shared::task::Task;
 
@@ -142,6 +142,20 @@ impl Store for Faulty {
         reached: Option<&str>,
     ) -> Result<bool, Error> {
         self.inner.cancel(tenant, task, reason, reached).await
+    }
+    async fn retry(&self, again: Again) -> Result<Renewed, Error> {
+        self.inner.retry(again).await
+    }
+    async fn fork(&self, again: Again, from: &StepKey) -> Result<Renewed, Error> {
+        self.inner.fork(again, from).await
+    }
+    async fn dead(
+        &self,
+        tenant: &TenantId,
+        visible_to: Option<&PrincipalId>,
+        limit: u32,
+    ) -> Result<Vec<DeadRun>, Error> {
+        self.inner.dead(tenant, visible_to, limit).await
     }
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error> {
         self.inner.task(tenant, task).await

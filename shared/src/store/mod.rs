@@ -21,7 +21,7 @@ pub use rows::*;
 
 use crate::event;
 use crate::hash::Hash;
-use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::run::{Interrupted, Interruption, Timestamp};
 use crate::task::Task;
 
@@ -171,6 +171,24 @@ pub trait Store: Send + Sync {
         reason: &str,
         reached: Option<&str>,
     ) -> Result<bool, Error>;
+
+    /// Makes a task anew that failed or was cancelled: the same request, authority and catalog, an
+    /// empty journal, a folder of its own to write to. On `New` it is durable and queued.
+    async fn retry(&self, again: Again) -> Result<Renewed, Error>;
+
+    /// Makes a task whose journal begins as a copy of an ended one's up to the root run's step `from`,
+    /// exclusive, with the runs of the children that had ended by then. On `New` it is durable and
+    /// queued.
+    async fn fork(&self, again: Again, from: &StepKey) -> Result<Renewed, Error>;
+
+    /// Runs in the state `dead`, the last one first, at most `limit`; of tasks for or by this
+    /// principal, where one is named.
+    async fn dead(
+        &self,
+        tenant: &TenantId,
+        visible_to: Option<&PrincipalId>,
+        limit: u32,
+    ) -> Result<Vec<DeadRun>, Error>;
 
     /// One task of this tenant.
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error>;

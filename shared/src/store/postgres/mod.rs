@@ -14,6 +14,7 @@
 //! the reaper lock runs alone and skip what is held. So nobody waits in a circle, events are numbered
 //! without gaps, and what a fence has checked stays true until its commit.
 
+mod again;
 mod connect;
 mod content;
 mod event;
@@ -42,12 +43,12 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{
-    Accepted, Appended, Bell, Census, Claimed, Delivered, Entry, Error, Fence, NewSignal, NewTask,
-    Run, Step, Store, TaskFilter, Token,
+    Accepted, Again, Appended, Bell, Census, Claimed, DeadRun, Delivered, Entry, Error, Fence,
+    NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use crate::clock::{self, Stopwatch};
 use crate::hash::Hash;
-use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::run::Timestamp;
 use crate::task::Task;
 
@@ -154,6 +155,15 @@ impl PostgresStore {
         tx.done();
         self.bell.publish(events);
         Ok(())
+    }
+
+    /// Tells watchers and the queue of a task that was made from another.
+    fn tell_of(&self, (made, told): again::Made) -> Renewed {
+        self.bell.publish(told);
+        if matches!(made, Renewed::New(_)) {
+            self.bell.ring_queue();
+        }
+        made
     }
 
     fn ttl_ms(&self) -> i64 {
@@ -422,6 +432,23 @@ impl Store for PostgresStore {
         let ended = ended.into_iter().map(RunId);
         ended.for_each(|run| self.bell.end_run(run));
         Ok(true)
+    }
+
+    async fn retry(&self, again: Again) -> Result<Renewed, Error> {
+        Ok(self.tell_of(again::retry(&self.engine, &again).await?))
+    }
+
+    async fn fork(&self, again: Again, from: &StepKey) -> Result<Renewed, Error> {
+        Ok(self.tell_of(again::fork(&self.engine, &again, from).await?))
+    }
+
+    async fn dead(
+        &self,
+        tenant: &TenantId,
+        visible_to: Option<&PrincipalId>,
+        limit: u32,
+    ) -> Result<Vec<DeadRun>, Error> {
+        run::dead(&self.app, tenant, visible_to, limit).await
     }
 
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error> {

@@ -14,7 +14,7 @@ use crate::id::{TaskId, TenantId};
 use crate::money::{Usage, Usd};
 use crate::run::Timestamp;
 use crate::store::{Accepted, Census, Change, Error, NewTask, TaskFilter};
-use crate::task::{Phase, Task, TaskState};
+use crate::task::{Origin, Phase, Task, TaskState};
 
 /// Takes a message's key, once: another that has it under way is waited for.
 pub(super) const TAKE_KEY: &str = "
@@ -198,7 +198,24 @@ update task set tokens_in = tokens_in + $2, tokens_cached = tokens_cached + $3,
                 tokens_out = tokens_out + $4, usd_nano = usd_nano + $5
 where id = $1";
 
-const COLUMNS: &str = "id, tenant, principal, submitted_by, request::text, state, phase, answer, partial, error, tokens_in, tokens_cached, tokens_out, usd_nano, created_at, updated_at";
+const COLUMNS: &str = "id, tenant, principal, submitted_by, request::text, state, phase, answer, partial, error, tokens_in, tokens_cached, tokens_out, usd_nano, created_at, updated_at, origin, origin_step, pruned_at";
+
+/// One task, locked as every writer to it does.
+pub(super) fn locked_sql() -> String {
+    format!("select {COLUMNS} from task where tenant = $1 and id = $2 for no key update")
+}
+
+/// What [`locked_sql`] found.
+pub(super) fn read_one(rows: &[Row]) -> Result<Option<Task>, Error> {
+    rows.first().map(read).transpose()
+}
+
+/// Copies what was asked, for a retry (no step) or a fork: nothing is done yet.
+pub(super) const COPY: &str = "
+insert into task (id, tenant, principal, submitted_by, agent, thread, metadata, request, state,
+                  created_at, updated_at, origin, origin_step)
+select $2, tenant, principal, $3, agent, thread, metadata, request, 'queued', t.now, t.now, id, $4
+from task, (select now_ms() as now) t where id = $1";
 
 pub(super) async fn one(
     app: &AppRole,
@@ -275,6 +292,16 @@ fn read(row: &Row) -> Result<Task, Error> {
         },
         created_at: Timestamp(get(row, 14)?),
         updated_at: Timestamp(get(row, 15)?),
+        origin: get::<Option<uuid::Uuid>>(row, 16)?
+            .map(|task| {
+                let step = get::<Option<&str>>(row, 17)?.map(Into::into);
+                Ok::<_, Error>(Origin {
+                    task: TaskId(task),
+                    step,
+                })
+            })
+            .transpose()?,
+        pruned_at: get::<Option<i64>>(row, 18)?.map(Timestamp),
     })
 }
 

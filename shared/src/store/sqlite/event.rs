@@ -7,7 +7,7 @@ use super::{from_json, parse, text, to_json};
 use crate::event::{Event, Recorded};
 use crate::id::{RunId, TaskId, TenantId};
 use crate::run::Timestamp;
-use crate::store::{Error, NewTask};
+use crate::store::{Again, Error, NewTask};
 use crate::task::TaskState;
 
 /// An event without its number.
@@ -37,6 +37,20 @@ pub(super) fn queued(task: &NewTask) -> New {
         event: Event::State {
             state: TaskState::Queued,
             reason: format!("accepted from {}", task.request.channel),
+            agent: None,
+        },
+    }
+}
+
+/// A task was made from another one.
+pub(super) fn renewed(again: &Again, reason: String) -> New {
+    New {
+        task: again.id,
+        run: again.id.into(),
+        tenant: again.tenant.clone(),
+        event: Event::State {
+            state: TaskState::Queued,
+            reason,
             agent: None,
         },
     }

@@ -5,6 +5,7 @@
 //! in while it is busy are committed together. Readers have connections of their own. A thread and not
 //! an async driver, because a commit of five statements is one hand-over to it and back, not five.
 
+mod again;
 mod content;
 mod event;
 mod journal;
@@ -26,21 +27,24 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Accepted, Appended, Bell, Census, Claimed, Delivered, Entry, Error, Fence, NewSignal, NewTask,
-    Run, Step, Store, TaskFilter, Token,
+    Accepted, Again, Appended, Bell, Census, Claimed, DeadRun, Delivered, Entry, Error, Fence,
+    NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use crate::clock;
 use crate::hash::Hash;
-use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::run::Timestamp;
 use crate::task::Task;
 
 use journal::Job;
 
 /// The migrations in order. One that was released is never changed.
-const MIGRATIONS: &[M<'static>] = &[M::up(include_str!(
-    "../../../migrations/sqlite/0001_spine.sql"
-))];
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(include_str!("../../../migrations/sqlite/0001_spine.sql")),
+    M::up(include_str!(
+        "../../../migrations/sqlite/0002_operations.sql"
+    )),
+];
 
 /// How many entries may wait for a commit before their runs are held up.
 const QUEUE: usize = 1024;
@@ -111,6 +115,15 @@ impl SqliteStore {
         }));
         self.jobs.send(job).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
+    }
+
+    /// Tells watchers and the queue of a task that was made from another.
+    fn tell_of(&self, (made, told): again::Made) -> Renewed {
+        self.bell.publish(told);
+        if matches!(made, Renewed::New(_)) {
+            self.bell.ring_queue();
+        }
+        made
     }
 
     /// Reads something small, in place: a row takes less time than handing it to another thread
@@ -398,6 +411,28 @@ impl Store for SqliteStore {
         self.bell.publish(events);
         runs.into_iter().for_each(|run| self.bell.end_run(run));
         Ok(true)
+    }
+
+    async fn retry(&self, again: Again) -> Result<Renewed, Error> {
+        let made = self.write(move |tx| again::retry(tx, &again, clock::now()));
+        Ok(self.tell_of(made.await?))
+    }
+
+    async fn fork(&self, again: Again, from: &StepKey) -> Result<Renewed, Error> {
+        let from = from.clone();
+        let made = self.write(move |tx| again::fork(tx, &again, &from, clock::now()));
+        Ok(self.tell_of(made.await?))
+    }
+
+    async fn dead(
+        &self,
+        tenant: &TenantId,
+        visible_to: Option<&PrincipalId>,
+        limit: u32,
+    ) -> Result<Vec<DeadRun>, Error> {
+        let (tenant, visible_to) = (tenant.clone(), visible_to.cloned());
+        self.read_long(move |conn| run::dead(conn, &tenant, visible_to.as_ref(), limit))
+            .await
     }
 
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error> {

@@ -9,11 +9,11 @@ use super::journal::Pending;
 use super::{corrupt, event, from_json, maybe_text, parse, text, to_json};
 use crate::event::Event;
 use crate::hash::Hash;
-use crate::id::{TaskId, TenantId};
+use crate::id::{StepKey, TaskId, TenantId};
 use crate::money::{Usage, Usd};
 use crate::run::Timestamp;
-use crate::store::{Accepted, Census, Change, Error, NewTask, Run, TaskEnd, TaskFilter};
-use crate::task::{Phase, Task, TaskState};
+use crate::store::{Accepted, Again, Census, Change, Error, NewTask, Run, TaskEnd, TaskFilter};
+use crate::task::{Origin, Phase, Task, TaskState};
 
 /// The task that this message made before, where it did.
 pub(super) fn known(tx: &Connection, task: &NewTask) -> Result<Option<Accepted>, Error> {
@@ -233,6 +233,29 @@ pub(super) fn cancel(
     }))
 }
 
+/// Copies what was asked, for a retry (no `step`) or a fork: nothing is done yet.
+pub(super) fn copy(
+    tx: &Connection,
+    again: &Again,
+    step: Option<&StepKey>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    tx.prepare_cached(
+        "insert into task (id, tenant, principal, submitted_by, agent, thread, request, state,
+                           created_at, updated_at, origin, origin_step)
+         select ?2, tenant, principal, ?3, agent, thread, request, 'queued', ?4, ?4, id, ?5
+         from task where id = ?1",
+    )?
+    .execute(params![
+        again.of.to_string(),
+        again.id.to_string(),
+        again.by.as_str(),
+        now.0,
+        step.map(StepKey::as_str)
+    ])?;
+    Ok(())
+}
+
 /// Adds to what a task has used.
 pub(super) fn charge(tx: &Connection, task: TaskId, used: Usage) -> Result<(), Error> {
     tx.prepare_cached(
@@ -250,7 +273,7 @@ pub(super) fn charge(tx: &Connection, task: TaskId, used: Usage) -> Result<(), E
     Ok(())
 }
 
-const COLUMNS: &str = "id, tenant, principal, submitted_by, request, state, phase, answer, partial, error, tokens_in, tokens_cached, tokens_out, usd_nano, created_at, updated_at";
+const COLUMNS: &str = "id, tenant, principal, submitted_by, request, state, phase, answer, partial, error, tokens_in, tokens_cached, tokens_out, usd_nano, created_at, updated_at, origin, origin_step, pruned_at";
 
 pub(super) fn one(
     conn: &Connection,
@@ -349,6 +372,14 @@ fn read(row: &Row<'_>) -> Result<Task, Error> {
         },
         created_at: Timestamp(row.get(14)?),
         updated_at: Timestamp(row.get(15)?),
+        origin: match maybe_text(row, 16)? {
+            Some(task) => Some(Origin {
+                task: parse("task", task)?,
+                step: maybe_text(row, 17)?.map(Into::into),
+            }),
+            None => None,
+        },
+        pruned_at: row.get::<_, Option<i64>>(18)?.map(Timestamp),
     })
 }
 

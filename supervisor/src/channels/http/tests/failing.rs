@@ -8,11 +8,11 @@ use axum::http::{StatusCode, header};
 use serde_json::{Value, json};
 use shared::event;
 use shared::hash::Hash;
-use shared::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use shared::run::Timestamp;
 use shared::store::{
-    Accepted, Appended, Bell, Census, Claimed, Delivered, Entry, Error, Fence, NewSignal, NewTask,
-    Run, Step, Store, TaskFilter, Token,
+    Accepted, Again, Appended, Bell, Census, Claimed, DeadRun, Delivered, Entry, Error, Fence,
+    NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use shared::task::Task;
 
@@ -63,6 +63,9 @@ passed_on! {
     deliver(signal: NewSignal) -> Delivered;
     signal(tenant: &TenantId, run: RunId, name: &SignalName) -> Option<Value>;
     cancel(tenant: &TenantId, task: TaskId, reason: &str, reached: Option<&str>) -> bool;
+    retry(again: Again) -> Renewed;
+    fork(again: Again, from: &StepKey) -> Renewed;
+    dead(tenant: &TenantId, visible_to: Option<&PrincipalId>, limit: u32) -> Vec<DeadRun>;
     task(tenant: &TenantId, task: TaskId) -> Option<Task>;
     tasks(tenant: &TenantId, filter: &TaskFilter) -> Vec<Task>;
     events(tenant: &TenantId, task: TaskId, after: i64, limit: u32) -> Vec<event::Recorded>;
