@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use shared::id::{RunId, TaskId};
 use shared::store::{DeadRun, Token};
 
+use crate::doctor::Finding;
 use crate::view::TaskView;
 
 /// A task to be done.
@@ -224,6 +225,13 @@ impl From<Token> for TokenView {
             revoked_at_ms: token.revoked_at.map(|at| at.0),
         }
     }
+}
+
+/// What an examination found.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct DoctorPage {
+    /// One for each thing that was looked at.
+    pub findings: Vec<Finding>,
 }
 
 /// Whether the process lives.

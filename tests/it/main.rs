@@ -1,6 +1,7 @@
 //! One integration binary, a module for each behaviour.
 
 mod actors;
+mod again;
 mod agent_loop;
 mod cancel;
 mod crash;

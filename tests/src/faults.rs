@@ -11,7 +11,7 @@ use shared::hash::Hash;
 use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use shared::run::Timestamp;
 use shared::store::{
-    Accepted, Again, Appended, Bell, Census, Claimed, DeadRun, Delivered, Entry, Error, Fence,
+    Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry, Error, Fence,
     NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use shared::task::Task;
@@ -196,6 +196,27 @@ impl Store for Faulty {
             0 => self.inner.probe().await,
             _ => Err(Error::Database("disk full".into())),
         }
+    }
+    async fn hold(&self, duty: &'static str, worker: WorkerId) -> Result<Option<Duty>, Error> {
+        self.reach()?;
+        self.inner.hold(duty, worker).await
+    }
+    async fn prunable(
+        &self,
+        age: std::time::Duration,
+        limit: u32,
+    ) -> Result<Vec<(TenantId, TaskId)>, Error> {
+        self.inner.prunable(age, limit).await
+    }
+    async fn prune(&self, duty: &Duty, tasks: &[TaskId]) -> Result<Option<u64>, Error> {
+        self.reach()?;
+        self.inner.prune(duty, tasks).await
+    }
+    async fn compact(&self) -> Result<u64, Error> {
+        self.inner.compact().await
+    }
+    async fn checkup(&self) -> Result<Checkup, Error> {
+        self.inner.checkup().await
     }
     async fn census(&self) -> Result<Census, Error> {
         self.inner.census().await

@@ -230,6 +230,28 @@ pub trait Store: Send + Sync {
     /// Tasks and runs by state, for metrics.
     async fn census(&self) -> Result<Census, Error>;
 
+    /// Takes a duty, or keeps it: its epoch, or nothing while another live worker holds it, or where
+    /// this one does not live. It changes hands only when its holder is gone.
+    async fn hold(&self, duty: &'static str, worker: WorkerId) -> Result<Option<Duty>, Error>;
+
+    /// Tasks of all tenants that ended longer than `age` ago, by the store's clock, and still have
+    /// their journal; the oldest first, at most `limit`. Never one of whose runs any is unfinished.
+    async fn prunable(&self, age: Duration, limit: u32) -> Result<Vec<(TenantId, TaskId)>, Error>;
+
+    /// Deletes the journals of ended tasks: steps, answers, events, and bodies that nothing refers to
+    /// any more. Tasks, with their answers and sums, and runs stay. One transaction under the duty's
+    /// fence; nothing where the duty is lost. Answers how many tasks were pruned; one that has not
+    /// ended, or was pruned before, is not among them.
+    async fn prune(&self, duty: &Duty, tasks: &[TaskId]) -> Result<Option<u64>, Error>;
+
+    /// Gives a bounded piece of the space that deleted rows took back to the system. Answers the bytes
+    /// that were given back; 0 where there is nothing left to give, or where the database does so by
+    /// itself.
+    async fn compact(&self) -> Result<u64, Error>;
+
+    /// Examines the store, for `majordomo doctor`. Reads all there is: not for every minute.
+    async fn checkup(&self) -> Result<Checkup, Error>;
+
     /// Brings everything to disk and ends the store's work.
     async fn close(&self);
 }

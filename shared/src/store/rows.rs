@@ -558,4 +558,56 @@ pub struct Census {
     pub runs: BTreeMap<String, i64>,
     /// The oldest queued run's age in milliseconds.
     pub queue_age_ms: i64,
+    /// Workers whose lease lasts.
+    pub workers: i64,
+    /// Runs that cannot be run any more.
+    pub dead: i64,
+    /// Steps of which a person must say whether they happened.
+    pub in_doubt: i64,
+}
+
+/// Something that one worker does at a time, as it holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duty {
+    /// Its name, one of [`duty`].
+    pub name: &'static str,
+    /// Who holds it.
+    pub holder: WorkerId,
+    /// How often it has changed hands. Part of the fence.
+    pub epoch: i64,
+}
+
+/// Duties that one worker has at a time.
+pub mod duty {
+    /// Prunes journals.
+    pub const RETENTION: &str = "retention";
+}
+
+/// What an examination of the store found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Checkup {
+    /// The database and its version.
+    pub server: String,
+    /// The last migration that was applied, and the last one that this program knows.
+    pub migration: (i64, i64),
+    /// The store's clock.
+    pub now: Timestamp,
+    /// Workers whose lease lasts.
+    pub live: i64,
+    /// Workers whose lease has ended and whose runs nobody took over yet.
+    pub lapsed: i64,
+    /// Runs that are `running` without a live lease, some of them.
+    pub orphans: Vec<RunId>,
+    /// Queued runs.
+    pub queued: i64,
+    /// The oldest queued run's age in milliseconds.
+    pub queue_age_ms: i64,
+    /// Runs that cannot be run any more.
+    pub dead: i64,
+    /// Runs that have not ended, by program and version.
+    pub kinds: BTreeMap<String, i64>,
+    /// What the whole store takes up, in bytes.
+    pub bytes: i64,
+    /// What the largest tables take up with their indexes, the largest first.
+    pub tables: Vec<(String, i64)>,
 }

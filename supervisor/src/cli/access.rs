@@ -44,7 +44,7 @@ pub enum Access {
 }
 
 /// A lease for those who never work.
-const LOOK: Duration = Duration::from_secs(15);
+pub const LOOK: Duration = Duration::from_secs(15);
 
 /// The events of one task.
 pub enum Watch {

@@ -17,10 +17,11 @@ use shared::id::{RunId, TaskId};
 use shared::store::TaskFilter;
 
 use super::exit::Fault;
+use crate::doctor::Finding;
 use crate::instance::{Instance, client_for};
 use crate::transcript::Transcript;
 use crate::view::TaskView;
-use crate::wire::{DeadPage, DeadView, ForkOrder, ProblemBody, Settlement, TaskOrder, TaskPage, TaskRef};
+use crate::wire::{DeadPage, DeadView, DoctorPage, ForkOrder, ProblemBody, Settlement, TaskOrder, TaskPage, TaskRef};
 use crate::wire::{TokenOrder, TokenPage, TokenSecret, TokenView};
 
 /// How long an answer other than a stream may take.
@@ -129,6 +130,12 @@ impl Client {
     pub async fn transcript(&self, task: TaskId) -> anyhow::Result<Transcript> {
         self.read(self.request(Method::GET, &format!("/v1/tasks/{task}/transcript")))
             .await
+    }
+
+    /// `GET /v1/doctor`.
+    pub async fn doctor(&self) -> anyhow::Result<Vec<Finding>> {
+        let page: DoctorPage = self.read(self.request(Method::GET, "/v1/doctor")).await?;
+        Ok(page.findings)
     }
 
     /// `POST /v1/tokens`: the new token's secret.

@@ -47,7 +47,8 @@ pub enum Tasks {
     /// Make a task that takes over what an ended one did before a step, and does the rest anew.
     #[command(after_help = "Examples:
   majordomo tasks fork 9f3a02c1 --from step/2
-  majordomo tasks fork 9f3a02c1 --from ?        lists the steps")]
+
+A STEP that the task does not have is answered with those that it has.")]
     Fork {
         /// Its id, or at least 4 characters of its beginning or end.
         id: String,

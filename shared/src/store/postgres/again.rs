@@ -104,7 +104,8 @@ async fn copy_root(
     let (of, id, by) = (again.of.0, again.id.0, clean(again.by.as_str()));
     let from = from.map(StepKey::as_str);
     tx.ask(task::COPY, &[&of, &id, &by, &from]).await?;
-    tx.ask(run::COPY_ROOT, &[&of, &id, &to_json(authority)])
+    let epoch = i64::from(from.is_some());
+    tx.ask(run::COPY_ROOT, &[&of, &id, &to_json(authority), &epoch])
         .await
         .map(drop)
 }

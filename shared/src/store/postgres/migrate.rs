@@ -21,6 +21,9 @@ const MIGRATIONS: [&str; 2] = [
     include_str!("../../../migrations/postgres/0002_operations.sql"),
 ];
 
+/// The version of the tables that this program knows.
+pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
+
 /// Held while roles and tables are made. The number is ours alone: "majordom" in ASCII.
 const LOCK: i64 = 0x6d61_6a6f_7264_6f6d;
 

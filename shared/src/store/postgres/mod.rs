@@ -15,12 +15,15 @@
 //! without gaps, and what a fence has checked stays true until its commit.
 
 mod again;
+mod checkup;
 mod connect;
 mod content;
+mod duty;
 mod event;
 mod journal;
 mod listen;
 mod migrate;
+mod prune;
 mod run;
 mod step;
 mod task;
@@ -43,7 +46,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{
-    Accepted, Again, Appended, Bell, Census, Claimed, DeadRun, Delivered, Entry, Error, Fence,
+    Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry, Error, Fence,
     NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use crate::clock::{self, Stopwatch};
@@ -499,6 +502,27 @@ impl Store for PostgresStore {
 
     async fn census(&self) -> Result<Census, Error> {
         task::census(&self.engine).await
+    }
+
+    async fn hold(&self, duty: &'static str, worker: WorkerId) -> Result<Option<Duty>, Error> {
+        duty::hold(&self.engine, duty, worker).await
+    }
+
+    async fn prunable(&self, age: Duration, limit: u32) -> Result<Vec<(TenantId, TaskId)>, Error> {
+        prune::due(&self.engine, age, limit).await
+    }
+
+    async fn prune(&self, duty: &Duty, tasks: &[TaskId]) -> Result<Option<u64>, Error> {
+        prune::prune(&self.engine, duty, tasks).await
+    }
+
+    async fn compact(&self) -> Result<u64, Error> {
+        // The server's autovacuum does it.
+        Ok(0)
+    }
+
+    async fn checkup(&self) -> Result<Checkup, Error> {
+        checkup::of(&self.engine).await
     }
 
     async fn close(&self) {

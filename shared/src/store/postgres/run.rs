@@ -332,11 +332,13 @@ pub(super) fn read_all(rows: &[Row]) -> Result<Vec<Run>, Error> {
     rows.iter().map(read).collect()
 }
 
-/// Copies a root run for a retry or a fork: queued, in no worker's hands.
+/// Copies a root run for a retry or a fork: queued, in no worker's hands. One with a journal has an
+/// epoch behind it: whoever claims a run for the first time takes it to have none.
 pub(super) const COPY_ROOT: &str = "
-insert into run (id, task, tenant, principal, kind, input, catalog, authority, state, priority,
+insert into run (id, task, tenant, principal, kind, input, catalog, authority, state, epoch, priority,
                  created_at, updated_at)
-select $2, $2, tenant, principal, kind, input, catalog, $3::text::json, 'queued', priority, t.now, t.now
+select $2, $2, tenant, principal, kind, input, catalog, $3::text::json, 'queued', $4, priority,
+       t.now, t.now
 from run, (select now_ms() as now) t where id = $1";
 
 /// Copies a child run that has ended, as it is.

@@ -311,6 +311,13 @@ select state, count(*) from run where state in ('queued', 'running', 'waiting') 
 const OLDEST: &str = "
 select coalesce(greatest((select now_ms()) - min(updated_at), 0), 0) from run where state = 'queued'";
 
+const OTHERS: &str = "
+select (select count(*) from worker where state = 'live' and expires_at > (select now_ms())),
+       (select count(*) from run where state = 'dead'),
+       (select count(*) from task t join run r on r.task = t.id join step s on s.run = r.id
+        where t.state = 'awaiting_human' and r.state in ('queued', 'running', 'waiting')
+          and s.state = 'begun' and s.kind = 'signal' and substr(s.key, 1, 16) = 'signal/in_doubt/')";
+
 /// How many tasks and runs there are of each state, of all tenants.
 pub(super) async fn census(engine: &EngineRole) -> Result<Census, Error> {
     let count = |rows: Vec<Row>| -> Result<BTreeMap<String, i64>, Error> {
@@ -318,9 +325,14 @@ pub(super) async fn census(engine: &EngineRole) -> Result<Census, Error> {
         rows.iter().map(pair).collect()
     };
     let oldest = engine.ask(OLDEST, &[]).await?;
+    let others = engine.ask(OTHERS, &[]).await?;
+    let other = |column| others.first().map_or(Ok(0), |row| get(row, column));
     Ok(Census {
         tasks: count(engine.ask(TASKS, &[]).await?)?,
         runs: count(engine.ask(RUNS, &[]).await?)?,
         queue_age_ms: oldest.first().map_or(Ok(0), |row| get(row, 0))?,
+        workers: other(0)?,
+        dead: other(1)?,
+        in_doubt: other(2)?,
     })
 }

@@ -27,7 +27,7 @@ pub(super) fn retry(tx: &Connection, again: &Again, now: Timestamp) -> Result<Ma
     };
     task::copy(tx, again, None, now)?;
     let authority = authority_of_retry(root.authority, again);
-    run::copy_root(tx, (root.id, again.id), &authority, now)?;
+    run::copy_root(tx, (root.id, again.id), (&authority, 0), now)?;
     let reason = format!("retry of {} asked for by {}", again.of, again.by);
     let told = event::insert(tx, vec![event::renewed(again, reason)], now)?;
     Ok((Renewed::New(again.id), told))
@@ -55,7 +55,7 @@ pub(super) fn fork(
     };
     task::copy(tx, again, Some(from), now)?;
     task::charge(tx, again.id, plan.used)?;
-    run::copy_root(tx, (root.id, again.id), &root.authority, now)?;
+    run::copy_root(tx, (root.id, again.id), (&root.authority, 1), now)?;
     step::copy(tx, (root.id, again.id.into()), Some(plan.before))?;
     run::copy_signals(tx, (root.id, again.id.into()))?;
     for child in &plan.children {

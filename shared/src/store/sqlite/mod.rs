@@ -6,9 +6,13 @@
 //! an async driver, because a commit of five statements is one hand-over to it and back, not five.
 
 mod again;
+mod backup;
+mod checkup;
 mod content;
+mod duty;
 mod event;
 mod journal;
+mod prune;
 mod run;
 mod step;
 mod task;
@@ -27,7 +31,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Accepted, Again, Appended, Bell, Census, Claimed, DeadRun, Delivered, Entry, Error, Fence,
+    Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry, Error, Fence,
     NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use crate::clock;
@@ -36,6 +40,7 @@ use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, Worke
 use crate::run::Timestamp;
 use crate::task::Task;
 
+pub use backup::backup;
 use journal::Job;
 
 /// The migrations in order. One that was released is never changed.
@@ -174,6 +179,8 @@ fn writer(file: &Path) -> Result<Connection, Error> {
     make_file(file)?;
     let mut conn = Connection::open(file)?;
     conn.busy_timeout(BUSY)?;
+    // Takes hold of a file that has no tables yet; then pages of deleted rows can be given back.
+    conn.pragma_update(None, "auto_vacuum", "incremental")?;
     conn.pragma_update(None, "journal_mode", "wal")?;
     conn.pragma_update(None, "synchronous", "full")?;
     conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
@@ -493,6 +500,30 @@ impl Store for SqliteStore {
     async fn census(&self) -> Result<Census, Error> {
         self.read_long(|conn| task::census(conn, clock::now()))
             .await
+    }
+
+    async fn hold(&self, duty: &'static str, worker: WorkerId) -> Result<Option<Duty>, Error> {
+        self.write(move |tx| duty::hold(tx, duty, worker)).await
+    }
+
+    async fn prunable(&self, age: Duration, limit: u32) -> Result<Vec<(TenantId, TaskId)>, Error> {
+        let before = Timestamp(clock::now().since(Timestamp(0)).saturating_sub(age).as_millis() as i64);
+        self.read_long(move |conn| prune::due(conn, before, limit))
+            .await
+    }
+
+    async fn prune(&self, duty: &Duty, tasks: &[TaskId]) -> Result<Option<u64>, Error> {
+        let (duty, tasks) = (duty.clone(), tasks.to_vec());
+        self.write(move |tx| prune::prune(tx, &duty, &tasks, clock::now()))
+            .await
+    }
+
+    async fn compact(&self) -> Result<u64, Error> {
+        self.write(|tx| prune::compact(tx)).await
+    }
+
+    async fn checkup(&self) -> Result<Checkup, Error> {
+        self.read_long(|conn| checkup::of(conn, clock::now())).await
     }
 
     async fn close(&self) {

@@ -278,24 +278,26 @@ pub(super) fn pruned(conn: &Connection, task: TaskId) -> Result<Vec<RunId>, Erro
         .collect()
 }
 
-/// Copies a root run for a retry or a fork: queued, in no worker's hands.
+/// Copies a root run for a retry or a fork: queued, in no worker's hands. One with a journal has an
+/// epoch behind it: whoever claims a run for the first time takes it to have none.
 pub(super) fn copy_root(
     tx: &Connection,
     (old, new): (RunId, TaskId),
-    authority: &Authority,
+    (authority, epoch): (&Authority, i64),
     now: Timestamp,
 ) -> Result<(), Error> {
     tx.prepare_cached(
-        "insert into run (id, task, tenant, principal, kind, input, catalog, authority, state,
+        "insert into run (id, task, tenant, principal, kind, input, catalog, authority, state, epoch,
                           priority, created_at, updated_at)
-         select ?2, ?2, tenant, principal, kind, input, catalog, ?3, 'queued', priority, ?4, ?4
+         select ?2, ?2, tenant, principal, kind, input, catalog, ?3, 'queued', ?5, priority, ?4, ?4
          from run where id = ?1",
     )?
     .execute(params![
         old.to_string(),
         new.to_string(),
         to_json(authority),
-        now.0
+        now.0,
+        epoch
     ])?;
     Ok(())
 }

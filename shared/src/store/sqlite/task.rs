@@ -390,6 +390,11 @@ pub(super) fn census(conn: &Connection, now: Timestamp) -> Result<Census, Error>
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     };
+    let one = |sql: &str| -> Result<i64, Error> {
+        Ok(conn
+            .prepare_cached(sql)?
+            .query_row([], |row| row.get(0))?)
+    };
     let oldest: Option<i64> = conn
         .prepare_cached("select min(updated_at) from run where state = 'queued'")?
         .query_row([], |row| row.get(0))?;
@@ -400,5 +405,12 @@ pub(super) fn census(conn: &Connection, now: Timestamp) -> Result<Census, Error>
              group by state",
         )?,
         queue_age_ms: oldest.map_or(0, |at| (now.0 - at).max(0)),
+        workers: one("select count(*) from worker where state = 'live'")?,
+        dead: one("select count(*) from run where state = 'dead'")?,
+        in_doubt: one(
+            "select count(*) from task t join run r on r.task = t.id join step s on s.run = r.id
+             where t.state = 'awaiting_human' and r.state in ('queued', 'running', 'waiting')
+               and s.state = 'begun' and s.kind = 'signal' and substr(s.key, 1, 16) = 'signal/in_doubt/'",
+        )?,
     })
 }

@@ -29,6 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(again::retry))
         .routes(routes!(again::fork))
         .routes(routes!(again::dead))
+        .routes(routes!(health::examine))
         .routes(routes!(events::follow))
         .routes(routes!(settle::settle))
         .routes(routes!(tokens::make, tokens::list))

@@ -11,7 +11,7 @@ use shared::hash::Hash;
 use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use shared::run::Timestamp;
 use shared::store::{
-    Accepted, Again, Appended, Bell, Census, Claimed, DeadRun, Delivered, Entry, Error, Fence,
+    Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry, Error, Fence,
     NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use shared::task::Task;
@@ -74,6 +74,11 @@ passed_on! {
     add_token(token: Token, hash: Hash) -> bool;
     token(tenant: &TenantId, hash: Hash) -> Option<Token>;
     tokens(tenant: &TenantId) -> Vec<Token>;
+    hold(duty: &'static str, worker: WorkerId) -> Option<Duty>;
+    prunable(age: Duration, limit: u32) -> Vec<(TenantId, TaskId)>;
+    prune(duty: &Duty, tasks: &[TaskId]) -> Option<u64>;
+    compact() -> u64;
+    checkup() -> Checkup;
     revoke_token(tenant: &TenantId, name: &str) -> bool;
 }
 
