@@ -280,9 +280,7 @@ pub enum Act<'a> {
 impl<'a> Act<'a> {
     fn task(self) -> Option<&'a Task> {
         match self {
-            Act::See(task) | Act::Cancel(task) | Act::Renew(task) | Act::Settle(task) => {
-                Some(task)
-            }
+            Act::See(task) | Act::Cancel(task) | Act::Renew(task) | Act::Settle(task) => Some(task),
             Act::Submit
             | Act::ActFor
             | Act::NameFolder

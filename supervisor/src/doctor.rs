@@ -85,8 +85,13 @@ impl Finding {
 /// data folder and does not work, so that nobody does.
 pub async fn examine(store: &dyn Store, exclusive: bool) -> Vec<Finding> {
     if let Err(error) = store.probe().await {
-        let todo = "see that the disk has room and the database runs; nothing that was accepted is lost";
-        return vec![Finding::problem("store", format!("it takes no writes: {error}"), todo)];
+        let todo =
+            "see that the disk has room and the database runs; nothing that was accepted is lost";
+        return vec![Finding::problem(
+            "store",
+            format!("it takes no writes: {error}"),
+            todo,
+        )];
     }
     let before = shared::clock::now();
     match store.checkup().await {
@@ -119,7 +124,11 @@ fn migrations(checkup: &Checkup) -> Finding {
     let found = format!("step {have} of {known}");
     match have == known {
         true => Finding::ok("migrations", found),
-        false => Finding::problem("migrations", found, "start the version that made the database"),
+        false => Finding::problem(
+            "migrations",
+            found,
+            "start the version that made the database",
+        ),
     }
 }
 
@@ -151,7 +160,12 @@ fn runs(checkup: &Checkup, exclusive: bool) -> Finding {
         let found = format!("{unfinished} unfinished, 0 running without a live lease");
         return Finding::ok("runs", found);
     }
-    let named: Vec<String> = checkup.orphans.iter().take(SOME).map(ToString::to_string).collect();
+    let named: Vec<String> = checkup
+        .orphans
+        .iter()
+        .take(SOME)
+        .map(ToString::to_string)
+        .collect();
     Finding::problem(
         "runs",
         format!("running without a live lease: {}", named.join(", ")),
@@ -189,13 +203,24 @@ fn dead(checkup: &Checkup) -> Finding {
 
 fn kinds(checkup: &Checkup) -> Finding {
     let known = [kind::TASK, kind::AGENT];
-    let foreign = checkup.kinds.iter().filter(|(name, _)| !known.contains(&name.as_str()));
-    let foreign: Vec<String> = foreign.map(|(name, runs)| format!("{runs} of {name}")).collect();
+    let foreign = checkup
+        .kinds
+        .iter()
+        .filter(|(name, _)| !known.contains(&name.as_str()));
+    let foreign: Vec<String> = foreign
+        .map(|(name, runs)| format!("{runs} of {name}"))
+        .collect();
     match foreign.is_empty() {
-        true => Finding::ok("programs", format!("this version runs {}", known.join(", "))),
+        true => Finding::ok(
+            "programs",
+            format!("this version runs {}", known.join(", ")),
+        ),
         false => Finding::problem(
             "programs",
-            format!("unfinished runs that this version cannot run: {}", foreign.join(", ")),
+            format!(
+                "unfinished runs that this version cannot run: {}",
+                foreign.join(", ")
+            ),
             "start the version that made them, and let them end",
         ),
     }
@@ -216,8 +241,13 @@ fn clock(checkup: &Checkup, machine: Timestamp) -> Finding {
 
 fn size(checkup: &Checkup) -> Finding {
     let tables = checkup.tables.iter().take(SOME);
-    let tables: Vec<String> = tables.map(|(name, bytes)| format!("{name} {}", mib(*bytes))).collect();
-    Finding::ok("size", format!("{} in all: {}", mib(checkup.bytes), tables.join(", ")))
+    let tables: Vec<String> = tables
+        .map(|(name, bytes)| format!("{name} {}", mib(*bytes)))
+        .collect();
+    Finding::ok(
+        "size",
+        format!("{} in all: {}", mib(checkup.bytes), tables.join(", ")),
+    )
 }
 
 /// Bytes for people.
@@ -251,7 +281,9 @@ mod tests {
             ("runs", Level::Problem, |c| c.orphans = vec![RunId::fresh()]),
             ("queue", Level::Warning, |c| c.queue_age_ms = QUEUE_MS + 1),
             ("dead runs", Level::Warning, |c| c.dead = 1),
-            ("programs", Level::Problem, |c| drop(c.kinds.insert("task@9".into(), 1))),
+            ("programs", Level::Problem, |c| {
+                drop(c.kinds.insert("task@9".into(), 1))
+            }),
             ("clock", Level::Warning, |c| c.now = Timestamp(-SKEW_MS)),
         ];
         for (check, bad, make) in ill {
@@ -260,9 +292,15 @@ mod tests {
             let found = of(&checkup);
             assert_eq!(level(&found, check), bad, "{check}");
             let others = found.iter().filter(|finding| finding.check != check);
-            assert!(others.clone().all(|finding| finding.level == Level::Ok), "{check}: {found:?}");
+            assert!(
+                others.clone().all(|finding| finding.level == Level::Ok),
+                "{check}: {found:?}"
+            );
             let told = found.iter().filter(|finding| finding.level != Level::Ok);
-            assert!(told.clone().all(|finding| finding.todo.is_some()), "{check}");
+            assert!(
+                told.clone().all(|finding| finding.todo.is_some()),
+                "{check}"
+            );
         }
     }
 
@@ -277,6 +315,9 @@ mod tests {
             ..Checkup::default()
         };
         let found = findings(&halted, true, Timestamp(0));
-        assert!(found.iter().all(|finding| finding.level == Level::Ok), "{found:?}");
+        assert!(
+            found.iter().all(|finding| finding.level == Level::Ok),
+            "{found:?}"
+        );
     }
 }

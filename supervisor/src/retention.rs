@@ -121,7 +121,9 @@ impl Retention {
         let told = transcript::of(&*self.store, &*self.programs, task).await?;
         let mut events = Vec::new();
         loop {
-            let after = events.last().map_or(0, |event: &shared::event::Recorded| event.seq);
+            let after = events
+                .last()
+                .map_or(0, |event: &shared::event::Recorded| event.seq);
             let page = self.store.events(tenant, id, after, PAGE).await?;
             if page.is_empty() {
                 break;

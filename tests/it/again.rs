@@ -122,7 +122,10 @@ async fn a_retry_does_everything_anew_and_leaves_the_old_task_as_it_was(kind: Ki
         step: None,
     };
     assert_eq!((task.origin, task.state), (Some(origin), TaskState::Failed));
-    assert_eq!((&task.request, &task.principal), (&before.request, &before.principal));
+    assert_eq!(
+        (&task.request, &task.principal),
+        (&before.request, &before.principal)
+    );
     assert_eq!(task.submitted_by.as_str(), "somebody");
     assert_eq!(run.authority.output, Some(format!("/out/{id}").into()));
     let told = bench.events(id).await;
@@ -164,7 +167,11 @@ async fn a_fork_serves_what_stands_before_its_step_and_does_the_rest_anew(kind: 
 
     let id = new(fork(&bench, id, "part").await);
     bench.ends(id).await;
-    assert_eq!(counts(&world), times(1, 3, 2), "a fork of a fork, further up");
+    assert_eq!(
+        counts(&world),
+        times(1, 3, 2),
+        "a fork of a fork, further up"
+    );
     let id = new(fork(&bench, id, "first").await);
     bench.ends(id).await;
     assert_eq!(counts(&world), times(2, 4, 3), "from the very first step");
@@ -194,7 +201,14 @@ async fn what_cannot_be_taken_over_is_refused(kind: Kind) {
     let bench = Bench::start(&place, code, act, Arc::default(), LONG).await;
     let task = bench.submit("go").await;
     let mut feed = bench.store.bell().feed().subscribe();
-    while bench.store.steps(&tenant(), task.into()).await.unwrap().iter().all(|step| step.recorded.is_none()) {
+    while bench
+        .store
+        .steps(&tenant(), task.into())
+        .await
+        .unwrap()
+        .iter()
+        .all(|step| step.recorded.is_none())
+    {
         let _ = tokio::time::timeout(Duration::from_millis(50), feed.recv()).await;
     }
     assert_eq!(
@@ -205,8 +219,15 @@ async fn what_cannot_be_taken_over_is_refused(kind: Kind) {
         fork(&bench, task, "quick").await,
         Renewed::Unfit(TaskState::Running)
     );
-    bench.store.cancel(&tenant(), task, "enough", None).await.unwrap();
-    assert_eq!(fork(&bench, task, "quick").await, Renewed::Open("slow".into()));
+    bench
+        .store
+        .cancel(&tenant(), task, "enough", None)
+        .await
+        .unwrap();
+    assert_eq!(
+        fork(&bench, task, "quick").await,
+        Renewed::Open("slow".into())
+    );
     let keys = vec!["slow".into(), "quick".into()];
     assert_eq!(fork(&bench, task, "other").await, Renewed::NoStep(keys));
     let nobody = TaskId::fresh();
@@ -224,7 +245,8 @@ async fn dead_runs_are_listed_with_why_and_where(kind: Kind) {
     let place = kind.place().await;
     let code: Arc<Code> = Arc::new(|ctx, _| {
         async move {
-            ctx.act("poison".into(), tool(Effect::Once, json!(1))).await?;
+            ctx.act("poison".into(), tool(Effect::Once, json!(1)))
+                .await?;
             panic!("it burst")
         }
         .boxed()
@@ -242,6 +264,9 @@ async fn dead_runs_are_listed_with_why_and_where(kind: Kind) {
         async move { store.dead(&tenant(), Some(&name), 10).await.unwrap().len() }
     };
     assert_eq!((of("test").await, of("stranger").await), (1, 0));
-    assert_eq!(bench.store.dead(&"other".into(), None, 10).await.unwrap(), []);
+    assert_eq!(
+        bench.store.dead(&"other".into(), None, 10).await.unwrap(),
+        []
+    );
     bench.stop().await;
 }

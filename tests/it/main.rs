@@ -10,6 +10,7 @@ mod engine;
 mod first_answer;
 mod lease;
 mod limits;
+mod operations;
 mod replay;
 mod replicas;
 mod retry;

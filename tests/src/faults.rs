@@ -11,8 +11,8 @@ use shared::hash::Hash;
 use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use shared::run::Timestamp;
 use shared::store::{
-    Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry, Error, Fence,
-    NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
+    Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
+    Error, Fence, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use shared::task::Task;
 

@@ -153,7 +153,10 @@ fn children(runs: &[Run], kept: &[&Step], id: TaskId) -> Vec<Copied> {
         };
         let above = match *parent == RunId::from(run.task) {
             true => kept.iter().any(|step| step.key == *key).then(|| id.into()),
-            false => copied.iter().find(|above| above.old == *parent).map(|above| above.new),
+            false => copied
+                .iter()
+                .find(|above| above.old == *parent)
+                .map(|above| above.new),
         };
         copied.extend(above.map(|above: RunId| Copied {
             old: run.id,

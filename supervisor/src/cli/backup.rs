@@ -14,10 +14,12 @@ use crate::doctor::mib;
 
 /// Copies the journal into one file, as of one moment; a running instance goes on.
 #[derive(Debug, Args)]
-#[command(after_help = "To restore, stop the instance and put the copy into an empty data folder:
+#[command(
+    after_help = "To restore, stop the instance and put the copy into an empty data folder:
   mkdir DIR && cp FILE DIR/majordomo.db && majordomo serve --data DIR
 
-On Postgres use pg_dump; docs/operations.md has the commands.")]
+On Postgres use pg_dump; docs/operations.md has the commands."
+)]
 pub struct Backup {
     /// The file to make. One that exists is left alone.
     file: PathBuf,
@@ -34,7 +36,11 @@ pub async fn run(context: &Context, backup: Backup) -> anyhow::Result<Exit> {
     let (data, file) = (context.data.clone(), backup.file.clone());
     let copied = tokio::task::spawn_blocking(move || sqlite::backup(&data, &file)).await?;
     let bytes = copied.map_err(|error| fault(context, &backup, &error))?;
-    words::say(format_args!("{} ({})", backup.file.display(), mib(bytes as i64)));
+    words::say(format_args!(
+        "{} ({})",
+        backup.file.display(),
+        mib(bytes as i64)
+    ));
     eprintln!("what agents wrote to files is not in it: copy that folder, too");
     Ok(Exit::Done)
 }
@@ -49,7 +55,10 @@ fn fault(context: &Context, backup: &Backup, error: &Error) -> Fault {
             Fault::failed(format!("{} holds no journal", context.data.display()))
                 .help("name the data folder with --data DIR")
         }
-        other => Fault::failed(format!("nothing was copied to {}: {other}", backup.file.display())),
+        other => Fault::failed(format!(
+            "nothing was copied to {}: {other}",
+            backup.file.display()
+        )),
     }
 }
 

@@ -21,7 +21,10 @@ use crate::doctor::Finding;
 use crate::instance::{Instance, client_for};
 use crate::transcript::Transcript;
 use crate::view::TaskView;
-use crate::wire::{DeadPage, DeadView, DoctorPage, ForkOrder, ProblemBody, Settlement, TaskOrder, TaskPage, TaskRef};
+use crate::wire::{
+    DeadPage, DeadView, DoctorPage, ForkOrder, ProblemBody, Settlement, TaskOrder, TaskPage,
+    TaskRef,
+};
 use crate::wire::{TokenOrder, TokenPage, TokenSecret, TokenView};
 
 /// How long an answer other than a stream may take.

@@ -36,8 +36,13 @@ pub async fn run(context: &Context, doctor: Doctor) -> anyhow::Result<Exit> {
     let mut findings = examine(context).await;
     findings.push(disk(&context.data));
     match doctor.json {
-        true => words::say(format_args!("{:#}", serde_json::json!({ "findings": findings }))),
-        false => findings.iter().for_each(|finding| words::say(line(finding))),
+        true => words::say(format_args!(
+            "{:#}",
+            serde_json::json!({ "findings": findings })
+        )),
+        false => findings
+            .iter()
+            .for_each(|finding| words::say(line(finding))),
     }
     let worst = findings.iter().map(|finding| finding.level).max();
     Ok(match worst {
@@ -50,14 +55,19 @@ fn line(finding: &Finding) -> String {
     let (level, check) = (finding.level.as_str(), &finding.check);
     let found = words::plain(&finding.found).into_owned();
     let todo = finding.todo.as_ref();
-    let todo = todo.map(|todo| format!("\n{:22}-> {todo}", "")).unwrap_or_default();
+    let todo = todo
+        .map(|todo| format!("\n{:22}-> {todo}", ""))
+        .unwrap_or_default();
     format!("{level:<8} {check:<12} {found}{todo}")
 }
 
 /// What the instance says of itself, or what this process finds in the store.
 async fn examine(context: &Context) -> Vec<Finding> {
     if let Some(client) = access::live(context).await {
-        let found = format!("{} answers (process {})", client.instance.url, client.instance.pid);
+        let found = format!(
+            "{} answers (process {})",
+            client.instance.url, client.instance.pid
+        );
         let mut findings = vec![Finding::ok("instance", found)];
         match client.doctor().await {
             Ok(theirs) => findings.extend(theirs),
@@ -110,9 +120,11 @@ fn closed(error: &anyhow::Error) -> Finding {
             found,
             "an `ask` holds it until its task ends, or an instance that does not answer: ask again later",
         ),
-        Some(Error::Unreachable(_) | Error::Url(_) | Error::Rights { .. }) => {
-            Finding::problem("store", found, "docs/postgres.md says what the database must be like")
-        }
+        Some(Error::Unreachable(_) | Error::Url(_) | Error::Rights { .. }) => Finding::problem(
+            "store",
+            found,
+            "docs/postgres.md says what the database must be like",
+        ),
         _ => Finding::problem(
             "store",
             found,
@@ -124,7 +136,10 @@ fn closed(error: &anyhow::Error) -> Finding {
 
 /// The room on the disk that holds the data folder, or that will hold it.
 fn disk(data: &Path) -> Finding {
-    let there = data.ancestors().find(|folder| folder.exists()).unwrap_or(data);
+    let there = data
+        .ancestors()
+        .find(|folder| folder.exists())
+        .unwrap_or(data);
     let Some((free, all)) = room(there) else {
         return Finding::warning(
             "disk",
@@ -132,7 +147,12 @@ fn disk(data: &Path) -> Finding {
             "see for yourself that there is at least 1 GiB",
         );
     };
-    let found = format!("{} of {} free at {}", mib(free as i64), mib(all as i64), there.display());
+    let found = format!(
+        "{} of {} free at {}",
+        mib(free as i64),
+        mib(all as i64),
+        there.display()
+    );
     match free < ROOM || free < all / 100 * ROOM_PERCENT {
         false => Finding::ok("disk", found),
         true => Finding::warning(

@@ -282,7 +282,11 @@ async fn cancel(access: &Access, id: &str) -> anyhow::Result<String> {
 async fn retry(access: &Access, id: &str) -> anyhow::Result<String> {
     let id = pick(access, id).await?;
     let made = access.retry(id).await?;
-    eprintln!("task {} does task {} anew", words::short(made), words::short(id));
+    eprintln!(
+        "task {} does task {} anew",
+        words::short(made),
+        words::short(id)
+    );
     Ok(renewed(access, made))
 }
 
@@ -325,14 +329,17 @@ fn graveyard(runs: &[DeadView], now_ms: i64) -> String {
             "task {task}: {} {} ago{}: {}\n  do it anew:     majordomo tasks retry {task}\n",
             dead.agent.as_deref().unwrap_or("supervisor"),
             words::age(now_ms - dead.at_ms),
-            dead.step.as_ref().map(|step| format!(" at step {step}")).unwrap_or_default(),
+            dead.step
+                .as_ref()
+                .map(|step| format!(" at step {step}"))
+                .unwrap_or_default(),
             words::line(&dead.why),
         ));
-        text.push_str(&format!("  look closer:    majordomo tasks show {task} --full\n"));
+        text.push_str(&format!(
+            "  look closer:    majordomo tasks show {task} --full\n"
+        ));
     }
-    text.push_str(
-        "a part of it can be kept: majordomo tasks fork ID --from STEP\n",
-    );
+    text.push_str("a part of it can be kept: majordomo tasks fork ID --from STEP\n");
     text
 }
 

@@ -67,11 +67,8 @@ pub(super) async fn fork(
     copy_steps(&tx, (root.id, again.id.into()), Some(plan.before)).await?;
     for child in &plan.children {
         let (old, new, parent) = (child.old, child.new, child.parent);
-        tx.ask(
-            run::COPY_CHILD,
-            &[&old.0, &new.0, &parent.0, &again.id.0],
-        )
-        .await?;
+        tx.ask(run::COPY_CHILD, &[&old.0, &new.0, &parent.0, &again.id.0])
+            .await?;
         copy_steps(&tx, (old, new), None).await?;
     }
     let reason = format!("fork of {} at {from} asked for by {}", again.of, again.by);
@@ -116,9 +113,7 @@ async fn copy_steps(
     before: Option<i64>,
 ) -> Result<(), Error> {
     tx.ask(step::COPY, &[&old.0, &new.0, &before]).await?;
-    tx.ask(run::COPY_SIGNALS, &[&old.0, &new.0])
-        .await
-        .map(drop)
+    tx.ask(run::COPY_SIGNALS, &[&old.0, &new.0]).await.map(drop)
 }
 
 async fn charge(tx: &Tx<'_>, again: &Again, used: Usage) -> Result<(), Error> {

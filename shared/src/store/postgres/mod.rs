@@ -46,8 +46,8 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{
-    Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry, Error, Fence,
-    NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
+    Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
+    Error, Fence, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use crate::clock::{self, Stopwatch};
 use crate::hash::Hash;

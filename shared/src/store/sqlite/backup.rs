@@ -53,7 +53,9 @@ fn publish(partial: &Path, into: &Path) -> Result<(), Error> {
     let synced = File::open(partial).and_then(|file| file.sync_all());
     synced.map_err(|error| io(partial, error))?;
     std::fs::hard_link(partial, into).map_err(|error| io(into, error))?;
-    let folder = into.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = into
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(|error| io(folder, error))

@@ -31,8 +31,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry, Error, Fence,
-    NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
+    Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
+    Error, Fence, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use crate::clock;
 use crate::hash::Hash;
@@ -507,7 +507,12 @@ impl Store for SqliteStore {
     }
 
     async fn prunable(&self, age: Duration, limit: u32) -> Result<Vec<(TenantId, TaskId)>, Error> {
-        let before = Timestamp(clock::now().since(Timestamp(0)).saturating_sub(age).as_millis() as i64);
+        let before = Timestamp(
+            clock::now()
+                .since(Timestamp(0))
+                .saturating_sub(age)
+                .as_millis() as i64,
+        );
         self.read_long(move |conn| prune::due(conn, before, limit))
             .await
     }

@@ -391,9 +391,7 @@ pub(super) fn census(conn: &Connection, now: Timestamp) -> Result<Census, Error>
         Ok(rows.collect::<Result<_, _>>()?)
     };
     let one = |sql: &str| -> Result<i64, Error> {
-        Ok(conn
-            .prepare_cached(sql)?
-            .query_row([], |row| row.get(0))?)
+        Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
     };
     let oldest: Option<i64> = conn
         .prepare_cached("select min(updated_at) from run where state = 'queued'")?

@@ -156,8 +156,16 @@ fn census_text(census: &Census) -> String {
             "Age of the oldest queued run.",
             census.queue_age_ms as f64 / 1000.0,
         ),
-        ("workers", "Workers whose lease lasts.", census.workers as f64),
-        ("dead_runs", "Runs that cannot be run any more.", census.dead as f64),
+        (
+            "workers",
+            "Workers whose lease lasts.",
+            census.workers as f64,
+        ),
+        (
+            "dead_runs",
+            "Runs that cannot be run any more.",
+            census.dead as f64,
+        ),
         (
             "steps_in_doubt",
             "Steps of which a person must say whether they happened.",
