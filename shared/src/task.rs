@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AgentName, PrincipalId, TaskId, TenantId};
+use crate::id::{AgentName, PrincipalId, StepKey, TaskId, TenantId};
 use crate::money::{Usage, Usd};
 use crate::run::Timestamp;
 
@@ -142,6 +142,16 @@ pub struct Budget {
     pub tokens: Option<u64>,
 }
 
+/// The task that another one was made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Its id.
+    pub task: TaskId,
+    /// The step of its root run from which on everything is done anew; none for a retry, which begins
+    /// at the beginning.
+    pub step: Option<StepKey>,
+}
+
 /// A task as the store holds it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Task {
@@ -171,4 +181,8 @@ pub struct Task {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
+    /// The task that it is a retry or a fork of.
+    pub origin: Option<Origin>,
+    /// When its journal was pruned: its steps and events are gone, its answer is not.
+    pub pruned_at: Option<Timestamp>,
 }

@@ -17,12 +17,14 @@ use shared::id::{ModelName, TenantId};
 use shared::model::Model;
 use shared::store::Store;
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 
 use crate::desk::Desk;
 use crate::engine::{Engine, Parts};
 use crate::equip::{self, ModelCard};
 use crate::intake::{Folders, Intake};
 use crate::program::Programs;
+use crate::retention::Retention;
 use crate::storage;
 use crate::supervisor::{Agents, Roster, StopAgents, Supervisor};
 
@@ -66,6 +68,8 @@ pub struct App {
     pub desk: Desk,
     engine: Arc<Engine>,
     supervisor: ActorRef<Supervisor>,
+    /// Ends what goes on beside the engine.
+    stopping: CancellationToken,
 }
 
 impl App {
@@ -116,8 +120,12 @@ impl App {
         )
         .await?
         .run_by(engine.clone());
-        let desk = Desk::new(store.clone(), settings.tenant.0.clone(), programs);
+        let desk = Desk::new(store.clone(), settings.tenant.0.clone(), programs.clone());
         engine.begin();
+        let stopping = CancellationToken::new();
+        if let Some(retention) = Retention::new(&settings.retention, store.clone(), programs) {
+            tokio::spawn(retention.work(engine.clone(), stopping.clone()));
+        }
         Ok(Self {
             config: equipped.config,
             catalog: Arc::new(equipped.catalog),
@@ -129,6 +137,7 @@ impl App {
             desk,
             engine,
             supervisor,
+            stopping,
         })
     }
 
@@ -146,6 +155,7 @@ impl App {
     /// Takes all runs out of memory, then stops the actors, then closes the store. Unfinished tasks
     /// go on at the next start.
     pub async fn stop(&self, grace: Duration) {
+        self.stopping.cancel();
         self.engine.freeze(grace).await;
         // An actor that is gone already needs no word.
         let _ = self.supervisor.tell(StopAgents).await;

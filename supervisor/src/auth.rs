@@ -223,10 +223,10 @@ impl Caller {
         }
         match act {
             Act::See(_) | Act::List => self.need(&[Tasks, Approve, Admin]),
-            Act::Cancel(_) | Act::Submit => self.need(&[Tasks, Admin]),
+            Act::Cancel(_) | Act::Renew(_) | Act::Submit => self.need(&[Tasks, Admin]),
             Act::Settle(_) => self.need(&[Approve, Admin]),
             Act::ActFor => self.need(&[OnBehalf]),
-            Act::NameFolder | Act::Measure => self.need(&[Admin]),
+            Act::NameFolder | Act::Measure | Act::Examine => self.need(&[Admin]),
             Act::KeepTokens if self.token.is_none() => Ok(()),
             Act::KeepTokens => Err(Denied::Elsewhere),
         }
@@ -265,10 +265,14 @@ pub enum Act<'a> {
     See(&'a Task),
     /// End a task.
     Cancel(&'a Task),
+    /// Make a task from it: a retry or a fork, with the same authority.
+    Renew(&'a Task),
     /// Say what a task waits for a person to say.
     Settle(&'a Task),
     /// Read metrics.
     Measure,
+    /// Examine the installation.
+    Examine,
     /// Make, list and revoke tokens: only people at the machine itself.
     KeepTokens,
 }
@@ -276,12 +280,13 @@ pub enum Act<'a> {
 impl<'a> Act<'a> {
     fn task(self) -> Option<&'a Task> {
         match self {
-            Act::See(task) | Act::Cancel(task) | Act::Settle(task) => Some(task),
+            Act::See(task) | Act::Cancel(task) | Act::Renew(task) | Act::Settle(task) => Some(task),
             Act::Submit
             | Act::ActFor
             | Act::NameFolder
             | Act::List
             | Act::Measure
+            | Act::Examine
             | Act::KeepTokens => None,
         }
     }

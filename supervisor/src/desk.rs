@@ -6,8 +6,8 @@ use std::sync::Arc;
 use agents::run::{Resolution, doubt_signal};
 use shared::id::{PrincipalId, RunId, StepKey, TaskId, TenantId};
 use shared::run::Outcome;
-use shared::store::{Delivered, Error, NewSignal, Store, TaskFilter};
-use shared::task::Task;
+use shared::store::{Again, DeadRun, Delivered, Error, NewSignal, Renewed, Store, TaskFilter};
+use shared::task::{Task, TaskState};
 
 use crate::follow::Follower;
 use crate::program::Programs;
@@ -35,6 +35,34 @@ pub enum Resolved {
     NotWaiting,
     /// Several steps bear this name: these are theirs in full.
     Several(Vec<String>),
+}
+
+/// Why nothing was made, for people.
+pub fn refusal(renewed: &Renewed) -> String {
+    match renewed {
+        Renewed::New(id) => format!("task {id} was made"),
+        Renewed::Missing => "there is no such task".into(),
+        Renewed::Unfit(TaskState::Done) => {
+            "the task is done; only one that failed or was cancelled can be retried: fork it, or hand \
+             it in again"
+                .into()
+        }
+        Renewed::Unfit(state) => format!(
+            "the task is {}: it must have ended; wait for its end, or cancel it first",
+            state.as_str()
+        ),
+        Renewed::NoStep(keys) => {
+            let keys: Vec<&str> = keys.iter().map(StepKey::as_str).collect();
+            format!("the task has no such step; it has {}", keys.join(", "))
+        }
+        Renewed::Open(key) => format!(
+            "step {key} stands before it and has no outcome; fork at {key}, or at an earlier step"
+        ),
+        Renewed::Pruned(run) => format!(
+            "the journal of run {run} was pruned, so nothing can be taken over from it; hand the task \
+             in again"
+        ),
+    }
 }
 
 impl Desk {
@@ -85,6 +113,40 @@ impl Desk {
         let reached = supervise::reached(&work);
         let reached = reached.as_deref();
         self.store.cancel(&self.tenant, task, reason, reached).await
+    }
+
+    /// Makes a task anew that failed or was cancelled: the same request, authority and catalog.
+    pub async fn retry(&self, task: TaskId, by: PrincipalId) -> Result<Renewed, Error> {
+        self.store.retry(self.again(task, by)).await
+    }
+
+    /// Makes a task whose journal begins as a copy of an ended one's, up to this step of its root
+    /// run. From there on everything is done anew.
+    pub async fn fork(
+        &self,
+        task: TaskId,
+        from: &StepKey,
+        by: PrincipalId,
+    ) -> Result<Renewed, Error> {
+        self.store.fork(self.again(task, by), from).await
+    }
+
+    fn again(&self, task: TaskId, by: PrincipalId) -> Again {
+        Again {
+            tenant: self.tenant.clone(),
+            of: task,
+            id: TaskId::fresh(),
+            by,
+        }
+    }
+
+    /// Runs that cannot be run any more, the last one first.
+    pub async fn dead(
+        &self,
+        visible_to: Option<&PrincipalId>,
+        limit: u32,
+    ) -> Result<Vec<DeadRun>, Error> {
+        self.store.dead(&self.tenant, visible_to, limit).await
     }
 
     /// Says what became of a step in doubt. `step` is its key, or `RUN/KEY` where several runs of

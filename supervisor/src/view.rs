@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use shared::id::{RunId, TaskId};
 use shared::run::Outcome;
 use shared::store::{Run, Step, Store};
-use shared::task::{Task, TaskState};
+use shared::task::{Origin, Task, TaskState};
 
 /// A task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -47,6 +47,20 @@ pub struct TaskView {
     pub created_at_ms: i64,
     /// When it last changed.
     pub updated_at_ms: i64,
+    /// The task that this one is a retry of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub retry_of: Option<TaskId>,
+    /// The task that this one is a fork of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub fork_of: Option<TaskId>,
+    /// The step from which on the fork does everything anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork_from: Option<String>,
+    /// When its journal was pruned, in milliseconds since 1970: no steps and events are kept of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned_at_ms: Option<i64>,
     /// What was done, in order. Absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<Vec<StepView>>,
@@ -104,6 +118,11 @@ pub struct StepView {
 impl TaskView {
     /// A task without its steps.
     pub fn of(task: Task) -> Self {
+        let (retry_of, fork_of, fork_from) = match task.origin {
+            None => (None, None, None),
+            Some(Origin { task, step: None }) => (Some(task), None, None),
+            Some(Origin { task, step }) => (None, Some(task), step.map(|key| key.to_string())),
+        };
         Self {
             id: task.id,
             state: task.state.as_str().into(),
@@ -120,6 +139,10 @@ impl TaskView {
             cost: task.usage.into(),
             created_at_ms: task.created_at.0,
             updated_at_ms: task.updated_at.0,
+            retry_of,
+            fork_of,
+            fork_from,
+            pruned_at_ms: task.pruned_at.map(|at| at.0),
             steps: None,
         }
     }

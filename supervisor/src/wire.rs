@@ -10,8 +10,9 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use shared::id::{RunId, TaskId};
-use shared::store::Token;
+use shared::store::{DeadRun, Token};
 
+use crate::doctor::Finding;
 use crate::view::TaskView;
 
 /// A task to be done.
@@ -73,6 +74,56 @@ pub struct TaskPage {
     /// What `before` must be for the next page; null on the last.
     #[schema(value_type = Option<String>, format = "uuid")]
     pub next: Option<TaskId>,
+}
+
+/// Where a fork begins to do things anew.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForkOrder {
+    /// The key of a step of the task's root run; what stands before it is taken over.
+    pub from: String,
+}
+
+/// Runs that cannot be run any more, the last one first.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct DeadPage {
+    /// The runs.
+    pub runs: Vec<DeadView>,
+}
+
+/// A run that cannot be run any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeadView {
+    /// Its task.
+    #[schema(value_type = String, format = "uuid")]
+    pub task: TaskId,
+    /// The run.
+    #[schema(value_type = String, format = "uuid")]
+    pub run: RunId,
+    /// The program and its version.
+    pub kind: String,
+    /// The agent, where it is an agent's run.
+    pub agent: Option<String>,
+    /// Why it died.
+    pub why: String,
+    /// The step at which it stood.
+    pub step: Option<String>,
+    /// When it was given up, in milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+impl From<DeadRun> for DeadView {
+    fn from(dead: DeadRun) -> Self {
+        Self {
+            task: dead.task,
+            run: dead.run,
+            kind: dead.kind,
+            agent: dead.agent.map(|agent| agent.to_string()),
+            why: dead.why,
+            step: dead.step.map(|key| key.to_string()),
+            at_ms: dead.at.0,
+        }
+    }
 }
 
 /// What a person says about a step in doubt.
@@ -174,6 +225,13 @@ impl From<Token> for TokenView {
             revoked_at_ms: token.revoked_at.map(|at| at.0),
         }
     }
+}
+
+/// What an examination found.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct DoctorPage {
+    /// One for each thing that was looked at.
+    pub findings: Vec<Finding>,
 }
 
 /// Whether the process lives.

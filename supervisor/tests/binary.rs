@@ -128,6 +128,126 @@ async fn work_that_is_taken_up_is_told_even_quietly() {
     assert_eq!(stderr(&fresh), "", "nothing was there to take up");
 }
 
+/// One line of `doctor --json`.
+fn finding(output: &Output, check: &str) -> (String, String) {
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = told["findings"].as_array().unwrap();
+    let found = findings.iter().find(|finding| finding["check"] == check);
+    let found = found.unwrap_or_else(|| panic!("no {check} in {told:#}"));
+    let word = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+    (word("level"), word("found"))
+}
+
+#[test]
+fn doctor_works_without_an_instance_beside_one_and_with_a_broken_store() {
+    let home = Home::new();
+    let doctor = || home.run("$MAJORDOMO doctor --json");
+    let empty = doctor();
+    assert_eq!(empty.status.code(), Some(0), "{}", stderr(&empty));
+    assert!(!home.path("data/majordomo.db").exists(), "it makes nothing");
+    assert_eq!(finding(&empty, "instance").0, "ok");
+
+    {
+        let _serving = home.serve("exec $MAJORDOMO serve --listen 127.0.0.1:0 --dir .");
+        let beside = doctor();
+        assert_eq!(beside.status.code(), Some(0), "{}", stderr(&beside));
+        assert!(finding(&beside, "instance").1.contains("answers"));
+        let leases = finding(&beside, "leases");
+        assert_eq!(
+            (leases.0.as_str(), leases.1.as_str()),
+            ("ok", "1 live, 0 lapsed")
+        );
+        assert!(
+            finding(&beside, "size").1.contains("task"),
+            "{:?}",
+            finding(&beside, "size")
+        );
+    }
+    let after = doctor();
+    assert_eq!(finding(&after, "instance").0, "warning", "it was killed");
+    assert_eq!(finding(&after, "store").0, "ok");
+
+    let garbage = vec![7_u8; 64 * 1024];
+    for file in ["majordomo.db-wal", "majordomo.db-shm"] {
+        let _ = std::fs::remove_file(home.path("data").join(file));
+    }
+    std::fs::write(home.path("data/majordomo.db"), garbage).unwrap();
+    let broken = doctor();
+    assert_eq!(broken.status.code(), Some(6), "{}", stderr(&broken));
+    assert_eq!(finding(&broken, "store").0, "problem");
+    assert!(finding(&broken, "disk").1.contains("free"));
+    let plain = home.run("$MAJORDOMO doctor");
+    let plain = String::from_utf8_lossy(&plain.stdout).into_owned();
+    assert!(
+        plain.contains("-> ") && plain.contains("problem  store"),
+        "{plain}"
+    );
+}
+
+#[test]
+fn a_backup_beside_an_instance_is_restored_elsewhere() {
+    let home = Home::new();
+    let id;
+    {
+        let _serving = home.serve("exec $MAJORDOMO serve --listen 127.0.0.1:0 --dir .");
+        let asked = home.run("$MAJORDOMO ask --json When do backups run?");
+        let asked: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap();
+        id = asked["id"].as_str().unwrap().to_owned();
+        let made = home.run("$MAJORDOMO backup ../copy.db");
+        assert_eq!(made.status.code(), Some(0), "{}", stderr(&made));
+    }
+    let again = home.run("$MAJORDOMO backup ../copy.db");
+    assert_eq!(again.status.code(), Some(2), "{}", stderr(&again));
+    assert!(stderr(&again).contains("left alone"), "{}", stderr(&again));
+    std::fs::create_dir(home.path("restored")).unwrap();
+    std::fs::copy(home.path("copy.db"), home.path("restored/majordomo.db")).unwrap();
+    let shown = home.run(&format!("$MAJORDOMO tasks show {id} --data ../restored"));
+    assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+}
+
+#[test]
+fn tasks_are_forked_and_the_dead_listed_beside_an_instance_and_without() {
+    let home = Home::new();
+    let serving = home.serve("exec $MAJORDOMO serve --listen 127.0.0.1:0 --dir .");
+    let asked = home.run("$MAJORDOMO ask --json When do backups run?");
+    let asked: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap();
+    let id = asked["id"].as_str().unwrap().to_owned();
+    for alone in [false, true] {
+        let done = home.run(&format!("$MAJORDOMO tasks retry {id}"));
+        assert_eq!(done.status.code(), Some(1), "{}", stderr(&done));
+        assert!(
+            stderr(&done).contains("the task is done"),
+            "{}",
+            stderr(&done)
+        );
+        let none = home.run(&format!("$MAJORDOMO tasks fork {id} --from nowhere"));
+        assert_eq!(none.status.code(), Some(2), "{}", stderr(&none));
+        let steps = stderr(&none);
+        let steps = steps.rsplit("it has ").next().unwrap();
+        let first = steps.split([',', '\n']).next().unwrap();
+        let forked = home.run(&format!("$MAJORDOMO tasks fork {id} --from '{first}'"));
+        assert_eq!(forked.status.code(), Some(0), "{}", stderr(&forked));
+        let new = String::from_utf8(forked.stdout).unwrap();
+        let shown = home.run(&format!("$MAJORDOMO tasks show --json {new}"));
+        let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+        assert_eq!(
+            (&shown["fork_of"], &shown["fork_from"]),
+            (&id.clone().into(), &first.into())
+        );
+        let dead = home.run("$MAJORDOMO tasks dead");
+        assert_eq!(String::from_utf8_lossy(&dead.stdout), "no dead runs\n");
+        if !alone {
+            // The next round finds nobody there.
+            let _ = std::process::Command::new("kill")
+                .arg(serving.0.id().to_string())
+                .status();
+            while Instance::read(&home.path("data")).is_some() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}
+
 /// Leaves a task in the store that nobody works on.
 async fn unfinished(data: &Path, material: &Path) {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(data).await.unwrap());

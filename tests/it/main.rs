@@ -1,6 +1,7 @@
 //! One integration binary, a module for each behaviour.
 
 mod actors;
+mod again;
 mod agent_loop;
 mod cancel;
 mod crash;
@@ -10,6 +11,7 @@ mod first_answer;
 mod journals;
 mod lease;
 mod limits;
+mod operations;
 mod poison;
 mod replay;
 mod replicas;

@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use shared::hash::Hash;
-use shared::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use shared::run::Timestamp;
 use shared::store::{
-    Accepted, Appended, Bell, Census, Claimed, Delivered, Entry, Error, Fence, NewSignal, NewTask,
-    Run, Step, Store, TaskFilter, Token,
+    Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
+    Error, Fence, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use shared::task::Task;
 
@@ -156,6 +156,20 @@ impl Store for Faulty {
     ) -> Result<Vec<(Run, Vec<Step>)>, Error> {
         self.inner.journal(tenant, task).await
     }
+    async fn retry(&self, again: Again) -> Result<Renewed, Error> {
+        self.inner.retry(again).await
+    }
+    async fn fork(&self, again: Again, from: &StepKey) -> Result<Renewed, Error> {
+        self.inner.fork(again, from).await
+    }
+    async fn dead(
+        &self,
+        tenant: &TenantId,
+        visible_to: Option<&PrincipalId>,
+        limit: u32,
+    ) -> Result<Vec<DeadRun>, Error> {
+        self.inner.dead(tenant, visible_to, limit).await
+    }
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error> {
         self.inner.task(tenant, task).await
     }
@@ -195,6 +209,27 @@ impl Store for Faulty {
             0 => self.inner.probe().await,
             _ => Err(Error::Database("disk full".into())),
         }
+    }
+    async fn hold(&self, duty: &'static str, worker: WorkerId) -> Result<Option<Duty>, Error> {
+        self.reach()?;
+        self.inner.hold(duty, worker).await
+    }
+    async fn prunable(
+        &self,
+        age: std::time::Duration,
+        limit: u32,
+    ) -> Result<Vec<(TenantId, TaskId)>, Error> {
+        self.inner.prunable(age, limit).await
+    }
+    async fn prune(&self, duty: &Duty, tasks: &[TaskId]) -> Result<Option<u64>, Error> {
+        self.reach()?;
+        self.inner.prune(duty, tasks).await
+    }
+    async fn compact(&self) -> Result<u64, Error> {
+        self.inner.compact().await
+    }
+    async fn checkup(&self) -> Result<Checkup, Error> {
+        self.inner.checkup().await
     }
     async fn census(&self) -> Result<Census, Error> {
         self.inner.census().await

@@ -317,7 +317,11 @@ fn rebase(settings: &mut Settings, folder: &Path) {
             ModelSettings::Scripted { file } => Some(file),
             _ => None,
         });
-    let folders = [&mut settings.files.read, &mut settings.files.write];
+    let folders = [
+        &mut settings.files.read,
+        &mut settings.files.write,
+        &mut settings.retention.archive,
+    ];
     for path in scripts.chain(folders.into_iter().flatten()) {
         *path = folder.join(&*path);
     }

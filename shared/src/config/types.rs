@@ -48,6 +48,8 @@ pub struct Settings {
     pub search: Option<SearchSettings>,
     /// The engine's sizes.
     pub engine: EngineSettings,
+    /// How long journals are kept.
+    pub retention: RetentionSettings,
     /// The Postgres that holds all state, for installations of several processes:
     /// `"${DATABASE_URL}"`, or `"postgres://majordomo:${DB_PASSWORD}@db/majordomo"`. Without it
     /// everything is in the data folder.
@@ -273,6 +275,19 @@ pub enum SearchDepth {
     Basic,
     /// Two credits, better snippets.
     Advanced,
+}
+
+/// `[retention]`: how long the journals of ended tasks are kept. Nothing is deleted unless this says
+/// so.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionSettings {
+    /// Days after its end that a task's journal is kept; for ever where this is absent. The task with
+    /// its answer and its cost stays.
+    #[schemars(range(min = 1))]
+    pub journal_days: Option<u32>,
+    /// A folder in which each task's story is kept as one line of JSON before its journal is deleted.
+    pub archive: Option<PathBuf>,
 }
 
 /// `[engine]`: sizes that a large installation may want to change.

@@ -21,7 +21,7 @@ pub use rows::*;
 
 use crate::event;
 use crate::hash::Hash;
-use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::run::{Interrupted, Interruption, Timestamp};
 use crate::task::Task;
 
@@ -187,6 +187,24 @@ pub trait Store: Send + Sync {
     /// Lets a paused task go on. Returns false where it was not paused.
     async fn resume(&self, tenant: &TenantId, task: TaskId, reason: &str) -> Result<bool, Error>;
 
+    /// Makes a task anew that failed or was cancelled: the same request, authority and catalog, an
+    /// empty journal, a folder of its own to write to. On `New` it is durable and queued.
+    async fn retry(&self, again: Again) -> Result<Renewed, Error>;
+
+    /// Makes a task whose journal begins as a copy of an ended one's up to the root run's step `from`,
+    /// exclusive, with the runs of the children that had ended by then. On `New` it is durable and
+    /// queued.
+    async fn fork(&self, again: Again, from: &StepKey) -> Result<Renewed, Error>;
+
+    /// Runs in the state `dead`, the last one first, at most `limit`; of tasks for or by this
+    /// principal, where one is named.
+    async fn dead(
+        &self,
+        tenant: &TenantId,
+        visible_to: Option<&PrincipalId>,
+        limit: u32,
+    ) -> Result<Vec<DeadRun>, Error>;
+
     /// One task of this tenant.
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error>;
 
@@ -226,6 +244,28 @@ pub trait Store: Send + Sync {
 
     /// Tasks and runs by state, for metrics.
     async fn census(&self) -> Result<Census, Error>;
+
+    /// Takes a duty, or keeps it: its epoch, or nothing while another live worker holds it, or where
+    /// this one does not live. It changes hands only when its holder is gone.
+    async fn hold(&self, duty: &'static str, worker: WorkerId) -> Result<Option<Duty>, Error>;
+
+    /// Tasks of all tenants that ended longer than `age` ago, by the store's clock, and still have
+    /// their journal; the oldest first, at most `limit`. Never one of whose runs any is unfinished.
+    async fn prunable(&self, age: Duration, limit: u32) -> Result<Vec<(TenantId, TaskId)>, Error>;
+
+    /// Deletes the journals of ended tasks: steps, answers, events, and bodies that nothing refers to
+    /// any more. Tasks, with their answers and sums, and runs stay. One transaction under the duty's
+    /// fence; nothing where the duty is lost. Answers how many tasks were pruned; one that has not
+    /// ended, or was pruned before, is not among them.
+    async fn prune(&self, duty: &Duty, tasks: &[TaskId]) -> Result<Option<u64>, Error>;
+
+    /// Gives a bounded piece of the space that deleted rows took back to the system. Answers the bytes
+    /// that were given back; 0 where there is nothing left to give, or where the database does so by
+    /// itself.
+    async fn compact(&self) -> Result<u64, Error>;
+
+    /// Examines the store, for `majordomo doctor`. Reads all there is: not for every minute.
+    async fn checkup(&self) -> Result<Checkup, Error>;
 
     /// Brings everything to disk and ends the store's work.
     async fn close(&self);

@@ -57,6 +57,149 @@ impl NewTask {
     }
 }
 
+/// A task to be made from one that has ended.
+#[derive(Clone, Debug)]
+pub struct Again {
+    /// Whose data it is.
+    pub tenant: TenantId,
+    /// The task that it is made from, and that stays as it is.
+    pub of: TaskId,
+    /// The new task's id.
+    pub id: TaskId,
+    /// Who asks for it.
+    pub by: PrincipalId,
+}
+
+/// What became of a retry or a fork. Nothing changed unless it is `New`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// The new task, durable and queued.
+    New(TaskId),
+    /// There is no such task.
+    Missing,
+    /// It is in a state in which it cannot be retried or forked.
+    Unfit(TaskState),
+    /// Its root run has no step of this key; it has these.
+    NoStep(Vec<StepKey>),
+    /// This step stands before the one asked for and has no outcome, so it can be neither served nor
+    /// skipped.
+    Open(StepKey),
+    /// The journal of this run, which would have to be copied, was pruned.
+    Pruned(RunId),
+}
+
+/// What a fork takes over of the task before.
+#[derive(Debug, PartialEq)]
+pub struct Forked {
+    /// Only steps of the root run before this place in its order.
+    pub before: i64,
+    /// What these have used.
+    pub used: Usage,
+    /// The root's children, and all below them, whose runs are copied; parents before their children.
+    pub children: Vec<Copied>,
+}
+
+/// A run that is copied with its whole journal.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// The run.
+    pub old: RunId,
+    /// Its copy.
+    pub new: RunId,
+    /// The copy's parent.
+    pub parent: RunId,
+}
+
+impl Forked {
+    /// The plan for a fork at the root run's step `from` into the task `id`. `runs` has the root
+    /// first and parents before their children; `steps` are the root's; `pruned` are the runs that
+    /// have no journal any more.
+    pub fn plan(
+        (runs, pruned): (&[Run], &[RunId]),
+        steps: &[Step],
+        from: &StepKey,
+        id: TaskId,
+    ) -> Result<Self, Renewed> {
+        let root = runs.first().map(|run| run.id).ok_or(Renewed::Missing)?;
+        if pruned.contains(&root) {
+            return Err(Renewed::Pruned(root));
+        }
+        let Some(first) = steps.iter().find(|step| step.key == *from) else {
+            let keys = steps.iter().map(|step| step.key.clone());
+            return Err(Renewed::NoStep(keys.collect()));
+        };
+        let kept: Vec<&Step> = steps.iter().filter(|step| step.seq < first.seq).collect();
+        if let Some(open) = kept.iter().find(|step| step.recorded.is_none()) {
+            return Err(Renewed::Open(open.key.clone()));
+        }
+        let recorded = kept.iter().filter_map(|step| step.recorded.as_ref());
+        let forked = Self {
+            before: first.seq,
+            used: recorded.map(|recorded| recorded.usage).sum(),
+            children: children(runs, &kept, id),
+        };
+        match forked.children.iter().find(|run| pruned.contains(&run.old)) {
+            Some(gone) => Err(Renewed::Pruned(gone.old)),
+            None => Ok(forked),
+        }
+    }
+}
+
+/// The children that the root waited for in `kept`, and all that lies below them.
+fn children(runs: &[Run], kept: &[&Step], id: TaskId) -> Vec<Copied> {
+    let mut copied: Vec<Copied> = Vec::new();
+    for run in runs {
+        let Some((parent, key)) = &run.parent else {
+            continue;
+        };
+        let above = match *parent == RunId::from(run.task) {
+            true => kept.iter().any(|step| step.key == *key).then(|| id.into()),
+            false => copied
+                .iter()
+                .find(|above| above.old == *parent)
+                .map(|above| above.new),
+        };
+        copied.extend(above.map(|above: RunId| Copied {
+            old: run.id,
+            new: above.child(key),
+            parent: above,
+        }));
+    }
+    copied
+}
+
+/// The authority of a retry: that of the task before, with a folder of its own to write to, so that
+/// what the other one wrote stays as it was.
+pub fn authority_of_retry(mut authority: Authority, again: &Again) -> Authority {
+    let own = |output: &std::path::PathBuf| {
+        let of = again.of.to_string();
+        (output.file_name()? == of.as_str()).then(|| output.with_file_name(again.id.to_string()))
+    };
+    if let Some(output) = authority.output.as_ref().and_then(own) {
+        authority.output = Some(output);
+    }
+    authority
+}
+
+/// A run that cannot be run any more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadRun {
+    /// The run.
+    pub run: RunId,
+    /// Its task.
+    pub task: TaskId,
+    /// The program and its version.
+    pub kind: String,
+    /// The agent, where it is an agent's run.
+    pub agent: Option<AgentName>,
+    /// Why, in words.
+    pub why: String,
+    /// The step at which it stood: one without an outcome, else the last one.
+    pub step: Option<StepKey>,
+    /// When it was given up.
+    pub at: Timestamp,
+}
+
 /// Programs and their versions, as runs name them.
 pub mod kind {
     /// A task's root run: the supervisor's.
@@ -422,4 +565,56 @@ pub struct Census {
     pub runs: BTreeMap<String, i64>,
     /// The oldest queued run's age in milliseconds.
     pub queue_age_ms: i64,
+    /// Workers whose lease lasts.
+    pub workers: i64,
+    /// Runs that cannot be run any more.
+    pub dead: i64,
+    /// Steps of which a person must say whether they happened.
+    pub in_doubt: i64,
+}
+
+/// Something that one worker does at a time, as it holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duty {
+    /// Its name, one of [`duty`].
+    pub name: &'static str,
+    /// Who holds it.
+    pub holder: WorkerId,
+    /// How often it has changed hands. Part of the fence.
+    pub epoch: i64,
+}
+
+/// Duties that one worker has at a time.
+pub mod duty {
+    /// Prunes journals.
+    pub const RETENTION: &str = "retention";
+}
+
+/// What an examination of the store found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Checkup {
+    /// The database and its version.
+    pub server: String,
+    /// The last migration that was applied, and the last one that this program knows.
+    pub migration: (i64, i64),
+    /// The store's clock.
+    pub now: Timestamp,
+    /// Workers whose lease lasts.
+    pub live: i64,
+    /// Workers whose lease has ended and whose runs nobody took over yet.
+    pub lapsed: i64,
+    /// Runs that are `running` without a live lease, some of them.
+    pub orphans: Vec<RunId>,
+    /// Queued runs.
+    pub queued: i64,
+    /// The oldest queued run's age in milliseconds.
+    pub queue_age_ms: i64,
+    /// Runs that cannot be run any more.
+    pub dead: i64,
+    /// Runs that have not ended, by program and version.
+    pub kinds: BTreeMap<String, i64>,
+    /// What the whole store takes up, in bytes.
+    pub bytes: i64,
+    /// What the largest tables take up with their indexes, the largest first.
+    pub tables: Vec<(String, i64)>,
 }

@@ -11,7 +11,7 @@ use agents::run::Resolution;
 use shared::event::{Live, Recorded};
 use shared::id::TaskId;
 use shared::money::Usd;
-use shared::store::{Accepted, Error as StoreError, TaskFilter};
+use shared::store::{Accepted, Error as StoreError, Renewed, TaskFilter};
 use shared::task::{Budget, Request};
 
 use super::client::{self, Client};
@@ -19,14 +19,14 @@ use super::context::Context;
 use super::exit::Fault;
 use crate::app::{App, GRACE};
 use crate::auth::LOCAL;
-use crate::desk::{Desk, Resolved};
+use crate::desk::{Desk, Resolved, refusal};
 use crate::follow::Follower;
 use crate::instance::Instance;
 use crate::intake::{Refused, Submission};
 use crate::storage;
 use crate::transcript::Transcript;
 use crate::view::TaskView;
-use crate::wire::TaskOrder;
+use crate::wire::{DeadView, TaskOrder};
 
 /// How long a held data folder is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ pub enum Access {
 }
 
 /// A lease for those who never work.
-const LOOK: Duration = Duration::from_secs(15);
+pub const LOOK: Duration = Duration::from_secs(15);
 
 /// The events of one task.
 pub enum Watch {
@@ -160,6 +160,33 @@ impl Access {
         }
     }
 
+    /// Makes a task anew that failed or was cancelled. Answers the new one.
+    pub async fn retry(&self, task: TaskId) -> anyhow::Result<TaskId> {
+        match self.desk() {
+            Ok(desk) => made(desk.retry(task, LOCAL.into()).await?),
+            Err(client) => client.retry(task).await,
+        }
+    }
+
+    /// Makes a task that goes on as another one did up to a step. Answers the new one.
+    pub async fn fork(&self, task: TaskId, from: &str) -> anyhow::Result<TaskId> {
+        match self.desk() {
+            Ok(desk) => made(desk.fork(task, &from.into(), LOCAL.into()).await?),
+            Err(client) => client.fork(task, from).await,
+        }
+    }
+
+    /// Runs that cannot be run any more, the last one first.
+    pub async fn dead(&self, limit: u32) -> anyhow::Result<Vec<DeadView>> {
+        match self.desk() {
+            Ok(desk) => {
+                let dead = desk.dead(None, limit).await?;
+                Ok(dead.into_iter().map(Into::into).collect())
+            }
+            Err(client) => client.dead(limit).await,
+        }
+    }
+
     /// Says what became of a step in doubt.
     pub async fn resolve(
         &self,
@@ -223,6 +250,14 @@ impl Access {
             Access::Own(app) => Ok(app.desk.clone()),
             Access::Store(desk) => Ok(desk.clone()),
         }
+    }
+}
+
+fn made(renewed: Renewed) -> anyhow::Result<TaskId> {
+    match renewed {
+        Renewed::New(id) => Ok(id),
+        refused @ Renewed::NoStep(_) => Err(Fault::usage(refusal(&refused)).into()),
+        refused => Err(Fault::failed(refusal(&refused)).into()),
     }
 }
 

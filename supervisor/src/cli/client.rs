@@ -17,10 +17,14 @@ use shared::id::{RunId, TaskId};
 use shared::store::TaskFilter;
 
 use super::exit::Fault;
+use crate::doctor::Finding;
 use crate::instance::{Instance, client_for};
 use crate::transcript::Transcript;
 use crate::view::TaskView;
-use crate::wire::{ProblemBody, Settlement, TaskOrder, TaskPage, TaskRef};
+use crate::wire::{
+    DeadPage, DeadView, DoctorPage, ForkOrder, ProblemBody, Settlement, TaskOrder, TaskPage,
+    TaskRef,
+};
 use crate::wire::{TokenOrder, TokenPage, TokenSecret, TokenView};
 
 /// How long an answer other than a stream may take.
@@ -84,6 +88,32 @@ impl Client {
             .map(drop)
     }
 
+    /// `POST /v1/tasks/{id}/retry`: the new task.
+    pub async fn retry(&self, task: TaskId) -> anyhow::Result<TaskId> {
+        let request = self.request(Method::POST, &format!("/v1/tasks/{task}/retry"));
+        let made: TaskRef = self.read(request).await?;
+        Ok(made.id)
+    }
+
+    /// `POST /v1/tasks/{id}/fork`: the new task.
+    pub async fn fork(&self, task: TaskId, from: &str) -> anyhow::Result<TaskId> {
+        let body = ForkOrder {
+            from: from.to_owned(),
+        };
+        let request = self.request(Method::POST, &format!("/v1/tasks/{task}/fork"));
+        let made: TaskRef = self.read(request.json(&body)).await?;
+        Ok(made.id)
+    }
+
+    /// `GET /v1/runs/dead`.
+    pub async fn dead(&self, limit: u32) -> anyhow::Result<Vec<DeadView>> {
+        let request = self.request(Method::GET, "/v1/runs/dead");
+        let page: DeadPage = self
+            .read(request.query(&[("limit", limit.to_string())]))
+            .await?;
+        Ok(page.runs)
+    }
+
     /// `POST /v1/tasks/{id}/resolve`. `step` is a key, or `RUN/KEY`.
     pub async fn resolve(
         &self,
@@ -103,6 +133,12 @@ impl Client {
     pub async fn transcript(&self, task: TaskId) -> anyhow::Result<Transcript> {
         self.read(self.request(Method::GET, &format!("/v1/tasks/{task}/transcript")))
             .await
+    }
+
+    /// `GET /v1/doctor`.
+    pub async fn doctor(&self) -> anyhow::Result<Vec<Finding>> {
+        let page: DoctorPage = self.read(self.request(Method::GET, "/v1/doctor")).await?;
+        Ok(page.findings)
     }
 
     /// `POST /v1/tokens`: the new token's secret.

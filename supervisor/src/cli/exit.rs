@@ -21,6 +21,8 @@ pub enum Exit {
     Cancelled = 4,
     /// The instance or server cannot be reached.
     Unreachable = 5,
+    /// `doctor` found a problem.
+    Unwell = 6,
     /// Interrupted by a signal.
     Interrupted = 130,
 }
@@ -145,6 +147,6 @@ mod tests {
             errors.map(|error| Exit::of_error(&error) as u8),
             [2, 5, 1, 2, 5, 2]
         );
-        assert_eq!(Exit::Interrupted as u8, 130);
+        assert_eq!((Exit::Unwell as u8, Exit::Interrupted as u8), (6, 130));
     }
 }

@@ -4,10 +4,12 @@
 
 pub mod access;
 mod ask;
+mod backup;
 mod bill;
 mod check;
 pub mod client;
 pub mod context;
+mod doctor;
 pub mod exit;
 mod health;
 mod init;
@@ -48,6 +50,7 @@ Exit codes:
   3    the task waits for a person
   4    the task was cancelled
   5    the instance or server cannot be reached
+  6    `doctor` found a problem
   130  interrupted; an interrupted task goes on at the next `serve` or `ask`";
 
 const EXAMPLES: &str = "\
@@ -111,6 +114,8 @@ enum Command {
     Init(init::Init),
     Schema(schema::Schema),
     Health(health::Health),
+    Doctor(doctor::Doctor),
+    Backup(backup::Backup),
 }
 
 /// The whole program, with `tools` besides the built-in ones.
@@ -177,6 +182,8 @@ async fn command(cli: Cli, tools: Vec<Arc<dyn Tool>>) -> anyhow::Result<Exit> {
         Command::Init(init) => init::run(&context, init),
         Command::Schema(schema) => schema::run(schema),
         Command::Health(health) => health::run(&context, health).await,
+        Command::Doctor(doctor) => doctor::run(&context, doctor).await,
+        Command::Backup(backup) => backup::run(&context, backup).await,
     }
 }
 
@@ -220,12 +227,17 @@ mod tests {
             "majordomo tasks show abcd --full --cost",
             "majordomo tasks resolve abcd --happened --result 7",
             "majordomo tasks cancel abcd --data d",
+            "majordomo tasks retry abcd",
+            "majordomo tasks fork abcd --from step/2",
+            "majordomo tasks dead --json --limit 7",
             "majordomo token new ci --scope admin --scope on_behalf --principal p",
             "majordomo schema agent",
             "majordomo schema",
             "majordomo init config",
             "majordomo check --config c",
             "majordomo health",
+            "majordomo doctor --json",
+            "majordomo backup copy.db",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

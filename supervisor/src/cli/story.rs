@@ -386,6 +386,10 @@ pub(crate) mod tests {
             cost: cost(0.308, 3_000, 120),
             created_at_ms: 1_000,
             updated_at_ms: 2_000,
+            retry_of: None,
+            fork_of: None,
+            fork_from: None,
+            pruned_at_ms: None,
             steps: Some(steps),
         };
         let attempt = |failure: Option<Failure>| Attempt {

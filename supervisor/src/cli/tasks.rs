@@ -1,4 +1,5 @@
-//! `majordomo tasks`: looking at tasks, cancelling them, and settling what they are in doubt about.
+//! `majordomo tasks`: looking at tasks, cancelling them, doing them anew, and settling what they are in
+//! doubt about.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -17,6 +18,7 @@ use super::exit::{Exit, Fault};
 use super::pick::pick;
 use super::{bill, story, words};
 use crate::view::TaskView;
+use crate::wire::DeadView;
 
 /// How much of a task's text a list shows.
 const TEXT: usize = 60;
@@ -46,6 +48,32 @@ pub enum Tasks {
     Resume {
         /// Its id, or at least 4 characters of its beginning or end.
         id: String,
+    },
+    /// Do a task once more that failed or was cancelled: a new task, the old one stays as it was.
+    Retry {
+        /// Its id, or at least 4 characters of its beginning or end.
+        id: String,
+    },
+    /// Make a task that takes over what an ended one did before a step, and does the rest anew.
+    #[command(after_help = "Examples:
+  majordomo tasks fork 9f3a02c1 --from step/2
+
+A STEP that the task does not have is answered with those that it has.")]
+    Fork {
+        /// Its id, or at least 4 characters of its beginning or end.
+        id: String,
+        /// The step from which on everything is done anew, as `tasks show --full` names it.
+        #[arg(long, value_name = "STEP")]
+        from: String,
+    },
+    /// List runs that cannot be run any more, with why, and what to do.
+    Dead {
+        /// At most so many.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
+        limit: u32,
+        /// Print JSON: {"runs": [...]}.
+        #[arg(long)]
+        json: bool,
     },
     /// Say what became of a step that may or may not have happened.
     #[command(after_help = "Examples:
@@ -144,6 +172,9 @@ pub async fn run(context: &Context, tasks: Tasks) -> anyhow::Result<Exit> {
         Tasks::Cancel { id } => cancel(&access, &id).await,
         Tasks::Pause { id } => pause(&access, &id).await,
         Tasks::Resume { id } => resume(&access, &id).await,
+        Tasks::Retry { id } => retry(&access, &id).await,
+        Tasks::Fork { id, from } => fork(&access, &id, &from).await,
+        Tasks::Dead { limit, json } => dead(&access, limit, json).await,
         Tasks::Resolve(resolve) => resolve.tell(&access).await,
     };
     access.close().await;
@@ -282,6 +313,70 @@ async fn unfinished(access: &Access, id: &str) -> anyhow::Result<Option<TaskId>>
         return Ok(None);
     }
     Ok(Some(id))
+}
+
+async fn retry(access: &Access, id: &str) -> anyhow::Result<String> {
+    let id = pick(access, id).await?;
+    let made = access.retry(id).await?;
+    eprintln!(
+        "task {} does task {} anew",
+        words::short(made),
+        words::short(id)
+    );
+    Ok(renewed(access, made))
+}
+
+async fn fork(access: &Access, id: &str, from: &str) -> anyhow::Result<String> {
+    let id = pick(access, id).await?;
+    let made = access.fork(id, from).await?;
+    eprintln!(
+        "task {} goes on as task {} did up to step {from}",
+        words::short(made),
+        words::short(id)
+    );
+    Ok(renewed(access, made))
+}
+
+/// The new task's id, for scripts; people are told when it goes on.
+fn renewed(access: &Access, made: TaskId) -> String {
+    if !matches!(access, Access::Live(_)) {
+        eprintln!("it begins at the next `majordomo serve` or `majordomo ask`");
+    }
+    format!("{made}\n")
+}
+
+async fn dead(access: &Access, limit: u32, json: bool) -> anyhow::Result<String> {
+    let runs = access.dead(limit).await?;
+    if json {
+        let page = serde_json::json!({ "runs": runs });
+        return Ok(format!("{page:#}\n"));
+    }
+    Ok(graveyard(&runs, shared::clock::now().0))
+}
+
+fn graveyard(runs: &[DeadView], now_ms: i64) -> String {
+    if runs.is_empty() {
+        return "no dead runs\n".into();
+    }
+    let mut text = String::new();
+    for dead in runs {
+        let task = words::short(dead.task);
+        text.push_str(&format!(
+            "task {task}: {} {} ago{}: {}\n  do it anew:     majordomo tasks retry {task}\n",
+            dead.agent.as_deref().unwrap_or("supervisor"),
+            words::age(now_ms - dead.at_ms),
+            dead.step
+                .as_ref()
+                .map(|step| format!(" at step {step}"))
+                .unwrap_or_default(),
+            words::line(&dead.why),
+        ));
+        text.push_str(&format!(
+            "  look closer:    majordomo tasks show {task} --full\n"
+        ));
+    }
+    text.push_str("a part of it can be kept: majordomo tasks fork ID --from STEP\n");
+    text
 }
 
 impl Resolve {

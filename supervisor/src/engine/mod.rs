@@ -151,6 +151,11 @@ impl Engine {
         self.gone.cancel();
     }
 
+    /// Who works here now. Another one after a lease that was lost.
+    pub fn worker(&self) -> shared::id::WorkerId {
+        self.term().worker
+    }
+
     /// The worker that new runs are taken under.
     fn term(&self) -> Arc<Term> {
         self.lock_term().clone()

@@ -12,7 +12,7 @@ use super::{AppRole, from_json, to_json};
 use crate::event::{Event, Recorded};
 use crate::id::{RunId, TaskId, TenantId};
 use crate::run::Timestamp;
-use crate::store::{Error, NewTask, Run};
+use crate::store::{Again, Error, NewTask, Run};
 use crate::task::TaskState;
 
 /// An event without its number.
@@ -61,6 +61,16 @@ pub(super) fn stands(tenant: &TenantId, task: TaskId, stands: TaskState, reason:
         run: task.into(),
         tenant: tenant.clone(),
         event: state(stands, reason.into()),
+    }
+}
+
+/// A task was made from another one.
+pub(super) fn renewed(again: &Again, reason: String) -> New {
+    New {
+        task: again.id,
+        run: again.id.into(),
+        tenant: again.tenant.clone(),
+        event: state(TaskState::Queued, reason),
     }
 }
 

@@ -16,7 +16,13 @@ pub(super) const ENGINE: &str = "majordomo_engine";
 pub(super) const APP: &str = "majordomo_app";
 
 /// The migrations in order. One that was released is never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/postgres/0001_spine.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../migrations/postgres/0001_spine.sql"),
+    include_str!("../../../migrations/postgres/0002_operations.sql"),
+];
+
+/// The version of the tables that this program knows.
+pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// Held while roles and tables are made. The number is ours alone: "majordom" in ASCII.
 const LOCK: i64 = 0x6d61_6a6f_7264_6f6d;

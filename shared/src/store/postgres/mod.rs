@@ -14,12 +14,16 @@
 //! the reaper lock runs alone and skip what is held. So nobody waits in a circle, events are numbered
 //! without gaps, and what a fence has checked stays true until its commit.
 
+mod again;
+mod checkup;
 mod connect;
 mod content;
+mod duty;
 mod event;
 mod journal;
 mod listen;
 mod migrate;
+mod prune;
 mod run;
 mod step;
 mod task;
@@ -42,12 +46,12 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{
-    Accepted, Appended, Bell, Census, Claimed, Delivered, Entry, Error, Fence, NewSignal, NewTask,
-    Run, Step, Store, TaskFilter, Token,
+    Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
+    Error, Fence, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use crate::clock::{self, Stopwatch};
 use crate::hash::Hash;
-use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::run::Timestamp;
 use crate::task::{Task, TaskState};
 
@@ -199,6 +203,15 @@ impl PostgresStore {
         self.bell.publish(events);
         self.bell.ring_queue();
         Ok(true)
+    }
+
+    /// Tells watchers and the queue of a task that was made from another.
+    fn tell_of(&self, (made, told): again::Made) -> Renewed {
+        self.bell.publish(told);
+        if matches!(made, Renewed::New(_)) {
+            self.bell.ring_queue();
+        }
+        made
     }
 
     fn ttl_ms(&self) -> i64 {
@@ -496,6 +509,23 @@ impl Store for PostgresStore {
         Ok(resumed)
     }
 
+    async fn retry(&self, again: Again) -> Result<Renewed, Error> {
+        Ok(self.tell_of(again::retry(&self.engine, &again).await?))
+    }
+
+    async fn fork(&self, again: Again, from: &StepKey) -> Result<Renewed, Error> {
+        Ok(self.tell_of(again::fork(&self.engine, &again, from).await?))
+    }
+
+    async fn dead(
+        &self,
+        tenant: &TenantId,
+        visible_to: Option<&PrincipalId>,
+        limit: u32,
+    ) -> Result<Vec<DeadRun>, Error> {
+        run::dead(&self.app, tenant, visible_to, limit).await
+    }
+
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error> {
         task::one(&self.app, tenant, task).await
     }
@@ -544,6 +574,27 @@ impl Store for PostgresStore {
 
     async fn census(&self) -> Result<Census, Error> {
         task::census(&self.engine).await
+    }
+
+    async fn hold(&self, duty: &'static str, worker: WorkerId) -> Result<Option<Duty>, Error> {
+        duty::hold(&self.engine, duty, worker).await
+    }
+
+    async fn prunable(&self, age: Duration, limit: u32) -> Result<Vec<(TenantId, TaskId)>, Error> {
+        prune::due(&self.engine, age, limit).await
+    }
+
+    async fn prune(&self, duty: &Duty, tasks: &[TaskId]) -> Result<Option<u64>, Error> {
+        prune::prune(&self.engine, duty, tasks).await
+    }
+
+    async fn compact(&self) -> Result<u64, Error> {
+        // The server's autovacuum does it.
+        Ok(0)
+    }
+
+    async fn checkup(&self) -> Result<Checkup, Error> {
+        checkup::of(&self.engine).await
     }
 
     async fn close(&self) {

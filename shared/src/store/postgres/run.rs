@@ -6,9 +6,9 @@ use tokio_postgres::{Row, Statement};
 use super::journal::Pending;
 use super::tx::{Params, Tx, get, prepare};
 use super::{AppRole, EngineRole, clean, corrupt, from_json, parse, to_json};
-use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::run::Timestamp;
-use crate::store::{Change, Delivered, Error, NewSignal, Run, RunState};
+use crate::store::{Change, DeadRun, Delivered, Error, NewSignal, Run, RunState};
 
 /// Whoever writes to the runs of a task holds the task's row first, and several in order: so no two
 /// of us wait for each other, and events get their numbers one commit after the other.
@@ -319,6 +319,86 @@ where task = $1 and state in ('queued', 'running', 'waiting') returning id";
 /// Holds all runs of a task, or lets them go.
 pub(super) const HOLD_ALL: &str = "
 update run set held = $2 where task = $1 and state in ('queued', 'running', 'waiting')";
+
+/// The runs of a task whose journal was pruned.
+pub(super) const PRUNED: &str = "select id from run where task = $1 and pruned_at is not null";
+
+/// A task's runs, parents before their children, within a transaction.
+pub(super) fn all_sql() -> String {
+    format!(
+        "select {COLUMNS} from run where tenant = $1 and task = $2
+         order by parent is not null, created_at, id"
+    )
+}
+
+/// What [`all_sql`] found.
+pub(super) fn read_all(rows: &[Row]) -> Result<Vec<Run>, Error> {
+    rows.iter().map(read).collect()
+}
+
+/// Copies a root run for a retry or a fork: queued, in no worker's hands. One with a journal has an
+/// epoch behind it: whoever claims a run for the first time takes it to have none.
+pub(super) const COPY_ROOT: &str = "
+insert into run (id, task, tenant, principal, kind, input, catalog, authority, state, epoch, priority,
+                 created_at, updated_at)
+select $2, $2, tenant, principal, kind, input, catalog, $3::text::json, 'queued', $4, priority,
+       t.now, t.now
+from run, (select now_ms() as now) t where id = $1";
+
+/// Copies a child run that has ended, as it is.
+pub(super) const COPY_CHILD: &str = "
+insert into run (id, task, parent, parent_key, tenant, principal, kind, agent, input, catalog,
+                 authority, state, epoch, wakes, priority, taint, created_at, updated_at)
+select $2, $4, $3, parent_key, tenant, principal, kind, agent, input, catalog, authority,
+       state, epoch, wakes, priority, taint, created_at, updated_at
+from run where id = $1";
+
+/// Copies the answers that copied steps wait for.
+pub(super) const COPY_SIGNALS: &str = "
+insert into signal (run, name, tenant, payload, by, at)
+select $2, g.name, g.tenant, g.payload, g.by, g.at from signal g
+join step s on s.run = $2 and s.key = 'signal/' || g.name
+where g.run = $1";
+
+/// Runs that cannot be run any more, the last one first.
+const DEAD: &str = "
+select r.id, r.task, r.kind, r.agent, r.updated_at,
+       coalesce(case when r.parent is null then t.error
+                     else coalesce(p.recorded, c.body::json) #>> '{outcome,failed,message}' end,
+                t.error, ''),
+       (select s.key from step s where s.run = r.id order by s.state, s.seq desc limit 1)
+from run r join task t on t.id = r.task
+left join step p on p.run = r.parent and p.key = r.parent_key
+left join content c on c.tenant = p.tenant and c.hash = p.artefact
+where r.state = 'dead' and r.tenant = $1
+  and ($2::text is null or t.principal = $2 or t.submitted_by = $2)
+order by r.updated_at desc, r.id limit $3";
+
+pub(super) async fn dead(
+    app: &AppRole,
+    tenant: &TenantId,
+    visible_to: Option<&PrincipalId>,
+    limit: u32,
+) -> Result<Vec<DeadRun>, Error> {
+    let visible_to = visible_to.map(|name| clean(name.as_str()));
+    let limit = i64::from(limit);
+    let rows = app
+        .ask(tenant, DEAD, &[&tenant.as_str(), &visible_to, &limit])
+        .await?;
+    rows.iter().map(read_dead).collect()
+}
+
+fn read_dead(row: &Row) -> Result<DeadRun, Error> {
+    Ok(DeadRun {
+        run: RunId(get(row, 0)?),
+        task: TaskId(get(row, 1)?),
+        kind: get(row, 2)?,
+        agent: get::<Option<&str>>(row, 3)?.map(Into::into),
+        at: Timestamp(get(row, 4)?),
+        why: get(row, 5)?,
+        step: get::<Option<&str>>(row, 6)?.map(Into::into),
+    })
+}
 
 pub(super) async fn one(
     app: &AppRole,

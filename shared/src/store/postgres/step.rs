@@ -143,6 +143,22 @@ from step s left join content c on c.tenant = s.tenant and c.hash = s.artefact
 where s.tenant = $1 and s.run = $2 and ($3::text is null or s.key = $3)
 order by s.seq";
 
+/// Copies the steps of a run that stand before a place in its order.
+pub(super) const COPY: &str = "
+insert into step (run, key, tenant, seq, state, kind, agent, what, effect, op_hash, attempt, attempts,
+                  reserved, deadline, recorded, artefact, taint, begun_at, done_at)
+select $2, key, tenant, seq, state, kind, agent, what, effect, op_hash, attempt, attempts,
+       reserved, deadline, recorded, artefact, taint, begun_at, done_at
+from step where run = $1 and ($3::bigint is null or seq < $3)";
+
+/// The journal of a run within a transaction: its parameters are tenant, run and null.
+pub(super) const ALL: &str = READ;
+
+/// What [`ALL`] found.
+pub(super) fn read_all(rows: &[Row]) -> Result<Vec<Step>, Error> {
+    rows.iter().map(read).collect()
+}
+
 /// The journal of a run.
 pub(super) async fn all(app: &AppRole, tenant: &TenantId, run: RunId) -> Result<Vec<Step>, Error> {
     let rows = app

@@ -14,7 +14,7 @@ use crate::id::{TaskId, TenantId};
 use crate::money::{Usage, Usd};
 use crate::run::Timestamp;
 use crate::store::{Accepted, Census, Change, Error, NewTask, TaskFilter};
-use crate::task::{Phase, Task, TaskState};
+use crate::task::{Origin, Phase, Task, TaskState};
 
 /// Takes a message's key, once: another that has it under way is waited for.
 pub(super) const TAKE_KEY: &str = "
@@ -215,7 +215,24 @@ update task set tokens_in = tokens_in + $2, tokens_cached = tokens_cached + $3,
                 tokens_out = tokens_out + $4, usd_nano = usd_nano + $5
 where id = $1";
 
-const COLUMNS: &str = "id, tenant, principal, submitted_by, request::text, state, phase, answer, partial, error, tokens_in, tokens_cached, tokens_out, usd_nano, created_at, updated_at";
+const COLUMNS: &str = "id, tenant, principal, submitted_by, request::text, state, phase, answer, partial, error, tokens_in, tokens_cached, tokens_out, usd_nano, created_at, updated_at, origin, origin_step, pruned_at";
+
+/// One task, locked as every writer to it does.
+pub(super) fn locked_sql() -> String {
+    format!("select {COLUMNS} from task where tenant = $1 and id = $2 for no key update")
+}
+
+/// What [`locked_sql`] found.
+pub(super) fn read_one(rows: &[Row]) -> Result<Option<Task>, Error> {
+    rows.first().map(read).transpose()
+}
+
+/// Copies what was asked, for a retry (no step) or a fork: nothing is done yet.
+pub(super) const COPY: &str = "
+insert into task (id, tenant, principal, submitted_by, agent, thread, metadata, request, state,
+                  created_at, updated_at, origin, origin_step)
+select $2, tenant, principal, $3, agent, thread, metadata, request, 'queued', t.now, t.now, id, $4
+from task, (select now_ms() as now) t where id = $1";
 
 pub(super) async fn one(
     app: &AppRole,
@@ -292,6 +309,16 @@ fn read(row: &Row) -> Result<Task, Error> {
         },
         created_at: Timestamp(get(row, 14)?),
         updated_at: Timestamp(get(row, 15)?),
+        origin: get::<Option<uuid::Uuid>>(row, 16)?
+            .map(|task| {
+                let step = get::<Option<&str>>(row, 17)?.map(Into::into);
+                Ok::<_, Error>(Origin {
+                    task: TaskId(task),
+                    step,
+                })
+            })
+            .transpose()?,
+        pruned_at: get::<Option<i64>>(row, 18)?.map(Timestamp),
     })
 }
 
@@ -301,6 +328,13 @@ select state, count(*) from run where state in ('queued', 'running', 'waiting') 
 const OLDEST: &str = "
 select coalesce(greatest((select now_ms()) - min(updated_at), 0), 0) from run where state = 'queued'";
 
+const OTHERS: &str = "
+select (select count(*) from worker where state = 'live' and expires_at > (select now_ms())),
+       (select count(*) from run where state = 'dead'),
+       (select count(*) from task t join run r on r.task = t.id join step s on s.run = r.id
+        where t.state = 'awaiting_human' and r.state in ('queued', 'running', 'waiting')
+          and s.state = 'begun' and s.kind = 'signal' and substr(s.key, 1, 16) = 'signal/in_doubt/')";
+
 /// How many tasks and runs there are of each state, of all tenants.
 pub(super) async fn census(engine: &EngineRole) -> Result<Census, Error> {
     let count = |rows: Vec<Row>| -> Result<BTreeMap<String, i64>, Error> {
@@ -308,9 +342,14 @@ pub(super) async fn census(engine: &EngineRole) -> Result<Census, Error> {
         rows.iter().map(pair).collect()
     };
     let oldest = engine.ask(OLDEST, &[]).await?;
+    let others = engine.ask(OTHERS, &[]).await?;
+    let other = |column| others.first().map_or(Ok(0), |row| get(row, column));
     Ok(Census {
         tasks: count(engine.ask(TASKS, &[]).await?)?,
         runs: count(engine.ask(RUNS, &[]).await?)?,
         queue_age_ms: oldest.first().map_or(Ok(0), |row| get(row, 0))?,
+        workers: other(0)?,
+        dead: other(1)?,
+        in_doubt: other(2)?,
     })
 }

@@ -49,6 +49,12 @@ impl<'a> Tx<'a> {
         self.client.execute(statement, params).await.map_err(fault)
     }
 
+    /// Prepares and asks: for what is rare, one statement after the other.
+    pub(super) async fn ask(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Error> {
+        let statement = self.client.prepare_cached(sql).await.map_err(fault)?;
+        self.query(&statement, params).await
+    }
+
     /// Commits. Durable on return.
     pub(super) async fn commit(&self) -> Result<(), Error> {
         self.client.batch_execute("commit").await.map_err(fault)

@@ -7,7 +7,7 @@ use super::{from_json, parse, text, to_json};
 use crate::event::{Event, Recorded};
 use crate::id::{RunId, TaskId, TenantId};
 use crate::run::Timestamp;
-use crate::store::{Error, NewTask};
+use crate::store::{Again, Error, NewTask};
 use crate::task::TaskState;
 
 /// An event without its number.
@@ -51,6 +51,20 @@ pub(super) fn stands(tenant: &TenantId, task: TaskId, state: TaskState, reason: 
         event: Event::State {
             state,
             reason: reason.into(),
+            agent: None,
+        },
+    }
+}
+
+/// A task was made from another one.
+pub(super) fn renewed(again: &Again, reason: String) -> New {
+    New {
+        task: again.id,
+        run: again.id.into(),
+        tenant: again.tenant.clone(),
+        event: Event::State {
+            state: TaskState::Queued,
+            reason,
             agent: None,
         },
     }

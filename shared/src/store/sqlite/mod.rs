@@ -5,9 +5,14 @@
 //! in while it is busy are committed together. Readers have connections of their own. A thread and not
 //! an async driver, because a commit of five statements is one hand-over to it and back, not five.
 
+mod again;
+mod backup;
+mod checkup;
 mod content;
+mod duty;
 mod event;
 mod journal;
+mod prune;
 mod run;
 mod step;
 mod task;
@@ -26,21 +31,25 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Accepted, Appended, Bell, Census, Claimed, Delivered, Entry, Error, Fence, NewSignal, NewTask,
-    Run, Step, Store, TaskFilter, Token,
+    Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
+    Error, Fence, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use crate::clock;
 use crate::hash::Hash;
-use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::run::Timestamp;
 use crate::task::Task;
 
+pub use backup::backup;
 use journal::Job;
 
 /// The migrations in order. One that was released is never changed.
-const MIGRATIONS: &[M<'static>] = &[M::up(include_str!(
-    "../../../migrations/sqlite/0001_spine.sql"
-))];
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(include_str!("../../../migrations/sqlite/0001_spine.sql")),
+    M::up(include_str!(
+        "../../../migrations/sqlite/0002_operations.sql"
+    )),
+];
 
 /// How many entries may wait for a commit before their runs are held up.
 const QUEUE: usize = 1024;
@@ -113,6 +122,15 @@ impl SqliteStore {
         answer.await.map_err(|_| closed())?
     }
 
+    /// Tells watchers and the queue of a task that was made from another.
+    fn tell_of(&self, (made, told): again::Made) -> Renewed {
+        self.bell.publish(told);
+        if matches!(made, Renewed::New(_)) {
+            self.bell.ring_queue();
+        }
+        made
+    }
+
     /// Reads something small, in place: a row takes less time than handing it to another thread
     /// would.
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
@@ -161,6 +179,8 @@ fn writer(file: &Path) -> Result<Connection, Error> {
     make_file(file)?;
     let mut conn = Connection::open(file)?;
     conn.busy_timeout(BUSY)?;
+    // Takes hold of a file that has no tables yet; then pages of deleted rows can be given back.
+    conn.pragma_update(None, "auto_vacuum", "incremental")?;
     conn.pragma_update(None, "journal_mode", "wal")?;
     let synchronous = match crate::crash::ignores_syncs() {
         true => "normal",
@@ -464,6 +484,28 @@ impl Store for SqliteStore {
         Ok(true)
     }
 
+    async fn retry(&self, again: Again) -> Result<Renewed, Error> {
+        let made = self.write(move |tx| again::retry(tx, &again, clock::now()));
+        Ok(self.tell_of(made.await?))
+    }
+
+    async fn fork(&self, again: Again, from: &StepKey) -> Result<Renewed, Error> {
+        let from = from.clone();
+        let made = self.write(move |tx| again::fork(tx, &again, &from, clock::now()));
+        Ok(self.tell_of(made.await?))
+    }
+
+    async fn dead(
+        &self,
+        tenant: &TenantId,
+        visible_to: Option<&PrincipalId>,
+        limit: u32,
+    ) -> Result<Vec<DeadRun>, Error> {
+        let (tenant, visible_to) = (tenant.clone(), visible_to.cloned());
+        self.read_long(move |conn| run::dead(conn, &tenant, visible_to.as_ref(), limit))
+            .await
+    }
+
     async fn task(&self, tenant: &TenantId, task: TaskId) -> Result<Option<Task>, Error> {
         self.read(|conn| task::one(conn, tenant, task))
     }
@@ -520,6 +562,35 @@ impl Store for SqliteStore {
     async fn census(&self) -> Result<Census, Error> {
         self.read_long(|conn| task::census(conn, clock::now()))
             .await
+    }
+
+    async fn hold(&self, duty: &'static str, worker: WorkerId) -> Result<Option<Duty>, Error> {
+        self.write(move |tx| duty::hold(tx, duty, worker)).await
+    }
+
+    async fn prunable(&self, age: Duration, limit: u32) -> Result<Vec<(TenantId, TaskId)>, Error> {
+        let before = Timestamp(
+            clock::now()
+                .since(Timestamp(0))
+                .saturating_sub(age)
+                .as_millis() as i64,
+        );
+        self.read_long(move |conn| prune::due(conn, before, limit))
+            .await
+    }
+
+    async fn prune(&self, duty: &Duty, tasks: &[TaskId]) -> Result<Option<u64>, Error> {
+        let (duty, tasks) = (duty.clone(), tasks.to_vec());
+        self.write(move |tx| prune::prune(tx, &duty, &tasks, clock::now()))
+            .await
+    }
+
+    async fn compact(&self) -> Result<u64, Error> {
+        self.write(|tx| prune::compact(tx)).await
+    }
+
+    async fn checkup(&self) -> Result<Checkup, Error> {
+        self.read_long(|conn| checkup::of(conn, clock::now())).await
     }
 
     async fn close(&self) {

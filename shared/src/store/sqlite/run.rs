@@ -4,9 +4,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
 use super::{corrupt, from_json, maybe_text, parse, text, to_json};
-use crate::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use crate::label::Authority;
 use crate::run::Timestamp;
-use crate::store::{Delivered, Error, Fence, NewRun, NewSignal, Run, RunState};
+use crate::store::{DeadRun, Delivered, Error, Fence, NewRun, NewSignal, Run, RunState};
 
 /// A death counts where the run was not merely waiting. The count begins anew after progress, which is
 /// measured in steps done: `died_at` is how many there were.
@@ -293,6 +294,113 @@ pub(super) fn hold_all(tx: &Connection, task: TaskId, held: bool) -> Result<(), 
     )?
     .execute(params![task.to_string(), held])?;
     Ok(())
+}
+
+/// The runs of a task whose journal was pruned.
+pub(super) fn pruned(conn: &Connection, task: TaskId) -> Result<Vec<RunId>, Error> {
+    conn.prepare_cached("select id from run where task = ?1 and pruned_at is not null")?
+        .query_map([task.to_string()], |row| row.get::<_, String>(0))?
+        .map(|id| parse("run", &id?))
+        .collect()
+}
+
+/// Copies a root run for a retry or a fork: queued, in no worker's hands. One with a journal has an
+/// epoch behind it: whoever claims a run for the first time takes it to have none.
+pub(super) fn copy_root(
+    tx: &Connection,
+    (old, new): (RunId, TaskId),
+    (authority, epoch): (&Authority, i64),
+    now: Timestamp,
+) -> Result<(), Error> {
+    tx.prepare_cached(
+        "insert into run (id, task, tenant, principal, kind, input, catalog, authority, state, epoch,
+                          priority, created_at, updated_at)
+         select ?2, ?2, tenant, principal, kind, input, catalog, ?3, 'queued', ?5, priority, ?4, ?4
+         from run where id = ?1",
+    )?
+    .execute(params![
+        old.to_string(),
+        new.to_string(),
+        to_json(authority),
+        now.0,
+        epoch
+    ])?;
+    Ok(())
+}
+
+/// Copies a child run that has ended, as it is.
+pub(super) fn copy_child(
+    tx: &Connection,
+    (old, new): (RunId, RunId),
+    parent: RunId,
+    task: TaskId,
+) -> Result<(), Error> {
+    tx.prepare_cached(
+        "insert into run (id, task, parent, parent_key, tenant, principal, kind, agent, input, catalog,
+                          authority, state, epoch, wakes, priority, taint, created_at, updated_at)
+         select ?2, ?4, ?3, parent_key, tenant, principal, kind, agent, input, catalog, authority,
+                state, epoch, wakes, priority, taint, created_at, updated_at
+         from run where id = ?1",
+    )?
+    .execute(params![
+        old.to_string(),
+        new.to_string(),
+        parent.to_string(),
+        task.to_string()
+    ])?;
+    Ok(())
+}
+
+/// Copies the answers that copied steps wait for.
+pub(super) fn copy_signals(tx: &Connection, (old, new): (RunId, RunId)) -> Result<(), Error> {
+    tx.prepare_cached(
+        "insert into signal (run, name, tenant, payload, by, at)
+         select ?2, g.name, g.tenant, g.payload, g.by, g.at from signal g
+         join step s on s.run = ?2 and s.key = 'signal/' || g.name
+         where g.run = ?1",
+    )?
+    .execute(params![old.to_string(), new.to_string()])?;
+    Ok(())
+}
+
+/// Runs that cannot be run any more, the last one first.
+pub(super) fn dead(
+    conn: &Connection,
+    tenant: &TenantId,
+    visible_to: Option<&PrincipalId>,
+    limit: u32,
+) -> Result<Vec<DeadRun>, Error> {
+    let mut statement = conn.prepare_cached(
+        "select r.id, r.task, r.kind, r.agent, r.updated_at,
+                coalesce(case when r.parent is null then t.error
+                              else json_extract(coalesce(p.recorded, c.body), '$.outcome.failed.message') end,
+                         t.error, ''),
+                (select s.key from step s where s.run = r.id order by s.state, s.seq desc limit 1)
+         from run r join task t on t.id = r.task
+         left join step p on p.run = r.parent and p.key = r.parent_key
+         left join content c on c.tenant = p.tenant and c.hash = p.artefact
+         where r.state = 'dead' and r.tenant = ?1
+           and (?2 is null or t.principal = ?2 or t.submitted_by = ?2)
+         order by r.updated_at desc, r.id limit ?3",
+    )?;
+    let mut rows = statement.query(params![
+        tenant.as_str(),
+        visible_to.map(PrincipalId::as_str),
+        limit
+    ])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(DeadRun {
+            run: parse("run", text(row, 0)?)?,
+            task: parse("run", text(row, 1)?)?,
+            kind: row.get(2)?,
+            agent: maybe_text(row, 3)?.map(Into::into),
+            at: Timestamp(row.get(4)?),
+            why: row.get(5)?,
+            step: maybe_text(row, 6)?.map(Into::into),
+        });
+    }
+    Ok(found)
 }
 
 pub(super) fn one(conn: &Connection, tenant: &TenantId, run: RunId) -> Result<Option<Run>, Error> {

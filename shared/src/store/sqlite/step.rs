@@ -110,6 +110,23 @@ pub(super) fn end_child(
     Ok(())
 }
 
+/// Copies the steps of a run that stand before a place in its order.
+pub(super) fn copy(
+    tx: &Connection,
+    (old, new): (RunId, RunId),
+    before: Option<i64>,
+) -> Result<(), Error> {
+    tx.prepare_cached(
+        "insert into step (run, key, tenant, seq, state, kind, agent, what, effect, op_hash, attempt,
+                           attempts, reserved, deadline, recorded, artefact, taint, begun_at, done_at)
+         select ?2, key, tenant, seq, state, kind, agent, what, effect, op_hash, attempt, attempts,
+                reserved, deadline, recorded, artefact, taint, begun_at, done_at
+         from step where run = ?1 and (?3 is null or seq < ?3)",
+    )?
+    .execute(params![old.to_string(), new.to_string(), before])?;
+    Ok(())
+}
+
 const READ: &str = "
 select s.key, s.seq, s.kind, s.agent, s.what, s.effect, s.op_hash, s.attempt, s.attempts, s.reserved,
        s.deadline, coalesce(s.recorded, c.body), s.taint, s.begun_at

@@ -9,11 +9,11 @@ use super::journal::Pending;
 use super::{corrupt, event, from_json, maybe_text, parse, text, to_json};
 use crate::event::Event;
 use crate::hash::Hash;
-use crate::id::{TaskId, TenantId};
+use crate::id::{StepKey, TaskId, TenantId};
 use crate::money::{Usage, Usd};
 use crate::run::Timestamp;
-use crate::store::{Accepted, Census, Change, Error, NewTask, Run, TaskEnd, TaskFilter};
-use crate::task::{Phase, Task, TaskState};
+use crate::store::{Accepted, Again, Census, Change, Error, NewTask, Run, TaskEnd, TaskFilter};
+use crate::task::{Origin, Phase, Task, TaskState};
 
 /// The task that this message made before, where it did.
 pub(super) fn known(tx: &Connection, task: &NewTask) -> Result<Option<Accepted>, Error> {
@@ -273,6 +273,29 @@ pub(super) fn resume(
     state.map(told).transpose()
 }
 
+/// Copies what was asked, for a retry (no `step`) or a fork: nothing is done yet.
+pub(super) fn copy(
+    tx: &Connection,
+    again: &Again,
+    step: Option<&StepKey>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    tx.prepare_cached(
+        "insert into task (id, tenant, principal, submitted_by, agent, thread, request, state,
+                           created_at, updated_at, origin, origin_step)
+         select ?2, tenant, principal, ?3, agent, thread, request, 'queued', ?4, ?4, id, ?5
+         from task where id = ?1",
+    )?
+    .execute(params![
+        again.of.to_string(),
+        again.id.to_string(),
+        again.by.as_str(),
+        now.0,
+        step.map(StepKey::as_str)
+    ])?;
+    Ok(())
+}
+
 /// Adds to what a task has used.
 pub(super) fn charge(tx: &Connection, task: TaskId, used: Usage) -> Result<(), Error> {
     tx.prepare_cached(
@@ -290,7 +313,7 @@ pub(super) fn charge(tx: &Connection, task: TaskId, used: Usage) -> Result<(), E
     Ok(())
 }
 
-const COLUMNS: &str = "id, tenant, principal, submitted_by, request, state, phase, answer, partial, error, tokens_in, tokens_cached, tokens_out, usd_nano, created_at, updated_at";
+const COLUMNS: &str = "id, tenant, principal, submitted_by, request, state, phase, answer, partial, error, tokens_in, tokens_cached, tokens_out, usd_nano, created_at, updated_at, origin, origin_step, pruned_at";
 
 pub(super) fn one(
     conn: &Connection,
@@ -389,6 +412,14 @@ fn read(row: &Row<'_>) -> Result<Task, Error> {
         },
         created_at: Timestamp(row.get(14)?),
         updated_at: Timestamp(row.get(15)?),
+        origin: match maybe_text(row, 16)? {
+            Some(task) => Some(Origin {
+                task: parse("task", task)?,
+                step: maybe_text(row, 17)?.map(Into::into),
+            }),
+            None => None,
+        },
+        pruned_at: row.get::<_, Option<i64>>(18)?.map(Timestamp),
     })
 }
 
@@ -398,6 +429,9 @@ pub(super) fn census(conn: &Connection, now: Timestamp) -> Result<Census, Error>
         let mut statement = conn.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
+    };
+    let one = |sql: &str| -> Result<i64, Error> {
+        Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
     };
     let oldest: Option<i64> = conn
         .prepare_cached("select min(updated_at) from run where state = 'queued'")?
@@ -409,5 +443,12 @@ pub(super) fn census(conn: &Connection, now: Timestamp) -> Result<Census, Error>
              group by state",
         )?,
         queue_age_ms: oldest.map_or(0, |at| (now.0 - at).max(0)),
+        workers: one("select count(*) from worker where state = 'live'")?,
+        dead: one("select count(*) from run where state = 'dead'")?,
+        in_doubt: one(
+            "select count(*) from task t join run r on r.task = t.id join step s on s.run = r.id
+             where t.state = 'awaiting_human' and r.state in ('queued', 'running', 'waiting')
+               and s.state = 'begun' and s.kind = 'signal' and substr(s.key, 1, 16) = 'signal/in_doubt/'",
+        )?,
     })
 }

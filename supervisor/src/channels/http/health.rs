@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Mutex;
@@ -14,8 +14,9 @@ use shared::store::{Census, Error, Store};
 
 use super::problem::Problem;
 use super::{Door, guard};
-use crate::auth::Act;
-use crate::wire::{Alive, ProblemBody, Readiness};
+use crate::auth::{Act, Caller};
+use crate::doctor;
+use crate::wire::{Alive, DoctorPage, ProblemBody, Readiness};
 
 /// How long the store may take to answer before the instance counts as not ready.
 const STORE_TIME: Duration = Duration::from_secs(2);
@@ -123,6 +124,21 @@ pub(super) async fn metrics(
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
+/// Examines the store, the leases and the runs. Reads all there is: not for every minute. Needs the
+/// scope `admin`.
+#[utoipa::path(get, path = "/v1/doctor", tag = "health", operation_id = "examine",
+    responses(
+        (status = 200, description = "What was found", body = DoctorPage),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn examine(
+    State(door): State<Arc<Door>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<DoctorPage>, Problem> {
+    caller.may(Act::Examine)?;
+    let findings = doctor::examine(&*door.desk().store, false).await;
+    Ok(Json(DoctorPage { findings }))
+}
+
 fn census_text(census: &Census) -> String {
     let mut text =
         String::from("# HELP majordomo_tasks Tasks by state.\n# TYPE majordomo_tasks gauge\n");
@@ -134,9 +150,31 @@ fn census_text(census: &Census) -> String {
     for (state, count) in &census.runs {
         text += &format!("majordomo_runs{{state=\"{state}\"}} {count}\n");
     }
-    let age = census.queue_age_ms as f64 / 1000.0;
-    text += "# HELP majordomo_queue_age_seconds Age of the oldest queued run.\n";
-    text +=
-        &format!("# TYPE majordomo_queue_age_seconds gauge\nmajordomo_queue_age_seconds {age}\n");
+    let gauges = [
+        (
+            "queue_age_seconds",
+            "Age of the oldest queued run.",
+            census.queue_age_ms as f64 / 1000.0,
+        ),
+        (
+            "workers",
+            "Workers whose lease lasts.",
+            census.workers as f64,
+        ),
+        (
+            "dead_runs",
+            "Runs that cannot be run any more.",
+            census.dead as f64,
+        ),
+        (
+            "steps_in_doubt",
+            "Steps of which a person must say whether they happened.",
+            census.in_doubt as f64,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        text += &format!("# HELP majordomo_{name} {help}\n");
+        text += &format!("# TYPE majordomo_{name} gauge\nmajordomo_{name} {value}\n");
+    }
     text
 }

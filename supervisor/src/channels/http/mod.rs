@@ -11,6 +11,7 @@
 pub mod problem;
 pub mod tasks;
 
+mod again;
 mod connections;
 mod events;
 mod guard;

@@ -9,7 +9,7 @@ use utoipa::openapi::{ComponentsBuilder, OpenApi, SecurityRequirement};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Door, events, health, settle, tasks, tokens};
+use super::{Door, again, events, health, settle, tasks, tokens};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(info(
@@ -28,6 +28,10 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(tasks::pause))
         .routes(routes!(tasks::resume))
         .routes(routes!(tasks::transcript))
+        .routes(routes!(again::retry))
+        .routes(routes!(again::fork))
+        .routes(routes!(again::dead))
+        .routes(routes!(health::examine))
         .routes(routes!(events::follow))
         .routes(routes!(settle::settle))
         .routes(routes!(tokens::make, tokens::list))

@@ -86,7 +86,7 @@ pub(super) async fn create(
     Ok((StatusCode::ACCEPTED, location(id), Json(taken)).into_response())
 }
 
-fn location(id: TaskId) -> [(header::HeaderName, String); 1] {
+pub(super) fn location(id: TaskId) -> [(header::HeaderName, String); 1] {
     [(header::LOCATION, format!("/v1/tasks/{id}"))]
 }
 

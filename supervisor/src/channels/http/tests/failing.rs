@@ -8,11 +8,11 @@ use axum::http::{StatusCode, header};
 use serde_json::{Value, json};
 use shared::event;
 use shared::hash::Hash;
-use shared::id::{RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use shared::run::Timestamp;
 use shared::store::{
-    Accepted, Appended, Bell, Census, Claimed, Delivered, Entry, Error, Fence, NewSignal, NewTask,
-    Run, Step, Store, TaskFilter, Token,
+    Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
+    Error, Fence, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use shared::task::Task;
 
@@ -66,6 +66,9 @@ passed_on! {
     pause(tenant: &TenantId, task: TaskId, reason: &str) -> bool;
     resume(tenant: &TenantId, task: TaskId, reason: &str) -> bool;
     journal(tenant: &TenantId, task: TaskId) -> Vec<(Run, Vec<Step>)>;
+    retry(again: Again) -> Renewed;
+    fork(again: Again, from: &StepKey) -> Renewed;
+    dead(tenant: &TenantId, visible_to: Option<&PrincipalId>, limit: u32) -> Vec<DeadRun>;
     task(tenant: &TenantId, task: TaskId) -> Option<Task>;
     tasks(tenant: &TenantId, filter: &TaskFilter) -> Vec<Task>;
     events(tenant: &TenantId, task: TaskId, after: i64, limit: u32) -> Vec<event::Recorded>;
@@ -74,6 +77,11 @@ passed_on! {
     add_token(token: Token, hash: Hash) -> bool;
     token(tenant: &TenantId, hash: Hash) -> Option<Token>;
     tokens(tenant: &TenantId) -> Vec<Token>;
+    hold(duty: &'static str, worker: WorkerId) -> Option<Duty>;
+    prunable(age: Duration, limit: u32) -> Vec<(TenantId, TaskId)>;
+    prune(duty: &Duty, tasks: &[TaskId]) -> Option<u64>;
+    compact() -> u64;
+    checkup() -> Checkup;
     revoke_token(tenant: &TenantId, name: &str) -> bool;
 }
 

@@ -1,0 +1,176 @@
+//! `majordomo doctor`: what is well with an installation and what is not. It works without an instance,
+//! beside one, and with a store that is broken.
+
+use std::path::Path;
+
+use clap::Args;
+
+use shared::store::Error;
+
+use super::access::{self, LOOK};
+use super::context::Context;
+use super::exit::Exit;
+use super::words;
+use crate::doctor::{self, Finding, Level, mib};
+use crate::instance::Instance;
+use crate::storage;
+
+/// Below this much free space the disk is told of.
+const ROOM: u64 = 1 << 30;
+/// And below this part of it, in percent.
+const ROOM_PERCENT: u64 = 5;
+
+/// Examines the installation: store, leases, runs, queue, clock, disk, instance.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes:
+  0  all is well, or there are warnings
+  6  there is a problem")]
+pub struct Doctor {
+    /// Print JSON: {"findings": [...]}.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub async fn run(context: &Context, doctor: Doctor) -> anyhow::Result<Exit> {
+    let mut findings = examine(context).await;
+    findings.push(disk(&context.data));
+    match doctor.json {
+        true => words::say(format_args!(
+            "{:#}",
+            serde_json::json!({ "findings": findings })
+        )),
+        false => findings
+            .iter()
+            .for_each(|finding| words::say(line(finding))),
+    }
+    let worst = findings.iter().map(|finding| finding.level).max();
+    Ok(match worst {
+        Some(Level::Problem) => Exit::Unwell,
+        _ => Exit::Done,
+    })
+}
+
+fn line(finding: &Finding) -> String {
+    let (level, check) = (finding.level.as_str(), &finding.check);
+    let found = words::plain(&finding.found).into_owned();
+    let todo = finding.todo.as_ref();
+    let todo = todo
+        .map(|todo| format!("\n{:22}-> {todo}", ""))
+        .unwrap_or_default();
+    format!("{level:<8} {check:<12} {found}{todo}")
+}
+
+/// What the instance says of itself, or what this process finds in the store.
+async fn examine(context: &Context) -> Vec<Finding> {
+    if let Some(client) = access::live(context).await {
+        let found = format!(
+            "{} answers (process {})",
+            client.instance.url, client.instance.pid
+        );
+        let mut findings = vec![Finding::ok("instance", found)];
+        match client.doctor().await {
+            Ok(theirs) => findings.extend(theirs),
+            Err(error) => findings.push(Finding::problem(
+                "store",
+                format!("the instance cannot examine it: {error:#}"),
+                "look at the instance's log",
+            )),
+        }
+        return findings;
+    }
+    let mut findings = vec![instance(&context.data)];
+    findings.extend(store(context).await);
+    findings
+}
+
+/// What is left of an instance that does not answer.
+fn instance(data: &Path) -> Finding {
+    match Instance::read(data) {
+        None => Finding::ok("instance", "none runs on this data folder"),
+        Some(gone) => Finding::warning(
+            "instance",
+            format!("{} (process {}) does not answer", gone.url, gone.pid),
+            "if it should run, look at its log and start it again; what it was doing goes on then",
+        ),
+    }
+}
+
+async fn store(context: &Context) -> Vec<Finding> {
+    let url = context.database_url();
+    if url.is_none() && !context.data.join("majordomo.db").exists() {
+        let found = format!("there is none in {} yet", context.data.display());
+        return vec![Finding::ok("store", found)];
+    }
+    let store = match storage::open(&context.data, url.as_ref(), LOOK).await {
+        Ok(store) => store,
+        Err(error) => return vec![closed(&error)],
+    };
+    let findings = doctor::examine(&*store, url.is_none()).await;
+    store.close().await;
+    findings
+}
+
+/// Why the store could not be opened.
+fn closed(error: &anyhow::Error) -> Finding {
+    let found = format!("{error:#}");
+    match error.downcast_ref() {
+        Some(Error::Locked { .. }) => Finding::warning(
+            "store",
+            found,
+            "an `ask` holds it until its task ends, or an instance that does not answer: ask again later",
+        ),
+        Some(Error::Unreachable(_) | Error::Url(_) | Error::Rights { .. }) => Finding::problem(
+            "store",
+            found,
+            "docs/postgres.md says what the database must be like",
+        ),
+        _ => Finding::problem(
+            "store",
+            found,
+            "see that the disk works and the folder is yours; restore a backup if the file is damaged: \
+             docs/operations.md",
+        ),
+    }
+}
+
+/// The room on the disk that holds the data folder, or that will hold it.
+fn disk(data: &Path) -> Finding {
+    let there = data
+        .ancestors()
+        .find(|folder| folder.exists())
+        .unwrap_or(data);
+    let Some((free, all)) = room(there) else {
+        return Finding::warning(
+            "disk",
+            format!("the free space at {} is unknown", there.display()),
+            "see for yourself that there is at least 1 GiB",
+        );
+    };
+    let found = format!(
+        "{} of {} free at {}",
+        mib(free as i64),
+        mib(all as i64),
+        there.display()
+    );
+    match free < ROOM || free < all / 100 * ROOM_PERCENT {
+        false => Finding::ok("disk", found),
+        true => Finding::warning(
+            "disk",
+            found,
+            "make room: when the disk is full nothing is accepted; [retention] prunes old journals",
+        ),
+    }
+}
+
+/// Free and all bytes.
+#[cfg(unix)]
+fn room(folder: &Path) -> Option<(u64, u64)> {
+    let stat = rustix::fs::statvfs(folder).ok()?;
+    Some((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn room(_: &Path) -> Option<(u64, u64)> {
+    None
+}
