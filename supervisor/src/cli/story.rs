@@ -76,6 +76,18 @@ pub fn state(task: &TaskView) -> String {
     }
 }
 
+/// What is left of a task whose journal was pruned.
+const PRUNED: &str = "pruned; its steps and events are gone, its answer is not";
+
+/// The task that this one was made from.
+fn origin(task: &TaskView) -> String {
+    match (task.retry_of, task.fork_of, &task.fork_from) {
+        (Some(old), _, _) => format!("retry of {old}"),
+        (_, Some(old), Some(step)) => format!("fork of {old} at {step}"),
+        _ => String::new(),
+    }
+}
+
 /// A task in a screenful.
 pub fn summary(task: &TaskView, now_ms: i64) -> String {
     let mut text = String::new();
@@ -98,6 +110,15 @@ pub fn summary(task: &TaskView, now_ms: i64) -> String {
             words::age(now_ms - task.created_at_ms),
             task.user
         ),
+    );
+    field("origin", &origin(task));
+    field(
+        "journal",
+        if task.pruned_at_ms.is_some() {
+            PRUNED
+        } else {
+            ""
+        },
     );
     field("agent", task.agent.as_deref().unwrap_or_default());
     field("thread", task.thread.as_deref().unwrap_or_default());
