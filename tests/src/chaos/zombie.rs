@@ -93,7 +93,10 @@ pub(super) async fn run(plan: &Plan) -> Vec<Finding> {
     for differs in &sum.differ {
         eprintln!("zombie: {differs}");
     }
-    let right = (tally.lost, tally.repeated) == (0, 0) && sum.differ.is_empty();
+    // A lease, once more for the locks of one that was stopped in a transaction, and room for a busy
+    // machine.
+    let soon = took(100) < 10_000;
+    let right = soon && (tally.lost, tally.repeated) == (0, 0) && sum.differ.is_empty();
     vec![Finding {
         line,
         holds: right && tally.lives > 0 && control.repeated > 0,

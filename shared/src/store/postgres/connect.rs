@@ -36,8 +36,12 @@ const SILENCE: Duration = Duration::from_secs(15);
 const SESSION: &str = "
 set search_path to majordomo, pg_temp;
 set statement_timeout to '30s';
-set idle_in_transaction_session_timeout to '15s';
 set timezone to 'UTC'";
+
+/// The longest that a transaction may be left open and idle. A process that is stopped in the middle of
+/// one holds the locks of a task, and whoever takes the task over waits for them: so this is no longer
+/// than a lease, either.
+const IDLE: Duration = Duration::from_secs(15);
 
 /// Where the database is and how to get there.
 #[derive(Clone)]
@@ -113,8 +117,9 @@ impl Address {
         Ok((client, AbortOnDropHandle::new(driver)))
     }
 
-    /// A pool of connections in this role.
-    pub(super) fn pool(&self, role: &'static str) -> Result<Pool, Error> {
+    /// A pool of connections in this role, for a process whose lease lasts for `ttl`.
+    pub(super) fn pool(&self, role: &'static str, ttl: Duration) -> Result<Pool, Error> {
+        let idle_ms = ttl.min(IDLE).as_millis().max(1);
         let recycle = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
@@ -125,7 +130,9 @@ impl Address {
         };
         let assume = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
             Box::pin(async move {
-                let begin = format!("{SESSION}; set role {role}");
+                let begin = format!(
+                    "{SESSION}; set idle_in_transaction_session_timeout to {idle_ms}; set role {role}"
+                );
                 let begun = client.batch_execute(&begin).await;
                 begun.map_err(HookError::Backend)
             })

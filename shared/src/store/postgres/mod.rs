@@ -94,8 +94,8 @@ impl PostgresStore {
         let address = Address::parse(url)?;
         migrate::run(&address).await?;
         let teller = Uuid::now_v7().simple().to_string();
-        let engine = EngineRole::new(address.pool(migrate::ENGINE)?, &teller);
-        let app = AppRole::new(address.pool(migrate::APP)?);
+        let engine = EngineRole::new(address.pool(migrate::ENGINE, ttl)?, &teller);
+        let app = AppRole::new(address.pool(migrate::APP, ttl)?);
         let bell = Bell::default();
         let clock = ServerClock::default();
         let asked = clock::stopwatch();
