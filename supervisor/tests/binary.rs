@@ -238,7 +238,7 @@ fn tasks_are_forked_and_the_dead_listed_beside_an_instance_and_without() {
         assert_eq!(String::from_utf8_lossy(&dead.stdout), "no dead runs\n");
         if !alone {
             // The next round finds nobody there.
-            let _ = std::process::Command::new("kill")
+            let _ = Command::new("kill")
                 .arg(serving.0.id().to_string())
                 .status();
             while Instance::read(&home.path("data")).is_some() {
