@@ -275,7 +275,8 @@ mod tests {
         };
         let of = |checkup: &Checkup| findings(checkup, false, Timestamp(0));
         assert!(of(&well).iter().all(|finding| finding.level == Level::Ok));
-        let ill: [(&str, Level, fn(&mut Checkup)); 7] = [
+        type Ill = (&'static str, Level, fn(&mut Checkup));
+        let ill: [Ill; 7] = [
             ("migrations", Level::Problem, |c| c.migration = (3, 2)),
             ("leases", Level::Warning, |c| c.lapsed = 1),
             ("runs", Level::Problem, |c| c.orphans = vec![RunId::fresh()]),
