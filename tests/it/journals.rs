@@ -17,7 +17,7 @@ use shared::hash::Hash;
 use shared::id::{RunId, StepKey, TaskId};
 use shared::label::Authority;
 use shared::run::{Effect, Outcome, Recorded};
-use shared::store::{Run, RunState, Step, StepKind, Store};
+use shared::store::{Run, RunState, Step, StepKind};
 use shared::task::TaskState;
 use supervisor::engine::Program;
 use supervisor::engine::replay::{Replay, Seen};
