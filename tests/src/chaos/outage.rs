@@ -80,12 +80,13 @@ pub(super) async fn run(plan: &Plan) -> Vec<Finding> {
     let folder = tempfile::tempdir().expect("a folder");
     let mut server = Server::start(&command, &folder.path().join("data"));
     let long = Duration::from_secs(u64::from(plan.times(20, 600)));
-    let (audit, outages, away_ms) = storm(plan, &mut server, WORK, long).await;
+    let (audit, outages, away_ms) = storm(plan, &mut server, WORK, (long, plan.full)).await;
     let mutant = Work {
         mutant: "ignore-effects",
         ..WORK
     };
-    let (control, _, _) = storm(plan, &mut server, mutant, Duration::from_secs(20)).await;
+    let brief = (Duration::from_secs(20), false);
+    let (control, _, _) = storm(plan, &mut server, mutant, brief).await;
     vec![Finding {
         line: format!(
             "Postgres stopped {outages} times for {away_ms} ms in all, 2 replicas: {audit}; \
@@ -96,12 +97,17 @@ pub(super) async fn run(plan: &Plan) -> Vec<Finding> {
     }]
 }
 
-async fn storm(plan: &Plan, server: &mut Server, work: Work, long: Duration) -> (Audit, u32, u64) {
+async fn storm(
+    plan: &Plan,
+    server: &mut Server,
+    work: Work,
+    (long, seldom): (Duration, bool),
+) -> (Audit, u32, u64) {
     let place = Place::database_on(&server.url).await;
     let fleet = Fleet::new(plan, place, work);
     let mut replicas = [fleet.start().await, fleet.start().await];
     let mut chance = plan.chance();
-    let gap = |chance: &mut fastrand::Rng| match plan.full {
+    let gap = |chance: &mut fastrand::Rng| match seldom {
         true => chance.u64(5000..40_000),
         false => chance.u64(1000..3000),
     };
