@@ -27,6 +27,7 @@ on_both_stores!(
     the_same_message_is_the_same_task,
     an_operation_costs_as_many_commits_as_its_class_says,
     a_store_that_fails_for_a_while_costs_time_and_nothing_else,
+    an_outcome_outlives_a_store_that_fails_for_a_moment,
 );
 
 fn step(key: &str) -> Step {
@@ -308,6 +309,35 @@ async fn a_store_that_fails_for_a_while_costs_time_and_nothing_else(kind: Kind) 
         let task = bench.submit("x").await;
         assert_eq!(bench.ends(task).await.state, RunState::Done);
         assert_eq!(world.done()["a"], 1, "lost_reply: {lost_reply}");
+        bench.stop().await;
+    }
+}
+
+/// What was done is known here, even while the store cannot take it down: nobody is asked about it.
+async fn an_outcome_outlives_a_store_that_fails_for_a_moment(kind: Kind) {
+    let place = kind.place().await;
+    for lost_reply in [false, true] {
+        let store = Arc::new(Faulty::new(place.open().await));
+        let world = Arc::<World>::default();
+        let act = {
+            let (store, world) = (store.clone(), world.clone());
+            Arc::new(move |exec: shared::run::Exec| {
+                world.touch(&exec.key);
+                match lost_reply {
+                    true => store.lose.store(1, Ordering::SeqCst),
+                    false => store.refuse.store(3, Ordering::SeqCst),
+                }
+                async { Ok(done(json!("ok"))) }.boxed()
+            })
+        };
+        let code = one_act(Effect::Once);
+        let long = Duration::from_secs(60);
+        let bench = Bench::on(store, code, act, world.clone(), long).await;
+        let task = bench.submit("x").await;
+        assert_eq!(bench.ends(task).await.state, RunState::Done);
+        assert_eq!(world.done()["a"], 1, "lost_reply: {lost_reply}");
+        let asked = |event: &Event| matches!(event, Event::InDoubt { .. });
+        assert!(!bench.events(task).await.iter().any(asked));
         bench.stop().await;
     }
 }

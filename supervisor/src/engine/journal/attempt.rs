@@ -16,7 +16,7 @@ use shared::run::{
     Attempt, Effect, EffectKey, Evidence, Exec, Failure, FailureKind, Interrupted, Interruption,
     Made, NotDone, Op, OpKind, Outcome, Probe, Recorded, Report,
 };
-use shared::store::{Step, StepKind};
+use shared::store::{Appended, Change, Step, StepKind};
 
 use super::{Journal, tell};
 use crate::engine::recover::{self, Recovery};
@@ -224,9 +224,40 @@ impl Journal {
         let told = tell::ended(&step, op, &recorded);
         match alone && op.effect.repeatable() {
             true => self.defer(step, told),
-            false => self.write(&step, vec![told]).await?,
+            false => self.record(&step, told).await?,
         }
         Ok(self.serve(recorded))
+    }
+
+    /// Writes an outcome that cannot be had again. A store that fails is asked until it answers, as long
+    /// as the run is ours: to forget what was done would be to ask a person about it.
+    async fn record(&self, step: &Step, told: Event) -> Result<(), Interrupted> {
+        let change = Change::Step {
+            step: Box::new(step.clone()),
+            spawn: None,
+            unless_signal: None,
+        };
+        let entry = self.entry(change, vec![told]);
+        let mut away = AWAY;
+        let mut failed = None;
+        loop {
+            match (
+                self.engine.store.append(self.fence, entry.clone()).await,
+                failed.take(),
+            ) {
+                (Ok(Appended::Written), _) => return Ok(()),
+                // Not ours any more; or written after all, and only the answer was lost: the journal
+                // says which.
+                (Ok(Appended::Refused), Some(error)) => return Err(error),
+                (Ok(Appended::Refused), None) => return Err(Interrupted(Interruption::Lost)),
+                // What rides along would be counted twice if it had been written.
+                (Err(error), _) if !entry.ended.is_empty() => return Err(error.into()),
+                (Err(error), _) => failed = Some(error.into()),
+            }
+            self.while_wanted(tokio::time::sleep(away)).await?;
+            self.still_wanted()?;
+            away = (away * 2).min(AWAY_AT_MOST);
+        }
     }
 
     fn effect_key(&self, step: &Step) -> EffectKey {
