@@ -99,25 +99,32 @@ impl Desk {
     /// Holds a task: what is in hand is ended, nothing new is begun. False where it was paused or had
     /// ended before.
     pub async fn pause(&self, task: TaskId, reason: &str) -> Result<bool, Error> {
-        self.store.pause(&self.tenant, task, reason).await
+        let (desk, reason) = (self.clone(), reason.to_owned());
+        to_the_end(async move { desk.store.pause(&desk.tenant, task, &reason).await }).await
     }
 
     /// Lets a paused task go on. False where it was not paused.
     pub async fn resume(&self, task: TaskId, reason: &str) -> Result<bool, Error> {
-        self.store.resume(&self.tenant, task, reason).await
+        let (desk, reason) = (self.clone(), reason.to_owned());
+        to_the_end(async move { desk.store.resume(&desk.tenant, task, &reason).await }).await
     }
 
     /// Ends a task and keeps what it has reached. False where it had ended before.
     pub async fn cancel(&self, task: TaskId, reason: &str) -> Result<bool, Error> {
         let work = self.store.journal(&self.tenant, task).await?;
         let reached = supervise::reached(&work);
-        let reached = reached.as_deref();
-        self.store.cancel(&self.tenant, task, reason, reached).await
+        let (desk, reason) = (self.clone(), reason.to_owned());
+        to_the_end(async move {
+            let (tenant, reached) = (&desk.tenant, reached.as_deref());
+            desk.store.cancel(tenant, task, &reason, reached).await
+        })
+        .await
     }
 
     /// Makes a task anew that failed or was cancelled: the same request, authority and catalog.
     pub async fn retry(&self, task: TaskId, by: PrincipalId) -> Result<Renewed, Error> {
-        self.store.retry(self.again(task, by)).await
+        let (store, again) = (self.store.clone(), self.again(task, by));
+        to_the_end(async move { store.retry(again).await }).await
     }
 
     /// Makes a task whose journal begins as a copy of an ended one's, up to this step of its root
@@ -128,7 +135,8 @@ impl Desk {
         from: &StepKey,
         by: PrincipalId,
     ) -> Result<Renewed, Error> {
-        self.store.fork(self.again(task, by), from).await
+        let (store, again, from) = (self.store.clone(), self.again(task, by), from.clone());
+        to_the_end(async move { store.fork(again, &from).await }).await
     }
 
     fn again(&self, task: TaskId, by: PrincipalId) -> Again {
@@ -185,7 +193,9 @@ impl Desk {
             payload: serde_json::to_value(resolution).unwrap_or_default(),
             by,
         };
-        Ok(match self.store.deliver(signal).await? {
+        let store = self.store.clone();
+        let delivered = to_the_end(async move { store.deliver(signal).await });
+        Ok(match delivered.await? {
             Delivered::First => Resolved::Taken,
             Delivered::Answered => Resolved::Answered,
             Delivered::Unwanted => Resolved::NotWaiting,
@@ -222,4 +232,13 @@ impl Desk {
     pub fn follow_text(&self, task: TaskId, after: i64) -> Follower {
         Follower::with_text(self.store.clone(), self.tenant.clone(), task, after)
     }
+}
+
+/// Does something in the store to its end, also when the caller goes away in the middle of it: what
+/// follows a commit tells others of it.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    let gone = |error: tokio::task::JoinError| Error::Database(error.to_string());
+    tokio::spawn(work).await.map_err(gone)?
 }

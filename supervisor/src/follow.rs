@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::event::{Live, Recorded};
 use shared::id::{TaskId, TenantId};
@@ -21,6 +22,9 @@ use tokio::sync::broadcast::error::RecvError;
 
 /// Events read from the store at once.
 const BATCH: u32 = 256;
+
+/// Looks into the store at least so often: a backstop, not the way events are found.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// A reader of one task.
 pub struct Follower {
@@ -111,9 +115,15 @@ impl Follower {
 
     /// Waits for something new.
     async fn listen(&mut self) -> Result<(), Error> {
-        let heard = match &mut self.bell {
-            Bell::Events(events) => events.recv().await.map(Live::Event),
-            Bell::Feed(feed) => feed.recv().await,
+        let heard = async {
+            match &mut self.bell {
+                Bell::Events(events) => events.recv().await.map(Live::Event),
+                Bell::Feed(feed) => feed.recv().await,
+            }
+        };
+        let Ok(heard) = tokio::time::timeout(LOOK, heard).await else {
+            self.behind = true;
+            return Ok(());
         };
         match heard {
             Ok(Live::Event(event)) if event.task == self.task => self.hear(event),

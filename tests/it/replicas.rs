@@ -60,14 +60,17 @@ async fn a_lease_that_ended_never_comes_back_and_its_runs_go_to_others() {
         0,
         "a live worker keeps its runs"
     );
-    assert_eq!(other.reap().await.unwrap(), 0);
+    assert_eq!(other.reap(WorkerId::fresh(), &[]).await.unwrap(), 0);
 
     tokio::time::sleep(BRIEF * 2).await;
     // Nobody has reaped it yet, and still it writes nothing.
     let (fence, entry) = release(&run, lapsing);
     assert_eq!(brief.append(fence, entry).await.unwrap(), Appended::Refused);
     assert!(!brief.beat(lapsing).await.unwrap());
-    let reaped = tokio::join!(other.reap(), brief.reap());
+    let reaped = tokio::join!(
+        other.reap(WorkerId::fresh(), &[]),
+        brief.reap(WorkerId::fresh(), &[])
+    );
     assert_eq!(
         reaped.0.unwrap() + reaped.1.unwrap(),
         1,
@@ -88,7 +91,7 @@ async fn a_worker_that_dies_before_its_first_beat_is_reaped() {
     store.register(worker).await.unwrap();
     claimed(&store, worker).await;
     tokio::time::sleep(BRIEF * 2).await;
-    assert_eq!(store.reap().await.unwrap(), 1);
+    assert_eq!(store.reap(WorkerId::fresh(), &[]).await.unwrap(), 1);
     store.close().await;
 }
 

@@ -95,9 +95,9 @@ impl Store for Faulty {
         self.reach()?;
         self.inner.beat(worker).await
     }
-    async fn reap(&self) -> Result<u64, Error> {
+    async fn reap(&self, worker: WorkerId, here: &[RunId]) -> Result<u64, Error> {
         self.reach()?;
-        self.inner.reap().await
+        self.inner.reap(worker, here).await
     }
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
         self.inner.accept(task).await

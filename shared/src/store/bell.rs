@@ -2,7 +2,7 @@
 //! memory. The store rings after its commit; a ring that nobody hears loses nothing, because what it
 //! tells of is in the store.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, broadcast};
@@ -25,15 +25,7 @@ pub struct Bell {
     watched: Watched,
     awaited: Watched,
     queue: Arc<Notify>,
-    seats: Arc<Mutex<Seats>>,
-}
-
-/// The runs that are in memory here.
-#[derive(Default)]
-struct Seats {
-    by_run: HashMap<RunId, Seat>,
-    /// Tasks whose runs are to leave memory; one that joins late hears of it at once.
-    held: HashSet<TaskId>,
+    runs: Arc<Mutex<HashMap<RunId, Seat>>>,
 }
 
 /// Watchers by their task.
@@ -59,7 +51,7 @@ impl Default for Bell {
             watched: Arc::default(),
             awaited: Arc::default(),
             queue: Arc::default(),
-            seats: Arc::default(),
+            runs: Arc::default(),
         }
     }
 }
@@ -129,7 +121,7 @@ impl Bell {
 
     /// What this run waits for may have come.
     pub fn ring_run(&self, run: RunId) {
-        if let Some(seat) = self.lock().by_run.get(&run) {
+        if let Some(seat) = self.lock().get(&run) {
             seat.wake.notify_waiters();
         }
     }
@@ -137,19 +129,18 @@ impl Bell {
     /// What any run here waits for may have come.
     pub(super) fn ring_runs(&self) {
         self.lock()
-            .by_run
             .values()
             .for_each(|seat| seat.wake.notify_waiters());
     }
 
     /// The runs that are in memory here.
     pub(super) fn runs(&self) -> Vec<RunId> {
-        self.lock().by_run.keys().copied().collect()
+        self.lock().keys().copied().collect()
     }
 
     /// This run was ended from outside: whatever it does is no longer wanted.
     pub fn end_run(&self, run: RunId) {
-        if let Some(seat) = self.lock().by_run.get(&run) {
+        if let Some(seat) = self.lock().get(&run) {
             seat.ended.cancel();
         }
     }
@@ -163,41 +154,31 @@ impl Bell {
             held: CancellationToken::new(),
             task,
         };
-        let mut seats = self.lock();
-        if seats.held.contains(&task) {
-            seat.held.cancel();
-        }
-        seats.by_run.insert(run, seat.clone());
+        self.lock().insert(run, seat.clone());
         seat
     }
 
-    /// This task is paused: its runs leave memory, and those that join, too.
+    /// This task was paused: its runs leave memory. Nothing remembers it here; one that hears of it too
+    /// late is claimed again, if it may be.
     pub fn hold(&self, task: TaskId) {
-        let mut seats = self.lock();
-        seats.held.insert(task);
-        let of_task = seats.by_run.values().filter(|seat| seat.task == task);
+        let seats = self.lock();
+        let of_task = seats.values().filter(|seat| seat.task == task);
         of_task.for_each(|seat| seat.held.cancel());
-    }
-
-    /// This task is paused no more: runs that join from now on stay.
-    pub fn let_go(&self, task: TaskId) {
-        self.lock().held.remove(&task);
     }
 
     /// The run left memory. Where it has joined again meanwhile, its new seat stays.
     pub fn leave(&self, run: RunId, wake: &Arc<Notify>) {
         let mut seats = self.lock();
         if seats
-            .by_run
             .get(&run)
             .is_some_and(|seat| Arc::ptr_eq(&seat.wake, wake))
         {
-            seats.by_run.remove(&run);
+            seats.remove(&run);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seats> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Seat>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -116,9 +116,10 @@ pub trait Store: Send + Sync {
     /// embedded store's lease is the folder's lock and does not end by time.
     async fn beat(&self, worker: WorkerId) -> Result<bool, Error>;
 
-    /// Ends lapsed leases for ever and queues again every running run that has no live worker. To be
-    /// called at each beat; safe to call anywhere, any time. Answers how many runs there were.
-    async fn reap(&self) -> Result<u64, Error>;
+    /// Ends lapsed leases for ever and queues again every running run that has no live worker, and those
+    /// of `worker` that are not among the ones that it has (`here`), because it never heard that it was
+    /// given them. To be called all the time; safe to call anywhere. Answers how many runs there were.
+    async fn reap(&self, worker: WorkerId, here: &[RunId]) -> Result<u64, Error>;
 
     /// Takes a task in: inbox row, task and root run, all durable on return. The same key with the
     /// same body answers the task that it made the first time. Where the task names its worker, a new

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use shared::id::RunId;
 use shared::run::{Failure, FailureKind, Interrupted, Interruption};
-use shared::store::{Run, TaskEnd};
+use shared::store::{Run, RunState, TaskEnd};
 use shared::task::TaskState;
 
 use super::journal::Journal;
@@ -64,7 +66,7 @@ impl Engine {
             let claimed = self.store.claim(term.worker, free).await?;
             let full = claimed.runs.len() == free as usize;
             for run in claimed.runs {
-                self.adopt(run, term.clone());
+                self.adopt(run, term.clone(), None, None);
             }
             if !full {
                 let next = claimed.next_wake;
@@ -75,8 +77,14 @@ impl Engine {
         Ok(SWEEP)
     }
 
-    /// Drives a run that is this worker's.
-    pub(super) fn adopt(self: &Arc<Self>, run: Run, term: Arc<Term>) {
+    /// Drives a run that is this worker's. It may bring a slot, and what holds its parent.
+    pub(super) fn adopt(
+        self: &Arc<Self>,
+        run: Run,
+        term: Arc<Term>,
+        slot: Option<OwnedSemaphorePermit>,
+        held: Option<CancellationToken>,
+    ) {
         let engine = self.clone();
         let span = tracing::info_span!(
             parent: None,
@@ -89,17 +97,32 @@ impl Engine {
             run.epoch = run.epoch,
         );
         crate::telemetry::join_trace(&span, &run);
-        self.drivers
-            .spawn(async move { engine.drive(run, &term).await }.instrument(span));
+        let driven = Driven::begin(self.clone(), run.id);
+        let drive = async move {
+            engine.drive(run, &term, slot, held.as_ref()).await;
+            drop(driven);
+        };
+        self.drivers.spawn(drive.instrument(span));
     }
 
-    async fn drive(self: Arc<Self>, run: Run, term: &Arc<Term>) {
+    async fn drive(
+        self: Arc<Self>,
+        run: Run,
+        term: &Arc<Term>,
+        mut slot: Option<OwnedSemaphorePermit>,
+        mut held: Option<&CancellationToken>,
+    ) {
         let mut fresh = run.epoch == 1;
         loop {
-            let Ok(slot) = self.slots.clone().acquire_owned().await else {
-                return;
+            let slot = match slot.take() {
+                Some(slot) => slot,
+                None => match self.slots.clone().acquire_owned().await {
+                    Ok(slot) => slot,
+                    Err(_) => return,
+                },
             };
-            let interruption = match self.enter(&run, (term, slot), fresh).await {
+            let entered = self.enter(&run, (term, slot), (fresh, held.take()));
+            let interruption = match entered.await {
                 Ok(()) => return,
                 Err(Interrupted(interruption)) => interruption,
             };
@@ -110,7 +133,11 @@ impl Engine {
                     fresh = false;
                 }
                 Interruption::Lost => {
-                    return tracing::info!(task.id = %run.task, "run ended elsewhere");
+                    if !self.is_still_ours(&run).await {
+                        return tracing::info!(task.id = %run.task, "run ended elsewhere");
+                    }
+                    tokio::time::sleep(STORE_AWAY).await;
+                    fresh = false;
                 }
                 _ => return,
             }
@@ -120,12 +147,22 @@ impl Engine {
         }
     }
 
+    /// Whether a run whose write was refused is ours all the same: then the entry was refused, not the
+    /// run. Where the store does not answer, nobody knows, and it is asked again by going on.
+    async fn is_still_ours(&self, run: &Run) -> bool {
+        match self.store.run(&run.authority.tenant, run.id).await {
+            Ok(Some(now)) => now.state == RunState::Running && now.epoch == run.epoch,
+            Ok(None) => false,
+            Err(_) => true,
+        }
+    }
+
     /// Takes a run through memory once.
     async fn enter(
         self: &Arc<Self>,
         run: &Run,
         (term, slot): (&Arc<Term>, OwnedSemaphorePermit),
-        fresh: bool,
+        (fresh, held): (bool, Option<&CancellationToken>),
     ) -> Result<(), Interrupted> {
         let steps = match fresh {
             true => Vec::new(),
@@ -133,6 +170,9 @@ impl Engine {
         };
         let poison = recover::poison(run.deaths, &steps);
         let journal = Journal::new(self.clone(), run.clone(), steps, (term.clone(), slot));
+        if held.is_some_and(CancellationToken::is_cancelled) {
+            journal.hold();
+        }
         if let Some(why) = poison {
             tracing::error!(task.id = %run.task, run.id = %run.id, why, "run is dead");
             return journal.bury(dead(run, why)).await;
@@ -152,6 +192,31 @@ impl Engine {
     }
 }
 
+/// Says that a run is driven here, as long as this lives.
+struct Driven {
+    engine: Arc<Engine>,
+    run: RunId,
+}
+
+impl Driven {
+    fn begin(engine: Arc<Engine>, run: RunId) -> Self {
+        *engine.lock_driven().entry(run).or_default() += 1;
+        Self { engine, run }
+    }
+}
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        let mut driven = self.engine.lock_driven();
+        if let Some(times) = driven.get_mut(&self.run) {
+            *times -= 1;
+            if *times == 0 {
+                driven.remove(&self.run);
+            }
+        }
+    }
+}
+
 /// Does what an interruption asks for.
 async fn leave(
     journal: &Journal,
@@ -161,8 +226,7 @@ async fn leave(
     match interruption {
         Interruption::Parked { until } => journal.park(until).await.map(drop),
         Interruption::Frozen => journal.release().await.map(drop),
-        Interruption::Lost => Ok(()),
-        Interruption::Store(_) => Err(Interrupted(interruption)),
+        Interruption::Lost | Interruption::Store(_) => Err(Interrupted(interruption)),
         Interruption::Mismatch { .. } => {
             tracing::error!(task.id = %run.task, error = %interruption, "run cannot go on");
             journal.bury(dead(run, interruption.to_string())).await

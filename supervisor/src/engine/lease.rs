@@ -150,7 +150,7 @@ impl Engine {
                 () = tokio::time::sleep(REAP) => {}
                 () = self.frozen.cancelled() => return,
             }
-            match self.store.reap().await {
+            match self.store.reap(self.term().worker, &self.here()).await {
                 Ok(0) => {}
                 Ok(taken) => {
                     tracing::warn!(runs = taken, "runs of dead workers are queued again");

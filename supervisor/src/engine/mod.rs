@@ -15,6 +15,7 @@ mod lease;
 mod recover;
 pub mod replay;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use lease::Term;
+use shared::id::RunId;
 use shared::run::{Executor, Failure, Interrupted, RunCtx};
 use shared::store::{Accepted, NewTask, Run, Store, TaskEnd};
 
@@ -73,6 +75,9 @@ pub struct Engine {
     dropped: CancellationToken,
     gone: CancellationToken,
     drivers: TaskTracker,
+    /// The runs that are driven here, and how often: one may come back before its last driver has seen
+    /// that it left.
+    driven: Mutex<HashMap<RunId, u32>>,
 }
 
 impl Engine {
@@ -92,6 +97,7 @@ impl Engine {
             dropped: CancellationToken::new(),
             gone: CancellationToken::new(),
             drivers: TaskTracker::new(),
+            driven: Mutex::default(),
         };
         Ok((Arc::new(engine), recovered))
     }
@@ -114,19 +120,19 @@ impl Engine {
         mut task: NewTask,
     ) -> Result<Accepted, shared::store::Error> {
         let term = self.term();
-        let free = self.slots.available_permits() > 0 && term.is_live();
-        if self.frozen.is_cancelled() || !free {
-            return self.store.accept(task).await;
-        }
-        task.worker = Some(term.worker);
+        let slot = match term.is_live() && !self.frozen.is_cancelled() {
+            true => self.slots.clone().try_acquire_owned().ok(),
+            false => None,
+        };
+        task.worker = slot.as_ref().map(|_| term.worker);
         let root = task.root(self.store.now());
         // In a task of its own: this future may be dropped while the commit is under way, and what
         // was committed must run all the same.
         let engine = self.clone();
         let accepted = self.drivers.spawn(async move {
             let accepted = engine.store.accept(task).await;
-            if matches!(accepted, Ok(Accepted::New(_))) {
-                engine.adopt(root, term);
+            if let (Ok(Accepted::New(_)), Some(slot)) = (&accepted, slot) {
+                engine.adopt(root, term, Some(slot), None);
             }
             accepted
         });
@@ -154,6 +160,15 @@ impl Engine {
     /// Who works here now. Another one after a lease that was lost.
     pub fn worker(&self) -> shared::id::WorkerId {
         self.term().worker
+    }
+
+    /// The runs that are driven here.
+    fn here(&self) -> Vec<RunId> {
+        self.lock_driven().keys().copied().collect()
+    }
+
+    fn lock_driven(&self) -> MutexGuard<'_, HashMap<RunId, u32>> {
+        self.driven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The worker that new runs are taken under.

@@ -70,6 +70,7 @@ impl Address {
         config.connect_timeout(PATIENCE);
         config.tcp_user_timeout(SILENCE);
         config.keepalives_idle(SILENCE);
+        config.keepalives_interval(Duration::from_secs(5));
         let tls = match asked.tls {
             true => Some(MakeRustlsConnect::new(tls(asked.roots.as_deref())?)),
             false => None,

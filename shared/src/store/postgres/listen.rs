@@ -1,7 +1,7 @@
 //! What other processes commit, as it happens: one connection that listens, and rings the bell.
 //!
 //! Messages hold ids only: `events FROM TASK FIRST LAST`, `run FROM RUN`, `end FROM RUN`,
-//! `hold FROM TASK`, `go FROM TASK`, `queue FROM`.
+//! `hold FROM TASK`, `queue FROM`.
 //! Those of this process are not listened to: it rang its own bell when it had committed. A message
 //! that is missed loses nothing but time: after a connection that broke everything is rung.
 
@@ -106,10 +106,6 @@ impl Listener {
             ["run", _, run] => self.bell.ring_run(parse::<RunId>("notification", run)?),
             ["end", _, run] => self.bell.end_run(parse::<RunId>("notification", run)?),
             ["hold", _, task] => self.bell.hold(parse::<TaskId>("notification", task)?),
-            ["go", _, task] => {
-                self.bell.let_go(parse::<TaskId>("notification", task)?);
-                self.bell.ring_queue();
-            }
             ["events", _, task, first, last] => {
                 let task: TaskId = parse("notification", task)?;
                 let first: i64 = parse("notification", first)?;
@@ -140,8 +136,9 @@ impl Listener {
     /// told, and watchers get the last event of each task, from which they see that they missed some.
     async fn ring_everything(&self, missed_ms: i64) {
         self.bell.ring_queue();
-        if let Err(error) = self.catch_up(missed_ms).await {
-            tracing::warn!(%error, "cannot tell watchers what happened meanwhile");
+        while let Err(error) = self.catch_up(missed_ms).await {
+            tracing::warn!(%error, "cannot tell watchers what happened meanwhile, trying again");
+            tokio::time::sleep(LAST_PAUSE).await;
         }
         self.bell.ring_runs();
     }

@@ -168,9 +168,9 @@ impl PostgresStore {
         reason: &str,
         held: bool,
     ) -> Result<bool, Error> {
-        let (mark, word) = match held {
-            true => (task::PAUSE, "hold"),
-            false => (task::RESUME, "go"),
+        let mark = match held {
+            true => task::PAUSE,
+            false => task::RESUME,
         };
         let client = self.engine.get().await?;
         let [mark, runs, told, ring] =
@@ -186,7 +186,10 @@ impl PostgresStore {
         let state: &str = get(row, 0)?;
         let state = TaskState::parse(state).ok_or_else(|| corrupt("task", state))?;
         let teller = self.engine.teller();
-        let rings = vec![format!("{word} {teller} {task}"), format!("queue {teller}")];
+        let rings = match held {
+            true => vec![format!("hold {teller} {task}")],
+            false => vec![format!("queue {teller}")],
+        };
         let (here, rung): (Params<'_>, Params<'_>) = (&[&task.0, &held], &[&rings]);
         let new = vec![event::stands(tenant, task, state, reason)];
         let (_, events, _, ()) = try_join!(
@@ -196,9 +199,8 @@ impl PostgresStore {
             tx.commit(),
         )?;
         tx.done();
-        match held {
-            true => self.bell.hold(task),
-            false => self.bell.let_go(task),
+        if held {
+            self.bell.hold(task);
         }
         self.bell.publish(events);
         self.bell.ring_queue();
@@ -299,8 +301,8 @@ impl Store for PostgresStore {
         Ok(now.is_some())
     }
 
-    async fn reap(&self) -> Result<u64, Error> {
-        let orphans = worker::reap(&self.engine).await?;
+    async fn reap(&self, worker: WorkerId, here: &[RunId]) -> Result<u64, Error> {
+        let orphans = worker::reap(&self.engine, worker, here).await?;
         if orphans > 0 {
             self.bell.ring_queue();
         }
@@ -363,7 +365,10 @@ impl Store for PostgresStore {
         }
         crate::crash_point!("claim.before");
         let (runs, due) = run::claim(&self.engine, worker, limit).await?;
-        self.start_tasks(&runs).await?;
+        if let Err(error) = self.start_tasks(&runs).await {
+            // They are this worker's all the same, and must be driven.
+            tracing::warn!(%error, "runs were claimed whose tasks are not told as running yet");
+        }
         crate::crash_point!("claim.after");
         Ok(Claimed {
             runs,

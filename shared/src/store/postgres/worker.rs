@@ -5,7 +5,7 @@ use tokio_postgres::Statement;
 
 use super::EngineRole;
 use super::tx::{Tx, get, prepare};
-use crate::id::WorkerId;
+use crate::id::{RunId, WorkerId};
 use crate::store::Error;
 
 const REGISTER: &str = "
@@ -48,6 +48,15 @@ from (select o.id, (select count(*) from step s where s.run = o.id and s.state =
             for update skip locked) o) p
 where run.id = p.id";
 
+/// Runs that are a living worker's, which knows nothing of them: the answer to the commit that gave
+/// them to it was lost. Half a minute is far longer than any commit's answer is waited for.
+const STRAYS: &str = "
+update run set state = 'queued', owner = null, updated_at = now_ms()
+where id in (select id from run
+             where owner = $1 and state = 'running' and not (id = any($2))
+               and updated_at < (select now_ms()) - 30000
+             for update skip locked)";
+
 /// Tells the other processes that there is something to claim.
 const RING_QUEUE: &str = "select pg_notify('majordomo', 'queue ' || $1::text)";
 
@@ -79,11 +88,18 @@ pub(super) async fn beat(
 }
 
 /// Queues again what has no live worker.
-pub(super) async fn reap(engine: &EngineRole) -> Result<u64, Error> {
+pub(super) async fn reap(
+    engine: &EngineRole,
+    worker: WorkerId,
+    here: &[RunId],
+) -> Result<u64, Error> {
     let client = engine.get().await?;
+    let [strays] = prepare(&client, [STRAYS]).await?;
+    let here: Vec<uuid::Uuid> = here.iter().map(|run| run.0).collect();
     let tx = Tx::on(&client);
     tx.begin().await?;
-    let orphans = take_over(engine, &tx, &client).await?;
+    let strays = tx.execute(&strays, &[&worker.0, &here]).await?;
+    let orphans = strays + take_over(engine, &tx, &client).await?;
     tx.commit().await?;
     tx.done();
     Ok(orphans)

@@ -275,7 +275,7 @@ impl Store for SqliteStore {
         self.read(|conn| run::is_live(conn, worker))
     }
 
-    async fn reap(&self) -> Result<u64, Error> {
+    async fn reap(&self, _: WorkerId, _: &[RunId]) -> Result<u64, Error> {
         // The folder's lock says that no other worker lives, and `register` took over what it had.
         Ok(0)
     }
@@ -478,7 +478,6 @@ impl Store for SqliteStore {
         let Some(events) = resumed else {
             return Ok(false);
         };
-        self.bell.let_go(task);
         self.bell.publish(events);
         self.bell.ring_queue();
         Ok(true)

@@ -189,7 +189,7 @@ impl Journal {
             Recovery::Probe => self.probe(step, op).await?,
         };
         Ok(match found {
-            Probe::DidNot => Next::Try,
+            Probe::DidNot => return self.did_not(step, op).await,
             Probe::Happened(report) => match report.result.clone() {
                 Ok(value) => Next::Conclude(Outcome::Done(value), report),
                 Err(failure) => Next::Conclude(Outcome::Failed(failure), report),
@@ -199,6 +199,34 @@ impl Journal {
                 Next::Conclude(Outcome::InDoubt { effect }, doubtful(step, why))
             }
         })
+    }
+
+    /// The far side says that it did not happen: an ordinary failed attempt, and the retry policy
+    /// decides as about any other.
+    async fn did_not(&self, step: &Step, op: &Op) -> Result<Next, Interrupted> {
+        let last = step.attempts.last().and_then(|made| made.failure.clone());
+        let give_up = |failure: Failure| {
+            let report = Report::failed(failure.clone());
+            Ok(Next::Conclude(Outcome::Failed(failure), report))
+        };
+        match last {
+            Some(failure) if recover::hopeless(&step.attempts) => give_up(failure),
+            Some(failure) if failure.kind != FailureKind::Lost => {
+                let known = Failure {
+                    may_have_happened: false,
+                    ..failure
+                };
+                let failed = recover::failures(&step.attempts);
+                match op.retry.after(failed, op.effect, &known, fastrand::f64()) {
+                    Disposition::Retry(pause) => {
+                        self.pause(pause).await?;
+                        Ok(Next::Try)
+                    }
+                    Disposition::GiveUp | Disposition::Clarify => give_up(known),
+                }
+            }
+            _ => Ok(Next::Try),
+        }
     }
 
     /// Records the outcome.
@@ -252,6 +280,8 @@ impl Journal {
                 (Ok(Appended::Refused), None) => return Err(Interrupted(Interruption::Lost)),
                 // What rides along would be counted twice if it had been written.
                 (Err(error), _) if !entry.ended.is_empty() => return Err(error.into()),
+                // The mutant forgets, so that its recovery has something to do wrong.
+                (Err(error), _) if shared::crash::ignores_effects() => return Err(error.into()),
                 (Err(error), _) => failed = Some(error.into()),
             }
             self.while_wanted(tokio::time::sleep(away)).await?;

@@ -136,7 +136,8 @@ impl Journal {
                 .parent
                 .clone()
                 .map(|(run, key)| (run, key, recorded)),
-            task: ended.task,
+            // A part that cannot go on ends its own run; what that means for the task, its root decides.
+            task: ended.task.filter(|_| self.run.parent.is_none()),
         };
         match self
             .append(Change::Finish(Box::new(finish)), vec![event])
@@ -264,6 +265,11 @@ impl Journal {
         recorded
     }
 
+    /// Has the run leave memory at its next step: its task was paused before it came here.
+    pub(super) fn hold(&self) {
+        self.held.cancel();
+    }
+
     /// Ends when the run is to leave memory: the process goes down, or the task is paused.
     async fn to_leave(&self) {
         tokio::select! {
@@ -364,7 +370,11 @@ impl RunCtx for Journal {
             {
                 return Ok(answer);
             }
-            // The answer came in the moment of the time-out: it counts.
+            // The answer came in the moment of the time-out: it counts. If none is there, the run
+            // itself was refused.
+            if answer.is_none() && look().await?.is_none() {
+                return Err(Interrupted(Interruption::Lost));
+            }
         }
     }
 
@@ -451,11 +461,12 @@ impl Journal {
         // In a task of its own: this future may be dropped while the commit is under way, and a child
         // that was committed must run all the same.
         let (engine, term, fence) = (self.engine.clone(), self.term.clone(), self.fence);
+        let held = self.held.clone();
         let entry = self.entry(change, vec![started]);
         let spawned = self.engine.drivers.spawn(async move {
             let appended = engine.store.append(fence, entry).await;
             if matches!(appended, Ok(Appended::Written)) {
-                engine.adopt(run, term);
+                engine.adopt(run, term, None, Some(held));
             }
             appended
         });

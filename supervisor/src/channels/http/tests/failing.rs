@@ -55,7 +55,7 @@ passed_on! {
     claim(worker: WorkerId, limit: u32) -> Claimed;
     append(fence: Fence, entry: Entry) -> Appended;
     beat(worker: WorkerId) -> bool;
-    reap() -> u64;
+    reap(worker: WorkerId, here: &[RunId]) -> u64;
     steps(tenant: &TenantId, run: RunId) -> Vec<Step>;
     step(tenant: &TenantId, run: RunId, key: &StepKey) -> Option<Step>;
     run(tenant: &TenantId, run: RunId) -> Option<Run>;
