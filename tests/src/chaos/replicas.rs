@@ -39,7 +39,9 @@ pub(super) async fn run(plan: &Plan) -> Vec<Finding> {
     let mut control = Audit::default();
     // Chance may spare the mutant once.
     for _ in 0..TRIES {
-        control = one(plan, mutant.clone(), 150, Duration::from_secs(2)).await.0;
+        control = one(plan, mutant.clone(), 150, Duration::from_secs(2))
+            .await
+            .0;
         if control.repeated > 0 {
             break;
         }
