@@ -72,6 +72,9 @@ impl Drop for Server {
     }
 }
 
+/// How often the control of a full disk may miss before that counts.
+const TRIES: u32 = 4;
+
 pub(super) async fn run(plan: &Plan) -> Vec<Finding> {
     let Ok(command) = std::env::var(SERVER) else {
         let line = format!("not run: {SERVER} names no command that starts a Postgres");
@@ -170,7 +173,14 @@ pub(super) async fn full_disk(plan: &Plan) -> Vec<Finding> {
         mutant: "ignore-effects",
         ..WORK
     };
-    let (control, _, _) = fill(plan, mutant).await;
+    let mut control = Audit::default();
+    // Chance may spare the mutant once.
+    for _ in 0..TRIES {
+        control = fill(plan, mutant.clone()).await.0;
+        if control.repeated > 0 {
+            break;
+        }
+    }
     vec![Finding {
         line: format!(
             "SQLite on a full disk{note}, {refused} tasks refused meanwhile and taken in later: {audit}; \

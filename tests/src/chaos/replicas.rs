@@ -29,8 +29,10 @@ const EVERY: Duration = Duration::from_millis(60);
 const TRIES: u32 = 3;
 
 pub(super) async fn run(plan: &Plan) -> Vec<Finding> {
-    let tasks = plan.times(150, 2000);
-    let pause = Duration::from_secs(u64::from(plan.times(2, 10)));
+    let tasks = plan.times(200, 2000);
+    // Longer than a takeover: a run that is taken over gets on before the next one dies. Else chance
+    // alone would have some die three times at one step, which ends them.
+    let pause = Duration::from_secs(u64::from(plan.times(4, 10)));
     let (audit, mut takeovers, kills) = one(plan, WORK, tasks, pause).await;
     let mutant = Work {
         mutant: "ignore-effects",
