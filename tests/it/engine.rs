@@ -33,6 +33,8 @@ on_both_stores!(
     other_code_than_the_journals_is_a_named_error,
     a_panic_in_a_run_ends_that_run_alone,
     long_results_come_back_whole,
+    what_is_left_of_a_task_ends_with_a_root_that_cannot_go_on,
+    one_answer_of_two_leaves_the_task_waiting,
 );
 
 const SHORT: Duration = Duration::from_millis(30);
@@ -594,5 +596,119 @@ async fn a_paused_task_ends_what_is_in_hand_and_goes_on_when_resumed(kind: Kind)
     assert_eq!(bench.ends(task).await.state, RunState::Done);
     assert_eq!(world.done()["b"], 1, "and not repeated");
     assert!(!pause("too late").await);
+    bench.stop().await;
+}
+
+/// A root run that panics while its part has a call in hand: the part ends with it, and is paid.
+async fn what_is_left_of_a_task_ends_with_a_root_that_cannot_go_on(kind: Kind) {
+    let place = kind.place().await;
+    let begun = Arc::new(tokio::sync::Notify::new());
+    let act: Arc<Act> = {
+        let begun = begun.clone();
+        Arc::new(move |_| {
+            begun.notify_one();
+            std::future::pending().boxed()
+        })
+    };
+    let code: Arc<Code> = Arc::new(move |ctx, run| {
+        let begun = begun.clone();
+        async move {
+            if run.parent.is_some() {
+                let send = tool(Effect::Idempotent, json!({}));
+                ctx.act("send".into(), send).await?;
+            }
+            let part = Child {
+                agent: "worker".into(),
+                input: json!({}),
+            };
+            tokio::select! {
+                recorded = ctx.child("part".into(), part) => drop(recorded?),
+                () = begun.notified() => panic!("the code has a fault"),
+            }
+            Ok(ended(json!("never")))
+        }
+        .boxed()
+    });
+    let bench = Bench::start(&place, code, act, Arc::default(), LONG).await;
+    let task = bench.submit("go").await;
+    assert_eq!(bench.ends(task).await.state, RunState::Dead);
+    let runs = bench.store.runs(&tenant(), task).await.unwrap();
+    let states: Vec<RunState> = runs.iter().map(|run| run.state).collect();
+    assert_eq!(states, [RunState::Dead, RunState::Cancelled]);
+    let stored = bench.store.task(&tenant(), task).await.unwrap().unwrap();
+    assert_eq!(stored.state, TaskState::Failed);
+    assert_eq!(stored.usage.usd.nano(), 7, "the call in hand is paid");
+    // A stop would wait for a part that went on.
+    bench.stop().await;
+}
+
+/// Two parts of a task wait for a person; one answer is not both.
+async fn one_answer_of_two_leaves_the_task_waiting(kind: Kind) {
+    let place = kind.place().await;
+    let code: Arc<Code> = Arc::new(|ctx, run| {
+        async move {
+            let note = |state| Note::State {
+                state,
+                reason: "test".into(),
+            };
+            if run.parent.is_some() {
+                ctx.note(note(TaskState::AwaitingHuman));
+                ctx.signal("in_doubt/send".into(), LONG).await?;
+                ctx.note(note(TaskState::Running));
+                ctx.act("after".into(), tool(Effect::Once, json!({})))
+                    .await?;
+                return Ok(ended(json!("part")));
+            }
+            let part = |key: &'static str| {
+                let child = Child {
+                    agent: key.into(),
+                    input: json!({}),
+                };
+                ctx.child(key.into(), child)
+            };
+            futures::try_join!(part("one"), part("two"))?;
+            Ok(ended(json!("both")))
+        }
+        .boxed()
+    });
+    let (bench, _) = bench(&place, code, LONG).await;
+    let mut feed = bench.store.bell().feed().subscribe();
+    let task = bench.submit("go").await;
+    let until = |wanted: TaskState, times: usize| async move {
+        let mut seen = 0;
+        while seen < times {
+            let event = next_event(&mut feed).await;
+            seen += usize::from(matches!(event, Event::State { state, .. } if state == wanted));
+        }
+        feed
+    };
+    feed = until(TaskState::AwaitingHuman, 2).await;
+    let state = || async {
+        let stored = bench.store.task(&tenant(), task).await.unwrap().unwrap();
+        let census = bench.store.census().await.unwrap();
+        (stored.state, census.in_doubt)
+    };
+    assert_eq!(state().await, (TaskState::AwaitingHuman, 2));
+    let mut parts = bench.store.runs(&tenant(), task).await.unwrap();
+    parts.retain(|run| run.parent.is_some());
+    let answer = |run: &shared::store::Run| NewSignal {
+        tenant: tenant(),
+        run: run.id,
+        name: "in_doubt/send".into(),
+        payload: json!(true),
+        by: "ada".into(),
+    };
+    let deliver = |run| bench.store.deliver(answer(run));
+    assert_eq!(deliver(&parts[0]).await.unwrap(), Delivered::First);
+    loop {
+        let event = next_event(&mut feed).await;
+        if matches!(event, Event::Ended { .. }) {
+            break;
+        }
+    }
+    assert_eq!(state().await, (TaskState::AwaitingHuman, 1));
+    assert_eq!(deliver(&parts[1]).await.unwrap(), Delivered::First);
+    assert_eq!(bench.ends(task).await.state, RunState::Done);
+    assert_eq!(state().await, (TaskState::Done, 0));
     bench.stop().await;
 }

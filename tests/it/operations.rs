@@ -41,7 +41,7 @@ async fn a_duty_is_one_workers_until_that_one_is_gone(kind: Kind) {
         None,
         "nobody who is not registered"
     );
-    store.register(old).await.unwrap();
+    store.register(old, None).await.unwrap();
     let first = hold(old).await.unwrap().unwrap();
     assert_eq!(
         hold(old).await.unwrap().as_ref(),
@@ -49,12 +49,12 @@ async fn a_duty_is_one_workers_until_that_one_is_gone(kind: Kind) {
         "it is kept"
     );
     if kind == Kind::Database {
-        store.register(new).await.unwrap();
+        store.register(new, None).await.unwrap();
         assert_eq!(hold(new).await.unwrap(), None, "its holder lives");
         place.lapse().await;
     }
     let new = WorkerId::fresh();
-    store.register(new).await.unwrap();
+    store.register(new, None).await.unwrap();
     let second = hold(new).await.unwrap().unwrap();
     assert_eq!((first.epoch, second.epoch), (1, 2));
     assert_eq!(hold(old).await.unwrap(), None);
@@ -247,7 +247,7 @@ async fn a_checkup_finds_what_is_there(kind: Kind) {
     let place = kind.place().await;
     let store = place.open().await;
     let worker = WorkerId::fresh();
-    store.register(worker).await.unwrap();
+    store.register(worker, None).await.unwrap();
     for _ in 0..3 {
         store.accept(new_task("x")).await.unwrap();
     }

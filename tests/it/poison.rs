@@ -22,13 +22,14 @@ on_both_stores!(
     three_deaths_at_one_place_end_a_run,
     progress_begins_the_count_anew,
     a_run_that_only_waits_dies_of_nothing,
+    those_that_died_twice_are_tried_one_by_one,
 );
 
 /// The worker that held everything dies; a new one takes over.
 async fn die(place: &Place, store: &Arc<dyn Store>) -> WorkerId {
     place.lapse().await;
     let worker = WorkerId::fresh();
-    store.register(worker).await.unwrap();
+    store.register(worker, None).await.unwrap();
     worker
 }
 
@@ -84,6 +85,7 @@ async fn write(
             unless_signal: None,
         },
         events: Vec::new(),
+        survived: done,
     };
     assert_eq!(store.append(fence, entry).await.unwrap(), Appended::Written);
 }
@@ -152,4 +154,45 @@ async fn a_run_that_only_waits_dies_of_nothing(kind: Kind) {
     let store = place.open().await;
     let run = deaths(&place, &store, 5, StepKind::Signal).await;
     assert_eq!(run.deaths, 0, "waiting is no place to die at");
+}
+
+/// What dies beside a killer is not taken for one: suspects come one at a time, so that the next death
+/// says which it was. What is above suspicion is not held up.
+async fn those_that_died_twice_are_tried_one_by_one(kind: Kind) {
+    let place = kind.place().await;
+    let store = place.open().await;
+    for _ in 0..3 {
+        store.accept(new_task("x")).await.unwrap();
+    }
+    for _ in 0..2 {
+        let worker = die(&place, &store).await;
+        assert_eq!(store.claim(worker, 9).await.unwrap().runs.len(), 3);
+    }
+    let worker = die(&place, &store).await;
+    let Accepted::New(innocent) = store.accept(new_task("y")).await.unwrap() else {
+        panic!("new")
+    };
+    let claimed = store.claim(worker, 9).await.unwrap().runs;
+    let deaths = |task| move |run: &&Run| (run.task == task) == (run.deaths == 0);
+    assert!(claimed.iter().all(|run| deaths(innocent)(&run)));
+    assert_eq!(claimed.len(), 2, "one suspect, and the one that never died");
+    assert!(store.claim(worker, 9).await.unwrap().runs.is_empty());
+
+    let suspect = claimed.iter().find(|run| run.deaths == 2).unwrap();
+    let fence = Fence {
+        worker,
+        run: suspect.id,
+        epoch: suspect.epoch,
+    };
+    write(&store, suspect, fence, "pot", StepKind::Tool, true).await;
+    tokio::time::timeout(Duration::from_secs(10), store.bell().queue())
+        .await
+        .expect("the queue is rung for the next suspect");
+    let (next, _) = take(&store, worker).await;
+    assert_eq!(next.deaths, 2);
+    assert!(store.claim(worker, 9).await.unwrap().runs.is_empty());
+    let worker = die(&place, &store).await;
+    let claimed = store.claim(worker, 9).await.unwrap().runs;
+    let of = |task| claimed.iter().find(|run| run.task == task);
+    assert_eq!(of(suspect.task).map(|run| run.deaths), Some(1), "it got on");
 }

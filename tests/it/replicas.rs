@@ -43,6 +43,7 @@ fn release(run: &Run, worker: WorkerId) -> (Fence, Entry) {
         ended: Vec::new(),
         change: Change::Release,
         events: Vec::new(),
+        survived: false,
     };
     (fence, entry)
 }
@@ -52,11 +53,11 @@ async fn a_lease_that_ended_never_comes_back_and_its_runs_go_to_others() {
     let database = Database::create().await;
     let (brief, other) = (database.open(BRIEF).await, database.open(TTL).await);
     let (lapsing, steady) = (WorkerId::fresh(), WorkerId::fresh());
-    brief.register(lapsing).await.unwrap();
+    brief.register(lapsing, None).await.unwrap();
     let run = claimed(&brief, lapsing).await;
     assert!(brief.beat(lapsing).await.unwrap());
     assert_eq!(
-        other.register(steady).await.unwrap(),
+        other.register(steady, None).await.unwrap(),
         0,
         "a live worker keeps its runs"
     );
@@ -88,11 +89,32 @@ async fn a_worker_that_dies_before_its_first_beat_is_reaped() {
     let database = Database::create().await;
     let store = database.open(BRIEF).await;
     let worker = WorkerId::fresh();
-    store.register(worker).await.unwrap();
+    store.register(worker, None).await.unwrap();
     claimed(&store, worker).await;
     tokio::time::sleep(BRIEF * 2).await;
     assert_eq!(store.reap(WorkerId::fresh(), &[]).await.unwrap(), 1);
     store.close().await;
+}
+
+/// A process that lost its lease while the database was away did not die, nor did what it ran.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_was_lost_is_no_death_of_what_ran_under_it() {
+    let database = Database::create().await;
+    let (brief, other) = (database.open(BRIEF).await, database.open(TTL).await);
+    let (lapsing, dying, judge) = (WorkerId::fresh(), WorkerId::fresh(), WorkerId::fresh());
+    brief.register(lapsing, None).await.unwrap();
+    let lives = claimed(&brief, lapsing).await;
+    brief.register(dying, None).await.unwrap();
+    let dies = claimed(&brief, dying).await;
+    tokio::time::sleep(BRIEF * 2).await;
+    assert_eq!(other.register(judge, None).await.unwrap(), 2);
+    let back = WorkerId::fresh();
+    brief.register(back, Some(lapsing)).await.unwrap();
+    let claimed = other.claim(judge, 9).await.unwrap().runs;
+    let deaths = |of: &Run| claimed.iter().find(|run| run.id == of.id).unwrap().deaths;
+    assert_eq!((deaths(&lives), deaths(&dies)), (0, 1));
+    brief.close().await;
+    other.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,8 +122,8 @@ async fn an_ordered_end_gives_runs_back_at_once() {
     let database = Database::create().await;
     let (first, second) = (database.open(TTL).await, database.open(TTL).await);
     let (gone, next) = (WorkerId::fresh(), WorkerId::fresh());
-    first.register(gone).await.unwrap();
-    second.register(next).await.unwrap();
+    first.register(gone, None).await.unwrap();
+    second.register(next, None).await.unwrap();
     let run = claimed(&first, gone).await;
     first.close().await;
     // Heard over the wire, not looked for.
@@ -139,7 +161,7 @@ async fn a_run_is_claimed_once() {
         let store = store.clone();
         tokio::spawn(async move {
             let worker = WorkerId::fresh();
-            store.register(worker).await.unwrap();
+            store.register(worker, None).await.unwrap();
             let mut ids = Vec::new();
             for _ in 0..20 {
                 let claimed = store.claim(worker, 5).await.unwrap();
@@ -225,13 +247,12 @@ async fn a_cancel_reaches_the_process_that_runs_it() {
     let database = Database::create().await;
     let (here, elsewhere) = (database.open(TTL).await, database.open(TTL).await);
     let worker = WorkerId::fresh();
-    here.register(worker).await.unwrap();
+    here.register(worker, None).await.unwrap();
     let run = claimed(&here, worker).await;
-    let seat = here.bell().join(
-        run.id,
-        run.task,
-        &tokio_util::sync::CancellationToken::new(),
-    );
+    let (fence, _) = release(&run, worker);
+    let seat = here
+        .bell()
+        .join(fence, run.task, &tokio_util::sync::CancellationToken::new());
     assert!(
         elsewhere
             .cancel(&tenant(), run.task, "enough", None)

@@ -63,6 +63,7 @@ fn entry(task: shared::id::TaskId, key: &str) -> Entry {
             what: key.into(),
             reason: "test".into(),
         }],
+        survived: false,
     }
 }
 
@@ -70,7 +71,7 @@ async fn a_worker_that_was_replaced_writes_nothing(kind: Kind) {
     let place = kind.place().await;
     let store = place.open().await;
     let (old, new) = (WorkerId::fresh(), WorkerId::fresh());
-    store.register(old).await.unwrap();
+    store.register(old, None).await.unwrap();
     let Accepted::New(task) = store.accept(new_task("x")).await.unwrap() else {
         panic!("new")
     };
@@ -86,7 +87,7 @@ async fn a_worker_that_was_replaced_writes_nothing(kind: Kind) {
 
     place.lapse().await;
     assert_eq!(
-        store.register(new).await.unwrap(),
+        store.register(new, None).await.unwrap(),
         1,
         "its run is queued again"
     );
@@ -117,7 +118,7 @@ async fn a_cancelled_task_pays_once_for_what_was_begun(kind: Kind) {
     let place = kind.place().await;
     let store = place.open().await;
     let worker = WorkerId::fresh();
-    store.register(worker).await.unwrap();
+    store.register(worker, None).await.unwrap();
     let Accepted::New(task) = store.accept(new_task("x")).await.unwrap() else {
         panic!("new")
     };
@@ -182,7 +183,7 @@ async fn events_are_numbered_without_gaps_whoever_writes(kind: Kind) {
     let place = kind.place().await;
     let store = place.open().await;
     let worker = WorkerId::fresh();
-    store.register(worker).await.unwrap();
+    store.register(worker, None).await.unwrap();
     let mut tasks = Vec::new();
     for _ in 0..4 {
         store.accept(new_task("x")).await.unwrap();

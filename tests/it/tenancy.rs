@@ -29,7 +29,7 @@ type Owned = BTreeMap<TenantId, TaskId>;
 async fn furnish(store: &dyn Store, tenants: &[&str]) -> Owned {
     let mut owned = Owned::new();
     let worker = WorkerId::fresh();
-    store.register(worker).await.unwrap();
+    store.register(worker, None).await.unwrap();
     for name in tenants {
         let tenant = TenantId::from(name);
         let mut task = new_task("secret");

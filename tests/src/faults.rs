@@ -87,9 +87,9 @@ impl Store for Faulty {
         self.inner.lease()
     }
 
-    async fn register(&self, worker: WorkerId) -> Result<u64, Error> {
+    async fn register(&self, worker: WorkerId, before: Option<WorkerId>) -> Result<u64, Error> {
         self.reach()?;
-        self.inner.register(worker).await
+        self.inner.register(worker, before).await
     }
     async fn beat(&self, worker: WorkerId) -> Result<bool, Error> {
         self.reach()?;

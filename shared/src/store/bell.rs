@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::{Live, Recorded};
 use crate::id::{RunId, TaskId};
+use crate::store::Fence;
 
 /// How many events a slow watcher may fall behind before it must read the store instead.
 const FEED: usize = 4096;
@@ -41,6 +42,7 @@ pub struct Seat {
     /// Cancelled when the run is to leave memory at its next step.
     pub held: CancellationToken,
     task: TaskId,
+    epoch: i64,
 }
 
 impl Default for Bell {
@@ -146,15 +148,21 @@ impl Bell {
     }
 
     /// Registers a run that is in memory here. Rings for it are heard until [`Bell::leave`]; when
-    /// `over` is cancelled it is ended like all others there.
-    pub fn join(&self, run: RunId, task: TaskId, over: &CancellationToken) -> Seat {
+    /// `over` is cancelled it is ended like all others there. Where the run is here in a later epoch,
+    /// whoever comes with an earlier one is told that it has ended.
+    pub fn join(&self, fence: Fence, task: TaskId, over: &CancellationToken) -> Seat {
         let seat = Seat {
             wake: Arc::default(),
             ended: over.child_token(),
             held: CancellationToken::new(),
             task,
+            epoch: fence.epoch,
         };
-        self.lock().insert(run, seat.clone());
+        let mut seats = self.lock();
+        match seats.get(&fence.run) {
+            Some(other) if other.epoch > seat.epoch => seat.ended.cancel(),
+            _ => drop(seats.insert(fence.run, seat.clone())),
+        }
         seat
     }
 
@@ -198,5 +206,34 @@ fn tell(watched: &Watched, event: &Recorded) {
     let watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(watchers) = watched.get(&event.task) {
         let _ = watchers.send(event.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::WorkerId;
+
+    /// Whoever comes late, with an epoch that is over, takes nobody's seat.
+    #[tokio::test]
+    async fn a_run_is_heard_in_its_latest_epoch() {
+        let (bell, task) = (Bell::default(), TaskId::fresh());
+        let over = CancellationToken::new();
+        let join = |epoch| {
+            let fence = Fence {
+                worker: WorkerId::fresh(),
+                run: task.into(),
+                epoch,
+            };
+            bell.join(fence, task, &over)
+        };
+        let first = join(1);
+        let second = join(2);
+        let stale = join(1);
+        assert!(stale.ended.is_cancelled());
+        bell.leave(task.into(), &stale.wake);
+        bell.leave(task.into(), &first.wake);
+        bell.end_run(task.into());
+        assert!(second.ended.is_cancelled() && !first.ended.is_cancelled());
     }
 }

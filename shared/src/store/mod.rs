@@ -109,7 +109,9 @@ pub trait Store: Send + Sync {
 
     /// Registers a fresh worker; its lease begins. On return the runs of every worker that is gone
     /// are queued again; the answer is how many there were. Workers whose lease lasts keep theirs.
-    async fn register(&self, worker: WorkerId) -> Result<u64, Error>;
+    /// `before` is the worker that this process was until it lost its lease: what it was running did
+    /// not die, and no death is held against it.
+    async fn register(&self, worker: WorkerId, before: Option<WorkerId>) -> Result<u64, Error>;
 
     /// Extends a worker's lease to a full term from now. `false` where it had ended: it stays so,
     /// everything that the worker writes is refused, and it must come back under a new id. The
@@ -127,7 +129,8 @@ pub trait Store: Send + Sync {
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error>;
 
     /// Claims up to `limit` runs for `worker`: queued ones, and waiting ones whose time has come.
-    /// Their epoch is raised; whoever held them before can write no more.
+    /// Their epoch is raised; whoever held them before can write no more. Of runs with [`SUSPECT`]
+    /// deaths, at most one is in a worker's hands at a time.
     async fn claim(&self, worker: WorkerId, limit: u32) -> Result<Claimed, Error>;
 
     /// Writes one entry of a run's journal, under its fence. Concurrent calls share a commit.

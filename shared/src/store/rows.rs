@@ -336,6 +336,10 @@ pub struct Fence {
     pub epoch: i64,
 }
 
+/// From so many deaths on, a run is suspected to be what kills. A worker has one suspect in memory at
+/// a time, so that the next death says which it was.
+pub const SUSPECT: i64 = 2;
+
 /// One entry of a run's journal.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -350,6 +354,8 @@ pub struct Entry {
     pub change: Change,
     /// What watchers are told.
     pub events: Vec<Event>,
+    /// The run has died before, and with this it gets on: its deaths are forgotten.
+    pub survived: bool,
 }
 
 /// What an entry changes.
@@ -471,6 +477,11 @@ pub enum StepKind {
 }
 
 impl StepKind {
+    /// Whether the step is a wait: nothing goes on in its run meanwhile.
+    pub fn waits(self) -> bool {
+        matches!(self, Self::Child | Self::Signal | Self::Sleep)
+    }
+
     /// The kind's name in the store.
     pub fn as_str(self) -> &'static str {
         match self {

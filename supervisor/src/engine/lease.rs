@@ -43,8 +43,12 @@ pub(super) struct Term {
 }
 
 impl Term {
-    /// Registers a fresh worker. Answers how many runs of others were queued again.
-    pub(super) async fn begin(store: &dyn Store) -> Result<(Arc<Self>, u64), Error> {
+    /// Registers a fresh worker, after the one that this process was `before`. Answers how many runs
+    /// of others were queued again.
+    pub(super) async fn begin(
+        store: &dyn Store,
+        before: Option<WorkerId>,
+    ) -> Result<(Arc<Self>, u64), Error> {
         let term = Self {
             worker: WorkerId::fresh(),
             over: CancellationToken::new(),
@@ -53,7 +57,7 @@ impl Term {
             trust: store.lease().map(|ttl| ttl * 2 / 3),
         };
         let asked_ms = term.watch.ms();
-        let taken = store.register(term.worker).await?;
+        let taken = store.register(term.worker, before).await?;
         term.extend(asked_ms);
         Ok((Arc::new(term), taken))
     }
@@ -129,7 +133,7 @@ impl Engine {
 
     /// Goes on under a new worker, once the store answers.
     async fn come_back(&self) -> bool {
-        match Term::begin(&*self.store).await {
+        match Term::begin(&*self.store, Some(self.worker())).await {
             Ok((term, _)) => {
                 tracing::info!(worker.id = %term.worker, "working again, under a new worker");
                 self.set_term(term);

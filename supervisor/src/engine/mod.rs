@@ -84,7 +84,7 @@ impl Engine {
     /// Registers a fresh worker with the store; the runs of workers that are gone are queued again.
     /// Nothing runs until [`Engine::begin`]. Answers how many were taken over.
     pub async fn start(parts: Parts) -> Result<(Arc<Self>, u64), shared::store::Error> {
-        let (term, recovered) = Term::begin(&*parts.store).await?;
+        let (term, recovered) = Term::begin(&*parts.store, None).await?;
         let engine = Self {
             store: parts.store,
             executor: parts.executor,

@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 
+use deadpool_postgres::Object;
 use futures::try_join;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -14,8 +15,8 @@ use super::content::{self, Bodies};
 use super::tx::{Params, Tx, get, prepare};
 use super::{EngineRole, RING, event, run, step, task};
 use crate::event::Recorded;
-use crate::id::{RunId, StepKey};
-use crate::store::{Appended, Bell, Change, Entry, Error, Fence};
+use crate::id::{RunId, StepKey, TaskId};
+use crate::store::{Appended, Bell, Change, Entry, Error, Fence, RunState};
 
 /// The most entries of one commit.
 const BATCH: usize = 256;
@@ -77,6 +78,8 @@ struct Committed {
     events: Vec<Recorded>,
     /// Runs that may have been waiting for what was written.
     rung: Vec<RunId>,
+    /// Runs that go no further: what they are parts of has ended.
+    ended: Vec<RunId>,
     /// Whether the queue, or the next time at which a run wakes, may have changed.
     queue: bool,
 }
@@ -123,7 +126,9 @@ async fn commit(engine: &EngineRole, batch: &[Pending]) -> Result<Committed, Err
         some(&tx, &leave, leaving),
     )?;
     let checked = checked(&written, &left)?;
-    let committed = follow.write(&tx, engine, batch, &checked, ends).await?;
+    let committed = follow
+        .write(&tx, (engine, &client), batch, &checked, ends)
+        .await?;
     tx.done();
     Ok(committed)
 }
@@ -141,6 +146,21 @@ fn parent_of(pending: &Pending) -> Option<RunId> {
         Change::Finish(finish) => finish.parent.as_ref().map(|(parent, _, _)| *parent),
         _ => None,
     }
+}
+
+/// The task whose root run is over before its time: what else goes on in it ends with it.
+fn ends_early(pending: &Pending) -> Option<TaskId> {
+    match &pending.entry.change {
+        Change::Finish(finish) if finish.task.is_some() && finish.state != RunState::Done => {
+            Some(pending.entry.task)
+        }
+        _ => None,
+    }
+}
+
+/// The run that had died and gets on with this.
+fn survivor(pending: &Pending) -> Option<Uuid> {
+    pending.entry.survived.then_some(pending.fence.run.0)
 }
 
 /// Has rows written, if there are any.
@@ -186,12 +206,22 @@ struct Follow {
     end: Statement,
     told: Statement,
     add_up: Statement,
+    survive: Statement,
     ring: Statement,
 }
 
 impl Follow {
-    async fn prepare(client: &deadpool_postgres::Object) -> Result<Self, Error> {
-        let [children, end_children, wake, end, told, add_up, ring] = prepare(
+    async fn prepare(client: &Object) -> Result<Self, Error> {
+        let [
+            children,
+            end_children,
+            wake,
+            end,
+            told,
+            add_up,
+            survive,
+            ring,
+        ] = prepare(
             client,
             [
                 run::INSERT_CHILDREN,
@@ -200,6 +230,7 @@ impl Follow {
                 task::END,
                 event::INSERT,
                 task::ADD_UP,
+                run::SURVIVE,
                 RING,
             ],
         )
@@ -211,6 +242,7 @@ impl Follow {
             end,
             told,
             add_up,
+            survive,
             ring,
         })
     }
@@ -219,7 +251,7 @@ impl Follow {
     async fn write(
         &self,
         tx: &Tx<'_>,
-        engine: &EngineRole,
+        (engine, client): (&EngineRole, &Object),
         batch: &[Pending],
         checked: &Checked,
         ends: Vec<Option<Value>>,
@@ -236,10 +268,16 @@ impl Follow {
         let woken: Vec<Uuid> = parents.iter().map(|parent| parent.0).collect();
         // Locked parents that were not woken may have been skipped by a claim.
         let skipped = batch.iter().filter_map(parent_of).count() > parents.len();
-        let rings = rings(engine.teller(), &parents, checked.queued || skipped);
+        let ended_tasks: Vec<TaskId> = accepted().filter_map(ends_early).collect();
+        let ended_runs = task::end_rest(tx, client, &ended_tasks).await?;
+        let survived: Vec<Uuid> = accepted().filter_map(survivor).collect();
+        let queue = checked.queued || skipped || !survived.is_empty();
+        let mut rings = rings(engine.teller(), &parents, queue);
+        rings.extend(super::ends(engine.teller(), &ended_runs));
         let (woken_ids, teller): (&[Uuid], _) = (&woken, engine.teller());
         let (wake, ring): (Params<'_>, Params<'_>) = (&[&woken_ids, &teller], &[&rings]);
-        let (_, _, woken, _, events, _, _, ()) = try_join!(
+        let gone_on: Params<'_> = &[&survived];
+        let (_, _, woken, _, events, _, _, _, ()) = try_join!(
             some(
                 tx,
                 &self.children,
@@ -259,12 +297,14 @@ impl Follow {
                 teller
             ),
             some(tx, &self.add_up, task::sums(accepted())),
+            unless(survived.is_empty(), tx.query(&self.survive, gone_on)),
             unless(rings.is_empty(), tx.query(&self.ring, ring)),
             tx.commit(),
         )?;
         let leaves = |pending: &Pending| !matches!(pending.entry.change, Change::Step { .. });
         Ok(Committed {
-            queue: run::any_queued(&woken, 0)? || skipped || batch.iter().any(leaves),
+            queue: run::any_queued(&woken, 0)? || queue || batch.iter().any(leaves),
+            ended: ended_runs,
             events,
             rung: parents,
             verdicts,
@@ -301,6 +341,7 @@ fn answer(outcome: Result<Committed, Error>, batch: Vec<Pending>, bell: &Bell) {
                 let _ = pending.reply.send(Ok(verdict));
             }
             done.rung.into_iter().for_each(|run| bell.ring_run(run));
+            done.ended.into_iter().for_each(|run| bell.end_run(run));
             if done.queue {
                 bell.ring_queue();
             }

@@ -69,6 +69,11 @@ const FAREWELL: Duration = Duration::from_secs(3);
 const RING: &str = "select pg_notify('majordomo', m) from unnest($1::text[]) as u(m)";
 const NOW: &str = "select now_ms()";
 
+/// What the other processes are told of runs that were ended from outside.
+fn ends(teller: &str, runs: &[RunId]) -> impl Iterator<Item = String> {
+    runs.iter().map(move |run| format!("end {teller} {run}"))
+}
+
 /// The store of one process on a Postgres that others use, too.
 pub struct PostgresStore {
     app: AppRole,
@@ -285,8 +290,8 @@ impl Store for PostgresStore {
         Some(self.ttl)
     }
 
-    async fn register(&self, worker: WorkerId) -> Result<u64, Error> {
-        let orphans = worker::register(&self.engine, worker, self.ttl_ms()).await?;
+    async fn register(&self, worker: WorkerId, before: Option<WorkerId>) -> Result<u64, Error> {
+        let orphans = worker::register(&self.engine, (worker, before), self.ttl_ms()).await?;
         self.lock_workers().push(worker.0);
         self.bell.ring_queue();
         Ok(orphans)
@@ -448,18 +453,7 @@ impl Store for PostgresStore {
         reached: Option<&str>,
     ) -> Result<bool, Error> {
         let client = self.engine.get().await?;
-        let [cancel, open, charge, runs, told, ring] = prepare(
-            &client,
-            [
-                task::CANCEL,
-                step::OPEN,
-                task::CHARGE,
-                run::CANCEL_ALL,
-                event::INSERT,
-                RING,
-            ],
-        )
-        .await?;
+        let [cancel, told, ring] = prepare(&client, [task::CANCEL, event::INSERT, RING]).await?;
         crate::crash_point!("cancel.before");
         let tx = Tx::on(&client);
         let tenant_name = tenant.as_str();
@@ -470,21 +464,9 @@ impl Store for PostgresStore {
         if ended.is_empty() {
             return Ok(false);
         }
-        let used = step::at_stake(&tx.query(&open, &[&task.0]).await?)?;
-        let (tokens_in, cached) = (used.tokens_in as i64, used.tokens_cached as i64);
-        let (tokens_out, usd) = (used.tokens_out as i64, used.usd.nano());
-        let bill: Params<'_> = &[&task.0, &tokens_in, &cached, &tokens_out, &usd];
-        tx.execute(&charge, bill).await?;
-        let ended = tx.query(&runs, &[&task.0]).await?;
-        let ended: Vec<Uuid> = ended
-            .iter()
-            .map(|row| get(row, 0))
-            .collect::<Result<_, _>>()?;
+        let ended = task::end_rest(&tx, &client, &[task]).await?;
         let teller = self.engine.teller();
-        let rings: Vec<String> = ended
-            .iter()
-            .map(|run| format!("end {teller} {run}"))
-            .collect();
+        let rings: Vec<String> = ends(teller, &ended).collect();
         let rung: Params<'_> = &[&rings];
         let new = vec![event::stands(tenant, task, TaskState::Cancelled, reason)];
         let (events, _, ()) = try_join!(
@@ -495,8 +477,7 @@ impl Store for PostgresStore {
         tx.done();
         crate::crash_point!("cancel.after");
         self.bell.publish(events);
-        let ended = ended.into_iter().map(RunId);
-        ended.for_each(|run| self.bell.end_run(run));
+        ended.into_iter().for_each(|run| self.bell.end_run(run));
         Ok(true)
     }
 

@@ -90,12 +90,19 @@ update run set state = 'queued', wake_at = null, updated_at = now_ms()
 where id in (select id from run where state = 'waiting' and wake_at <= (select now_ms())
              for update skip locked)";
 
-/// Takes due runs, those furthest down a tree first: their parents wait for them. Neither this nor
-/// [`WAKE_DUE`] ever waits for a lock; whoever holds a queued run rings when it lets go.
+/// Takes due runs, those furthest down a tree first: their parents wait for them. Of those that may
+/// be what kills ([`SUSPECT`](crate::store::SUSPECT)), one while the worker has no other. Neither this
+/// nor [`WAKE_DUE`] ever waits for a lock; whoever holds a queued run rings when it lets go.
 fn claim_sql() -> String {
     format!(
-        "update run set state = 'running', owner = $1, epoch = epoch + 1, updated_at = now_ms()
+        "with suspect as (
+           select id from run where state = 'queued' and not held and deaths >= 2
+             and not exists (select 1 from run o where o.owner = $1 and o.state = 'running' and o.deaths >= 2)
+           order by priority desc, (parent is null), id limit 1
+           for update skip locked)
+         update run set state = 'running', owner = $1, epoch = epoch + 1, updated_at = now_ms()
          where id in (select id from run where state = 'queued' and not held
+                        and (deaths < 2 or id in (select id from suspect))
                       order by priority desc, (parent is null), id limit $2
                       for update skip locked)
          returning {COLUMNS}"
@@ -172,6 +179,9 @@ pub(super) async fn start(
 
 /// The statement of [`start`].
 pub(super) const STARTED: &str = START;
+
+/// Runs that had died got on: their deaths are forgotten.
+pub(super) const SURVIVE: &str = "update run set deaths = 0, died_with = null where id = any($1)";
 
 /// Parks, releases and ends runs: each only while it is its owner's, in its epoch. A run that heard
 /// less than has come is queued instead of parked.

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use deadpool_postgres::Object;
 use serde_json::{Value, json};
 use tokio_postgres::{Row, Statement};
 
 use super::journal::Pending;
-use super::tx::{Tx, get};
-use super::{AppRole, EngineRole, clean, corrupt, from_json, parse, to_json};
+use super::tx::{Params, Tx, get, prepare};
+use super::{AppRole, EngineRole, clean, corrupt, from_json, parse, run, step, to_json};
 use crate::event::Event;
 use crate::hash::Hash;
-use crate::id::{TaskId, TenantId};
+use crate::id::{RunId, TaskId, TenantId};
 use crate::money::{Usage, Usd};
 use crate::run::Timestamp;
 use crate::store::{Accepted, Census, Change, Error, NewTask, TaskFilter};
@@ -100,7 +101,14 @@ update task t set
   tokens_out = t.tokens_out + j.tokens_out,
   usd_nano = t.usd_nano + j.usd,
   phase = case when t.state in ('done', 'failed', 'cancelled') then t.phase else coalesce(j.phase, t.phase) end,
-  state = case when t.state in ('done', 'failed', 'cancelled', 'paused') then t.state else coalesce(j.state, t.state) end,
+  state = case
+    when t.state in ('done', 'failed', 'cancelled', 'paused') then t.state
+    when j.state = 'running' and exists (
+      select 1 from run r join step s on s.run = r.id
+      where r.task = t.id and r.state in ('queued', 'running', 'waiting')
+        and s.kind = 'signal' and s.state = 'begun') then 'awaiting_human'
+    else coalesce(j.state, t.state)
+  end,
   updated_at = now_ms()
 from json_to_recordset($1::text::json)
      as j(task uuid, tokens_in bigint, tokens_cached bigint, tokens_out bigint, usd bigint, phase text, state text)
@@ -214,6 +222,31 @@ pub(super) const CHARGE: &str = "
 update task set tokens_in = tokens_in + $2, tokens_cached = tokens_cached + $3,
                 tokens_out = tokens_out + $4, usd_nano = usd_nano + $5
 where id = $1";
+
+/// Ends what is left of tasks whose root runs are over, and charges what it may have used. Whoever
+/// calls holds the tasks' rows.
+pub(super) async fn end_rest(
+    tx: &Tx<'_>,
+    client: &Object,
+    tasks: &[TaskId],
+) -> Result<Vec<RunId>, Error> {
+    let mut ended = Vec::new();
+    if tasks.is_empty() {
+        return Ok(ended);
+    }
+    let [open, charge, runs] = prepare(client, [step::OPEN, CHARGE, run::CANCEL_ALL]).await?;
+    for task in tasks {
+        let used = step::at_stake(&tx.query(&open, &[&task.0]).await?)?;
+        let (tokens_in, cached) = (used.tokens_in as i64, used.tokens_cached as i64);
+        let (tokens_out, usd) = (used.tokens_out as i64, used.usd.nano());
+        let bill: Params<'_> = &[&task.0, &tokens_in, &cached, &tokens_out, &usd];
+        tx.execute(&charge, bill).await?;
+        for row in tx.query(&runs, &[&task.0]).await? {
+            ended.push(RunId(get(&row, 0)?));
+        }
+    }
+    Ok(ended)
+}
 
 const COLUMNS: &str = "id, tenant, principal, submitted_by, request::text, state, phase, answer, partial, error, tokens_in, tokens_cached, tokens_out, usd_nano, created_at, updated_at, origin, origin_step, pruned_at";
 
@@ -331,8 +364,8 @@ select coalesce(greatest((select now_ms()) - min(updated_at), 0), 0) from run wh
 const OTHERS: &str = "
 select (select count(*) from worker where state = 'live' and expires_at > (select now_ms())),
        (select count(*) from run where state = 'dead'),
-       (select count(*) from task t join run r on r.task = t.id join step s on s.run = r.id
-        where t.state = 'awaiting_human' and r.state in ('queued', 'running', 'waiting')
+       (select count(*) from run r join step s on s.run = r.id
+        where r.state in ('queued', 'running', 'waiting')
           and s.state = 'begun' and s.kind = 'signal' and substr(s.key, 1, 16) = 'signal/in_doubt/')";
 
 /// How many tasks and runs there are of each state, of all tenants.

@@ -28,25 +28,26 @@ const RETIRE: &str = "update worker set state = 'gone' where id = any($1) and st
 /// Whatever is running and has no live worker. Rows that somebody holds are skipped: they are taken
 /// at the next beat, if they are still there.
 ///
-/// A death counts where the run was not merely waiting. The count begins anew after progress, which is
-/// measured in steps done: `died_at` is how many there were.
+/// A death counts where the run was not merely waiting. Progress begins the count anew
+/// ([`super::run::SURVIVE`]), and what a living process was running did not die after all ([`PARDON`]).
 const ORPHANS: &str = "
 update run set
-  state = 'queued', owner = null, updated_at = now_ms(),
-  deaths = case
+  state = 'queued', owner = null, died_with = p.owner, updated_at = now_ms(),
+  deaths = deaths + case
     when exists (select 1 from step s where s.run = run.id and s.state = 'begun'
-                                        and s.kind in ('child', 'signal', 'sleep')) then run.deaths
-    when run.died_at = p.done then run.deaths + 1
+                                        and s.kind in ('child', 'signal', 'sleep')) then 0
     else 1
-  end,
-  died_at = p.done
-from (select o.id, (select count(*) from step s where s.run = o.id and s.state = 'done') as done
-      from (select r.id from run r
-            where r.state = 'running'
-              and not exists (select 1 from worker w where w.id = r.owner and w.state = 'live'
-                                                       and w.expires_at > (select now_ms()))
-            for update skip locked) o) p
+  end
+from (select r.id, r.owner from run r
+      where r.state = 'running'
+        and not exists (select 1 from worker w where w.id = r.owner and w.state = 'live'
+                                                 and w.expires_at > (select now_ms()))
+      for update skip locked) p
 where run.id = p.id";
+
+/// The process that was this worker lives: its lease ended, its runs were stopped.
+const PARDON: &str = "
+update run set deaths = greatest(deaths - 1, 0), died_with = null where died_with = $1";
 
 /// Runs that are a living worker's, which knows nothing of them: the answer to the commit that gave
 /// them to it was lost. Half a minute is far longer than any commit's answer is waited for.
@@ -63,15 +64,18 @@ const RING_QUEUE: &str = "select pg_notify('majordomo', 'queue ' || $1::text)";
 /// Registers a fresh worker and takes over what the gone ones were running.
 pub(super) async fn register(
     engine: &EngineRole,
-    worker: WorkerId,
+    (worker, before): (WorkerId, Option<WorkerId>),
     ttl_ms: i64,
 ) -> Result<u64, Error> {
     let client = engine.get().await?;
-    let [insert] = prepare(&client, [REGISTER]).await?;
+    let [insert, pardon] = prepare(&client, [REGISTER, PARDON]).await?;
     let tx = Tx::on(&client);
     tx.begin().await?;
     tx.execute(&insert, &[&worker.0, &ttl_ms]).await?;
     let orphans = take_over(engine, &tx, &client).await?;
+    if let Some(before) = before {
+        tx.execute(&pardon, &[&before.0]).await?;
+    }
     tx.commit().await?;
     tx.done();
     Ok(orphans)

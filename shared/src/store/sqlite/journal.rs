@@ -9,7 +9,7 @@ use crate::clock;
 use crate::event::Recorded;
 use crate::id::RunId;
 use crate::run::Timestamp;
-use crate::store::{Appended, Bell, Change, Entry, Error, Fence};
+use crate::store::{Appended, Bell, Change, Entry, Error, Fence, RunState};
 
 /// The most jobs that are taken at once, and so the most entries of one commit.
 const BATCH: usize = 256;
@@ -99,6 +99,8 @@ struct Committed {
 struct Rung {
     /// Runs that may have been waiting for what was written.
     runs: Vec<RunId>,
+    /// Runs that go no further: what they are parts of has ended.
+    ended: Vec<RunId>,
     /// Whether the queue, or the next time at which a run wakes, may have changed.
     queue: bool,
 }
@@ -115,6 +117,11 @@ fn commit(tx: &Transaction<'_>, batch: &[Pending]) -> Result<Committed, Error> {
             step::write(tx, pending.fence, step, None, &pending.entry.tenant, now)?;
         }
         let verdict = change(tx, pending, &mut done.rung, now)?;
+        if pending.entry.survived && verdict == Appended::Written {
+            run::survive(tx, pending.fence.run)?;
+            // The next suspect may be claimed.
+            done.rung.queue = true;
+        }
         done.verdicts.push(verdict);
     }
     let accepted = || {
@@ -168,6 +175,10 @@ fn change(
             }
             if let (true, Some(end)) = (taken, &finish.task) {
                 task::end(tx, pending.entry.task, end, now)?;
+                if finish.state != RunState::Done {
+                    rung.ended
+                        .extend(task::end_rest(tx, pending.entry.task, now)?);
+                }
             }
             taken
         }
@@ -191,6 +202,10 @@ fn answer(outcome: Result<Committed, Error>, batch: impl Iterator<Item = Pending
                 .runs
                 .into_iter()
                 .for_each(|run| bell.ring_run(run));
+            done.rung
+                .ended
+                .into_iter()
+                .for_each(|run| bell.end_run(run));
             if done.rung.queue {
                 bell.ring_queue();
             }

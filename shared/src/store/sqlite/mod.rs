@@ -266,7 +266,7 @@ impl Store for SqliteStore {
         None
     }
 
-    async fn register(&self, worker: WorkerId) -> Result<u64, Error> {
+    async fn register(&self, worker: WorkerId, _: Option<WorkerId>) -> Result<u64, Error> {
         self.write(move |tx| run::register(tx, worker, clock::now()))
             .await
     }
@@ -426,9 +426,7 @@ impl Store for SqliteStore {
                 else {
                     return Ok(None);
                 };
-                let used = step::at_stake(tx, task)?;
-                task::charge(tx, task, used)?;
-                let runs = run::cancel_all(tx, task, now)?;
+                let runs = task::end_rest(tx, task, now)?;
                 Ok(Some((runs, event::insert(tx, vec![told], now)?)))
             })
             .await?;

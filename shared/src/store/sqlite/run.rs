@@ -7,23 +7,15 @@ use super::{corrupt, from_json, maybe_text, parse, text, to_json};
 use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::label::Authority;
 use crate::run::Timestamp;
-use crate::store::{DeadRun, Delivered, Error, Fence, NewRun, NewSignal, Run, RunState};
+use crate::store::{DeadRun, Delivered, Error, Fence, NewRun, NewSignal, Run, RunState, SUSPECT};
 
-/// A death counts where the run was not merely waiting. The count begins anew after progress, which is
-/// measured in steps done: `died_at` is how many there were.
+/// A death counts where the run was not merely waiting. Progress begins the count anew ([`survive`]).
 const ORPHANS: &str = "
 update run set
   state = 'queued', owner = null, updated_at = ?1,
-  deaths = case
-    when exists (select 1 from step s where s.run = run.id and s.state = 'begun'
-                                        and s.kind in ('child', 'signal', 'sleep')) then deaths
-    when died_at = p.done then deaths + 1
-    else 1
-  end,
-  died_at = p.done
-from (select r.id, (select count(*) from step s where s.run = r.id and s.state = 'done') as done
-      from run r where r.state = 'running') p
-where run.id = p.id";
+  deaths = deaths + not exists (select 1 from step s where s.run = run.id and s.state = 'begun'
+                                and s.kind in ('child', 'signal', 'sleep'))
+where state = 'running'";
 
 /// Registers a worker and queues again what all others were running: the folder's lock says that
 /// none of them lives.
@@ -103,7 +95,15 @@ pub(super) fn due(conn: &Connection, now: Timestamp) -> Result<(bool, Option<Tim
 
 const COLUMNS: &str = "id, task, parent, parent_key, kind, agent, input, catalog, authority, state, epoch, wakes, deaths, created_at";
 
-/// Takes due runs, those furthest down a tree first: their parents wait for them.
+/// The suspect whose turn it is, while this worker has no other.
+const NEXT_SUSPECT: &str = "
+select id from run
+where state = 'queued' and held = 0 and deaths >= 2
+  and not exists (select 1 from run o where o.owner = ?1 and o.state = 'running' and o.deaths >= 2)
+order by priority desc, parent is null, id limit 1";
+
+/// Takes due runs, those furthest down a tree first: their parents wait for them. Of those that may
+/// be what kills ([`SUSPECT`]), one at a time.
 pub(super) fn claim(
     tx: &Connection,
     worker: WorkerId,
@@ -117,7 +117,8 @@ pub(super) fn claim(
     .execute(params![now.0])?;
     let claim = format!(
         "update run set state = 'running', owner = ?1, epoch = epoch + 1, updated_at = ?3
-         where id in (select id from run where state = 'queued' and held = 0
+         where id in (select id from run
+                      where state = 'queued' and held = 0 and (deaths < {SUSPECT} or id = ({NEXT_SUSPECT}))
                       order by priority desc, parent is null, id limit ?2)
          returning {COLUMNS}"
     );
@@ -126,6 +127,13 @@ pub(super) fn claim(
         Ok(read(row))
     })?;
     rows.map(|row| row?).collect()
+}
+
+/// A run that had died got on: its deaths are forgotten.
+pub(super) fn survive(tx: &Connection, run: RunId) -> Result<(), Error> {
+    tx.prepare_cached("update run set deaths = 0 where id = ?1")?
+        .execute([run.to_string()])?;
+    Ok(())
 }
 
 /// Takes a run out of memory. Refused when it is no longer ours.

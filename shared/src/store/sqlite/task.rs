@@ -6,10 +6,10 @@ use rusqlite::types::Value as Bind;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::journal::Pending;
-use super::{corrupt, event, from_json, maybe_text, parse, text, to_json};
+use super::{corrupt, event, from_json, maybe_text, parse, run, step, text, to_json};
 use crate::event::Event;
 use crate::hash::Hash;
-use crate::id::{StepKey, TaskId, TenantId};
+use crate::id::{RunId, StepKey, TaskId, TenantId};
 use crate::money::{Usage, Usd};
 use crate::run::Timestamp;
 use crate::store::{Accepted, Again, Census, Change, Error, NewTask, Run, TaskEnd, TaskFilter};
@@ -111,7 +111,12 @@ update task set
   tokens_out = tokens_out + ?4,
   usd_nano = usd_nano + ?5,
   phase = iif(state in ('done', 'failed', 'cancelled'), phase, coalesce(?6, phase)),
-  state = iif(state in ('done', 'failed', 'cancelled', 'paused'), state, coalesce(?7, state)),
+  state = case when state in ('done', 'failed', 'cancelled', 'paused') then state
+               when ?7 = 'running' and exists (
+                 select 1 from run r join step s on s.run = r.id
+                 where r.task = task.id and r.state in ('queued', 'running', 'waiting')
+                   and s.kind = 'signal' and s.state = 'begun') then 'awaiting_human'
+               else coalesce(?7, state) end,
   updated_at = ?8
 where id = ?1";
 
@@ -223,6 +228,12 @@ pub(super) fn cancel(
         .execute(params![task.to_string(), now.0, tenant.as_str(), reached])?;
     let told = event::stands(tenant, task, TaskState::Cancelled, reason);
     Ok((ended == 1).then_some(told))
+}
+
+/// Ends what is left of a task whose root run is over, and charges what it may have used.
+pub(super) fn end_rest(tx: &Connection, task: TaskId, now: Timestamp) -> Result<Vec<RunId>, Error> {
+    charge(tx, task, step::at_stake(tx, task)?)?;
+    run::cancel_all(tx, task, now)
 }
 
 /// Marks a task as paused. `None` where it was, or has ended.
@@ -446,8 +457,8 @@ pub(super) fn census(conn: &Connection, now: Timestamp) -> Result<Census, Error>
         workers: one("select count(*) from worker where state = 'live'")?,
         dead: one("select count(*) from run where state = 'dead'")?,
         in_doubt: one(
-            "select count(*) from task t join run r on r.task = t.id join step s on s.run = r.id
-             where t.state = 'awaiting_human' and r.state in ('queued', 'running', 'waiting')
+            "select count(*) from run r join step s on s.run = r.id
+             where r.state in ('queued', 'running', 'waiting')
                and s.state = 'begun' and s.kind = 'signal' and substr(s.key, 1, 16) = 'signal/in_doubt/'",
         )?,
     })

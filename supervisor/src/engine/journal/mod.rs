@@ -12,7 +12,7 @@ mod tell;
 mod wait;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ pub struct Journal {
     tail: Mutex<Tail>,
     seq: AtomicI64,
     heard: AtomicI64,
+    /// Whether the deaths that the run came with are forgotten.
+    survived: AtomicBool,
     used: Mutex<Usage>,
     taint: Mutex<Taint>,
     /// Held while the run works; given back while all that it does is wait.
@@ -78,12 +80,13 @@ impl Journal {
         };
         let Seat {
             wake, ended, held, ..
-        } = engine.store.bell().join(run.id, run.task, &term.over);
+        } = engine.store.bell().join(fence, run.task, &term.over);
         Self {
             fence,
             authority: Arc::new(run.authority.clone()),
             seq: AtomicI64::new(steps.iter().map(|step| step.seq).max().unwrap_or(0)),
             heard: AtomicI64::new(run.wakes),
+            survived: AtomicBool::new(false),
             steps: Mutex::new(steps.into_iter().map(|s| (s.key.clone(), s)).collect()),
             notes: Mutex::default(),
             tail: Mutex::default(),
@@ -177,12 +180,16 @@ impl Journal {
             all.extend(noted);
         }
         all.extend(events);
+        let survived = self.run.deaths > 0
+            && gets_on(&ended, &change)
+            && !self.survived.swap(true, Ordering::SeqCst);
         Entry {
             task: self.run.task,
             tenant: self.run.authority.tenant.clone(),
             ended,
             change,
             events: all,
+            survived,
         }
     }
 
@@ -477,6 +484,12 @@ impl Journal {
             Err(error) => Err(Interrupted(Interruption::Store(error.to_string()))),
         }
     }
+}
+
+/// Whether a run gets past where it was: a step has its outcome, or a wait begins.
+fn gets_on(ended: &[Step], change: &Change) -> bool {
+    let past = |step: &Step| step.recorded.is_some() || step.kind.waits();
+    !ended.is_empty() || matches!(change, Change::Step { step, .. } if past(step))
 }
 
 impl Drop for Journal {

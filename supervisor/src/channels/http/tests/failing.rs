@@ -51,7 +51,7 @@ macro_rules! passed_on {
 }
 
 passed_on! {
-    register(worker: WorkerId) -> u64;
+    register(worker: WorkerId, before: Option<WorkerId>) -> u64;
     claim(worker: WorkerId, limit: u32) -> Claimed;
     append(fence: Fence, entry: Entry) -> Appended;
     beat(worker: WorkerId) -> bool;

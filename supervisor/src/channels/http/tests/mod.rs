@@ -103,7 +103,7 @@ impl World {
             away: Mutex::default(),
         });
         let worker = WorkerId::fresh();
-        store.register(worker).await.unwrap();
+        store.register(worker, None).await.unwrap();
         let closing = CancellationToken::new();
         let door = Arc::new(Door {
             inside: house.clone(),
@@ -198,6 +198,7 @@ impl World {
             ended: Vec::new(),
             change,
             events,
+            survived: false,
         };
         let written = self.store.append(fence, entry).await.unwrap();
         assert_eq!(written, Appended::Written);
