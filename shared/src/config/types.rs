@@ -199,7 +199,7 @@ pub struct ServerSettings {
     /// Address and port. An address other than loopback needs at least one token.
     #[schemars(extend("format" = "socket-address"))]
     pub listen: std::net::SocketAddr,
-    /// The largest request body in KiB.
+    /// The largest request body in KiB. By default the longest text, escaped, with room for labels.
     #[schemars(range(min = 1))]
     pub body_limit_kib: u32,
     /// Connections that are open at once; others wait until one ends.
@@ -211,7 +211,7 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             listen: ([127, 0, 0, 1], 7717).into(),
-            body_limit_kib: 256,
+            body_limit_kib: 512,
             max_connections: 512,
         }
     }

@@ -14,8 +14,9 @@ use super::Door;
 use super::problem::{Kind, Problem};
 use crate::auth::{self, Caller};
 
-/// The largest body in bytes: the longest text, escaped, with room for labels.
-pub const MAX_BODY: usize = 512 * 1024;
+/// The largest body of a request, in bytes. Said once, at the door.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimit(pub usize);
 
 /// Refuses what a page of another origin sends, and at a loopback address what was meant for another
 /// host: a browser on this machine must not be a way in, whatever name an attacker gives to 127.0.0.1.
@@ -66,18 +67,28 @@ fn is_this_machine(host: &str) -> bool {
 }
 
 /// Refuses a body that says it is too large, and cuts one that turns out to be.
-pub async fn small(request: Request, next: Next) -> Result<Response, Problem> {
+/// Whoever reads it finds the limit among the request's extensions.
+pub async fn small(
+    State(door): State<Arc<Door>>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let limit = door.body_limit;
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > MAX_BODY as u64) {
-        return Err(too_large());
+    if length.is_some_and(|length| length > limit.0 as u64) {
+        return Err(too_large(limit));
     }
+    request.extensions_mut().insert(limit);
     Ok(next.run(request).await)
 }
 
 /// A body that is too large.
-pub fn too_large() -> Problem {
-    let detail = format!("at most {MAX_BODY} bytes are taken");
+pub fn too_large(limit: BodyLimit) -> Problem {
+    let detail = format!(
+        "at most {} bytes are taken ([server] body_limit_kib)",
+        limit.0
+    );
     Problem::new(Kind::TooLarge, detail)
 }
 

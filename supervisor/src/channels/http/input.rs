@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use shared::id::TaskId;
 
-use super::guard::{MAX_BODY, too_large};
+use super::guard::{BodyLimit, too_large};
 use super::problem::{Kind, Problem};
 
 /// How long a body may take to arrive.
@@ -31,10 +31,12 @@ pub async fn json<T: DeserializeOwned>(request: Request) -> Result<(T, Bytes), P
         );
         return Err(Problem::new(Kind::MediaType, detail).at("Content-Type"));
     }
-    let arriving = tokio::time::timeout(BODY_TIME, to_bytes(request.into_body(), MAX_BODY));
+    // Without one that was said, nothing is read.
+    let limit = request.extensions().get().copied().unwrap_or(BodyLimit(0));
+    let arriving = tokio::time::timeout(BODY_TIME, to_bytes(request.into_body(), limit.0));
     let body = match arriving.await {
         Ok(Ok(body)) => body,
-        Ok(Err(error)) => return Err(unread(error)),
+        Ok(Err(error)) => return Err(unread(error, limit)),
         Err(_) => {
             let detail = format!("it took longer than {} s", BODY_TIME.as_secs());
             return Err(Problem::new(Kind::Slow, detail));
@@ -43,13 +45,13 @@ pub async fn json<T: DeserializeOwned>(request: Request) -> Result<(T, Bytes), P
     Ok((parse(&body)?, body))
 }
 
-fn unread(error: axum::Error) -> Problem {
+fn unread(error: axum::Error, limit: BodyLimit) -> Problem {
     let error = error.into_inner();
     let cut = std::error::Error::source(&*error).map(ToString::to_string);
     match error.to_string().contains("length limit")
         || cut.is_some_and(|c| c.contains("length limit"))
     {
-        true => too_large(),
+        true => too_large(limit),
         false => Problem::new(Kind::Malformed, "the body broke off"),
     }
 }

@@ -43,6 +43,7 @@ use crate::desk::Desk;
 use crate::intake::Intake;
 use crate::telemetry;
 use connections::Bounds;
+use guard::BodyLimit;
 use health::Health;
 use problem::{Kind, Problem};
 
@@ -89,6 +90,7 @@ pub(crate) struct Door {
     loopback: bool,
     closing: CancellationToken,
     recheck: Duration,
+    body_limit: BodyLimit,
     /// Places for answers that take their time: streams of events, and waits for a task's end.
     lasting: Arc<Semaphore>,
     health: Health,
@@ -133,7 +135,9 @@ pub async fn serve(
     local_token: LocalToken,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let bounds = Bounds::new(app.config.settings.server.max_connections);
+    let settings = &app.config.settings.server;
+    let bounds = Bounds::new(settings.max_connections);
+    let body_limit = BodyLimit(settings.body_limit_kib as usize * 1024);
     let loopback = is_loopback(listener.local_addr()?);
     let door = Door {
         inside: app,
@@ -141,6 +145,7 @@ pub async fn serve(
         loopback,
         closing: shutdown,
         recheck: RECHECK,
+        body_limit,
         lasting: Arc::new(Semaphore::new(bounds.lasting())),
         health: Health::default(),
     };
@@ -172,7 +177,7 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
         .route("/", get(hint))
         .fallback(nothing)
         .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn(guard::small))
+        .layer(middleware::from_fn_with_state(door.clone(), guard::small))
         .layer(middleware::from_fn_with_state(door.clone(), guard::at_home))
         .layer(TraceLayer::new_for_http().make_span_with(span))
         .with_state(door)

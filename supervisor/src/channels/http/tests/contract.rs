@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use shared::id::TaskId;
 
 use super::*;
-use crate::channels::http::guard::MAX_BODY;
 
 #[tokio::test]
 async fn a_task_goes_in_and_can_be_seen() {

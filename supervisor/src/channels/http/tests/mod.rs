@@ -39,6 +39,8 @@ use crate::auth::{Scope, mint};
 use crate::intake::Folders;
 use crate::program::Programs;
 
+/// The largest body that a door under test takes, in bytes.
+const MAX_BODY: usize = 512 * 1024;
 /// Answers of a door under test that may take their time at once.
 const LASTING: usize = 16;
 
@@ -111,6 +113,7 @@ impl World {
             loopback,
             closing: closing.clone(),
             recheck: Duration::from_millis(20),
+            body_limit: BodyLimit(MAX_BODY),
             lasting: Arc::new(Semaphore::new(LASTING)),
             health: Health::default(),
         });
