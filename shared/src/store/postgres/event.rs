@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Value, json};
 use tokio_postgres::{Row, Statement};
+use uuid::Uuid;
 
 use super::journal::Pending;
-use super::tx::{Tx, get};
+use super::tx::{Params, Tx, get};
 use super::{AppRole, from_json, to_json};
 use crate::event::{Event, Recorded};
 use crate::id::{RunId, TaskId, TenantId};
@@ -83,25 +83,28 @@ fn state(state: TaskState, reason: String) -> Event {
 }
 
 /// Numbers are taken from the task's row, which stays locked until the commit: so they have no gap,
-/// and readers see them come in their order. `$2` is who tells, for the listeners.
+/// and readers see them come in their order. `$5` is who tells, for the listeners: one message for as
+/// many tasks as fit into one.
 pub(super) const INSERT: &str = "
 with told as (
-  select * from json_to_recordset($1::text::json) as j(task uuid, tenant text, run uuid, body text, n bigint)
+  select * from unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[]) with ordinality
+                as j(task, tenant, run, body, n)
 ), numbered as (
   update task t set events = t.events + c.n
   from (select task, count(*) as n from told group by task) c
   where t.id = c.task
-  returning t.id, t.events - c.n as before
+  returning t.id, t.events - c.n as before, t.events as last, now_ms() as at
 ), written as (
   insert into event (task, seq, tenant, run, at, body)
   select j.task, b.before + row_number() over (partition by j.task order by j.n),
-         j.tenant, j.run, (select now_ms()), j.body::json
+         j.tenant, j.run, b.at, j.body::json
   from told j join numbered b on b.id = j.task
-  returning task, seq, at
+), rung as (
+  select pg_notify('majordomo', 'events ' || $5::text || ' ' || string_agg(span, ' '))
+  from (select format('%s %s %s', id, before + 1, last) as span, row_number() over () as n from numbered) s
+  group by n / 64
 )
-select task, min(seq), min(at),
-       pg_notify('majordomo', format('events %s %s %s %s', $2::text, task, min(seq), max(seq)))
-from written group by task";
+select id, before + 1, at, (select count(*) from rung) from numbered";
 
 /// Writes events and gives them their numbers, in the order given within each task.
 pub(super) async fn insert(
@@ -113,12 +116,12 @@ pub(super) async fn insert(
     if told.is_empty() {
         return Ok(Vec::new());
     }
-    let row = |(n, new): (usize, &New)| {
-        let body = to_json(&new.event);
-        json!({"task": new.task, "tenant": new.tenant, "run": new.run, "body": body, "n": n})
-    };
-    let rows = Value::Array(told.iter().enumerate().map(row).collect()).to_string();
-    let written = tx.query(insert, &[&rows, &teller]).await?;
+    let tasks: Vec<Uuid> = told.iter().map(|new| new.task.0).collect();
+    let tenants: Vec<&str> = told.iter().map(|new| new.tenant.as_str()).collect();
+    let runs: Vec<Uuid> = told.iter().map(|new| new.run.0).collect();
+    let bodies: Vec<String> = told.iter().map(|new| to_json(&new.event)).collect();
+    let columns: Params<'_> = &[&tasks, &tenants, &runs, &bodies, &teller];
+    let written = tx.query(insert, columns).await?;
     let mut next: HashMap<TaskId, (i64, Timestamp)> = HashMap::new();
     for row in &written {
         let first = (get(row, 1)?, Timestamp(get(row, 2)?));

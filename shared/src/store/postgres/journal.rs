@@ -1,4 +1,4 @@
-//! The journal's one writer: takes whatever entries are waiting and commits them together, in two
+//! A writer of journals: takes whatever entries are waiting and commits them together, in two
 //! round trips however many there are. The first takes the locks, checks every fence and writes steps
 //! and ends of runs; the second writes what follows from those that were accepted, and commits.
 
@@ -107,7 +107,7 @@ async fn commit(engine: &EngineRole, batch: &[Pending]) -> Result<Committed, Err
     .await?;
     let follow = Follow::prepare(&client).await?;
     let mut bodies = Bodies::default();
-    let steps = step::rows(batch, &mut bodies);
+    let steps = step::Rows::of(batch, &mut bodies);
     let leaving: Vec<Value> = batch.iter().filter_map(run::leaving).collect();
     let ends: Vec<Option<Value>> = batch
         .iter()
@@ -122,7 +122,7 @@ async fn commit(engine: &EngineRole, batch: &[Pending]) -> Result<Committed, Err
         tx.query(&lock_tasks, tasks),
         tx.query(&lock_runs, runs),
         bodies.keep(&tx, &keep),
-        some(&tx, &write, steps),
+        steps.write(&tx, &write),
         some(&tx, &leave, leaving),
     )?;
     let checked = checked(&written, &left)?;

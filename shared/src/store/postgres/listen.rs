@@ -106,11 +106,13 @@ impl Listener {
             ["run", _, run] => self.bell.ring_run(parse::<RunId>("notification", run)?),
             ["end", _, run] => self.bell.end_run(parse::<RunId>("notification", run)?),
             ["hold", _, task] => self.bell.hold(parse::<TaskId>("notification", task)?),
-            ["events", _, task, first, last] => {
-                let task: TaskId = parse("notification", task)?;
-                let first: i64 = parse("notification", first)?;
-                let last: i64 = parse("notification", last)?;
-                self.tell(task, first, last).await?;
+            ["events", _, spans @ ..] => {
+                for span in spans.chunks_exact(3) {
+                    let task: TaskId = parse("notification", span[0])?;
+                    let first: i64 = parse("notification", span[1])?;
+                    let last: i64 = parse("notification", span[2])?;
+                    self.tell(task, first, last).await?;
+                }
             }
             // Of a newer program beside this one.
             _ => {}

@@ -60,6 +60,9 @@ use journal::Job;
 use listen::{Ear, Listener};
 use tx::{Params, Tx, get, prepare};
 
+/// Connections on which journals are written: while the server works on one's commit, the next is made
+/// up for another.
+const WRITERS: usize = 2;
 /// How many entries may wait for a commit before their runs are held up.
 const QUEUE: usize = 1024;
 /// How long a store that is closed tries to give its workers' runs back.
@@ -78,7 +81,8 @@ fn ends(teller: &str, runs: &[RunId]) -> impl Iterator<Item = String> {
 pub struct PostgresStore {
     app: AppRole,
     engine: EngineRole,
-    jobs: mpsc::Sender<Job>,
+    /// The queue of each writer.
+    jobs: Vec<mpsc::Sender<Job>>,
     bell: Bell,
     clock: ServerClock,
     ttl: Duration,
@@ -107,10 +111,14 @@ impl PostgresStore {
         let now = engine.ask(NOW, &[]).await?;
         clock.set(now.first().map_or(Ok(0), |row| get(row, 0))?, asked);
         let ear = Ear::open(&address).await?;
-        let (jobs, queue) = mpsc::channel(QUEUE);
         let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
-        tasks.spawn(journal::work(engine.clone(), queue, bell.clone()));
+        let writer = |_| {
+            let (jobs, queue) = mpsc::channel(QUEUE);
+            tasks.spawn(journal::work(engine.clone(), queue, bell.clone()));
+            jobs
+        };
+        let jobs = (0..WRITERS).map(writer).collect();
         let listener = Listener {
             address,
             engine: engine.clone(),
@@ -388,8 +396,11 @@ impl Store for PostgresStore {
             entry,
             reply,
         };
+        // All of a task goes through one writer: no two of them wait for the same rows.
+        let writer = pending.entry.task.0.as_u128() % self.jobs.len() as u128;
         let job = Job::Entry(Box::new(pending));
-        self.jobs.send(job).await.map_err(|_| closed())?;
+        let jobs = &self.jobs[writer as usize];
+        jobs.send(job).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }
 
@@ -584,8 +595,10 @@ impl Store for PostgresStore {
     }
 
     async fn close(&self) {
-        // One that is closed already has nobody to be told.
-        let _ = self.jobs.send(Job::Close).await;
+        for jobs in &self.jobs {
+            // One that is closed already has nobody to be told.
+            let _ = jobs.send(Job::Close).await;
+        }
         let workers = std::mem::take(&mut *self.lock_workers());
         if !workers.is_empty() {
             // Where it fails the leases end by themselves.

@@ -1,14 +1,17 @@
 //! Table `step`: the journal.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
-use tokio_postgres::Row;
+use tokio_postgres::{Row, Statement};
+use uuid::Uuid;
 
 use super::content::Bodies;
 use super::journal::Pending;
-use super::tx::get;
+use super::tx::{Params, Tx, get};
 use super::{AppRole, clean, corrupt, from_json, parse, to_json};
 use crate::hash::Hash;
-use crate::id::{RunId, StepKey, TenantId};
+use crate::id::{AgentName, RunId, SignalName, StepKey, TenantId};
 use crate::label::Taint;
 use crate::money::Usage;
 use crate::run::{Attempt, Effect, Recorded, Timestamp};
@@ -18,23 +21,24 @@ use crate::store::{self, Change, Error, Step, StepKind};
 const INLINE_BYTES: usize = 8 * 1024;
 
 /// The fence is the lateral: a row is taken only from the run's owner in its epoch while it runs and
-/// the worker's lease lasts. A lateral with an offset, because without fresh statistics the planner
-/// chooses a far slower way for a plain join. A step that has its outcome is never touched again.
+/// the worker's lease lasts. A lateral by the run's id alone, with an offset: without fresh statistics
+/// the planner would look through all that the worker runs, for each row. A step that has its outcome is never touched again.
 pub(super) const WRITE: &str = "
 insert into step (run, key, tenant, seq, state, kind, agent, what, effect, op_hash, attempt, attempts,
                   reserved, deadline, recorded, artefact, taint, begun_at, done_at)
-select r.id, j.key, r.tenant, j.seq, j.state, j.kind, j.agent, j.what, j.effect, j.op_hash, j.attempt,
-       j.attempts::json, j.reserved::json, j.deadline, j.recorded::json, j.artefact, j.taint,
-       j.begun_at, case j.state when 'done' then (select now_ms()) end
-from json_to_recordset($1::text::json)
-     as j(run uuid, worker uuid, epoch bigint, unless text, key text, seq bigint, state text, kind text,
-          agent text, what text, effect text, op_hash text, attempt bigint, attempts text,
-          reserved text, deadline bigint, recorded text, artefact text, taint integer, begun_at bigint)
+select r.id, j.key, r.tenant, j.seq, case when j.done then 'done' else 'begun' end, j.kind, j.agent,
+       j.what, j.effect, j.op_hash, j.attempt, j.attempts::json, j.reserved::json, j.deadline,
+       j.recorded::json, j.artefact, j.taint, j.begun_at, case when j.done then (select now_ms()) end
+from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::bool[],
+            $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::text[],
+            $15::text[], $16::bigint[], $17::text[], $18::text[], $19::int[], $20::bigint[])
+     as j(run, worker, epoch, unless, key, seq, done, kind, agent, what, effect, op_hash, attempt,
+          attempts, reserved, deadline, recorded, artefact, taint, begun_at)
 cross join lateral (
-  select r.id, r.tenant from run r
-  where r.id = j.run and r.owner = j.worker and r.epoch = j.epoch and r.state = 'running' offset 0
+  select r.id, r.tenant, r.owner, r.epoch, r.state from run r where r.id = j.run offset 0
 ) r
-where exists (select 1 from worker w where w.id = j.worker and w.state = 'live'
+where r.owner = j.worker and r.epoch = j.epoch and r.state = 'running'
+  and exists (select 1 from worker w where w.id = j.worker and w.state = 'live'
                                        and w.expires_at > (select now_ms()))
   and (j.unless is null
        or not exists (select 1 from signal s where s.run = r.id and s.name = j.unless))
@@ -46,54 +50,113 @@ on conflict (run, key) do update set
 where step.state = 'begun'
 returning run, key";
 
-/// The step rows of a batch for [`WRITE`]; outcomes too long for theirs are added to `bodies`.
-pub(super) fn rows(batch: &[Pending], bodies: &mut Bodies) -> Vec<Value> {
-    let mut rows = Vec::new();
-    for pending in batch {
-        let changed = match &pending.entry.change {
-            Change::Step {
+/// The step rows of a batch, column by column, as [`WRITE`] takes them.
+#[derive(Default)]
+pub(super) struct Rows<'a> {
+    run: Vec<Uuid>,
+    worker: Vec<Uuid>,
+    epoch: Vec<i64>,
+    unless: Vec<Option<&'a str>>,
+    key: Vec<&'a str>,
+    seq: Vec<i64>,
+    done: Vec<bool>,
+    kind: Vec<&'static str>,
+    agent: Vec<Option<&'a str>>,
+    what: Vec<Cow<'a, str>>,
+    effect: Vec<&'static str>,
+    op_hash: Vec<String>,
+    attempt: Vec<i64>,
+    attempts: Vec<String>,
+    reserved: Vec<Option<String>>,
+    deadline: Vec<Option<i64>>,
+    recorded: Vec<Option<String>>,
+    artefact: Vec<Option<String>>,
+    taint: Vec<i32>,
+    begun_at: Vec<i64>,
+}
+
+impl<'a> Rows<'a> {
+    /// The steps of a batch; outcomes too long for their rows are added to `bodies`.
+    pub(super) fn of(batch: &'a [Pending], bodies: &mut Bodies) -> Self {
+        let mut rows = Self::default();
+        for pending in batch {
+            for step in &pending.entry.ended {
+                rows.add(pending, step, None, bodies);
+            }
+            if let Change::Step {
                 step,
                 unless_signal,
                 ..
-            } => Some((&**step, unless_signal.as_ref())),
-            _ => None,
-        };
-        let ended = pending.entry.ended.iter().map(|step| (step, None));
-        for (step, unless) in ended.chain(changed) {
-            let mut row = row_of(step, &pending.entry.tenant, bodies);
-            row["run"] = json!(pending.fence.run);
-            row["worker"] = json!(pending.fence.worker);
-            row["epoch"] = json!(pending.fence.epoch);
-            row["unless"] = json!(unless);
-            rows.push(row);
+            } = &pending.entry.change
+            {
+                rows.add(pending, step, unless_signal.as_ref(), bodies);
+            }
         }
+        rows
     }
-    rows
-}
 
-fn row_of(step: &Step, tenant: &TenantId, bodies: &mut Bodies) -> Value {
-    let (recorded, artefact) = match &step.recorded {
-        Some(recorded) => place(recorded, tenant, bodies),
-        None => (None, None),
-    };
-    json!({
-        "key": step.key,
-        "seq": step.seq,
-        "state": if step.recorded.is_some() { "done" } else { "begun" },
-        "kind": step.kind,
-        "agent": step.agent,
-        "what": clean(&step.what),
-        "effect": step.effect,
-        "op_hash": step.op_hash,
-        "attempt": step.attempt,
-        "attempts": to_json(&step.attempts),
-        "reserved": step.reserved.as_ref().map(to_json),
-        "deadline": step.deadline,
-        "recorded": recorded,
-        "artefact": artefact,
-        "taint": step.taint,
-        "begun_at": step.begun_at,
-    })
+    fn add(
+        &mut self,
+        pending: &'a Pending,
+        step: &'a Step,
+        unless: Option<&'a SignalName>,
+        bodies: &mut Bodies,
+    ) {
+        let (recorded, artefact) = match &step.recorded {
+            Some(recorded) => place(recorded, &pending.entry.tenant, bodies),
+            None => (None, None),
+        };
+        self.run.push(pending.fence.run.0);
+        self.worker.push(pending.fence.worker.0);
+        self.epoch.push(pending.fence.epoch);
+        self.unless.push(unless.map(SignalName::as_str));
+        self.key.push(step.key.as_str());
+        self.seq.push(step.seq);
+        self.done.push(step.recorded.is_some());
+        self.kind.push(step.kind.as_str());
+        self.agent.push(step.agent.as_ref().map(AgentName::as_str));
+        self.what.push(clean(&step.what));
+        self.effect.push(step.effect.as_str());
+        self.op_hash.push(step.op_hash.to_string());
+        self.attempt.push(step.attempt.into());
+        self.attempts.push(to_json(&step.attempts));
+        self.reserved.push(step.reserved.as_ref().map(to_json));
+        self.deadline.push(step.deadline.map(|at| at.0));
+        self.recorded.push(recorded);
+        self.artefact.push(artefact.map(|hash| hash.to_string()));
+        self.taint.push(step.taint.bits().into());
+        self.begun_at.push(step.begun_at.0);
+    }
+
+    /// Writes them. Answers the run and key of those that were taken.
+    pub(super) async fn write(&self, tx: &Tx<'_>, write: &Statement) -> Result<Vec<Row>, Error> {
+        if self.run.is_empty() {
+            return Ok(Vec::new());
+        }
+        let columns: Params<'_> = &[
+            &self.run,
+            &self.worker,
+            &self.epoch,
+            &self.unless,
+            &self.key,
+            &self.seq,
+            &self.done,
+            &self.kind,
+            &self.agent,
+            &self.what,
+            &self.effect,
+            &self.op_hash,
+            &self.attempt,
+            &self.attempts,
+            &self.reserved,
+            &self.deadline,
+            &self.recorded,
+            &self.artefact,
+            &self.taint,
+            &self.begun_at,
+        ];
+        tx.query(write, columns).await
+    }
 }
 
 /// Puts a long outcome under its hash, and leaves a short one in its row.
