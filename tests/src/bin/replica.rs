@@ -1,7 +1,7 @@
 //! One process of many on the same store, built with crash points: `replica CONFIG DATA WORLD SCRIPT
 //! MODEL_MS TOOL_MS`. It works until its input ends, and does what it is told there, line by line:
-//! `submit KEY` hands in a task, under that key; `census` and `peak` tell of tasks by state and of the
-//! most model calls at once. Answers are lines, too. The chaos program drives it.
+//! `submit KEY` hands in a task, under that key; `settle` says of everything in doubt that it happened;
+//! `census` and `peak` tell of tasks by state and of the most model calls at once. Answers are lines, too. The chaos program drives it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use agents::run::Resolution;
 use majordomo_tests::app::TestApp;
 use majordomo_tests::world::Post;
 use shared::config::Source;
@@ -19,8 +20,9 @@ use shared::hash::Hash;
 use shared::model::scripted::ScriptedModel;
 use shared::model::{Call, Model, ModelReply};
 use shared::money::{Price, Usage};
-use shared::run::{Effect, Failure};
-use shared::store::Accepted;
+use shared::run::{Effect, Failure, Outcome};
+use shared::store::{Accepted, TaskFilter};
+use shared::task::TaskState;
 use supervisor::app::{App, Options};
 use supervisor::intake::Submission;
 
@@ -96,6 +98,7 @@ async fn main() -> anyhow::Result<()> {
                 Ok(census) => println!("census {}", serde_json::to_string(&census.tasks)?),
                 Err(error) => println!("census! {error}"),
             },
+            _ if line == "settle" => settle(&app).await?,
             _ => println!(
                 "peak {} {}",
                 slow.peak.load(Ordering::SeqCst),
@@ -104,6 +107,32 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     app.stop(Duration::from_secs(5)).await;
+    Ok(())
+}
+
+/// Says, as a person would, that what is in doubt did happen.
+async fn settle(app: &App) -> anyhow::Result<()> {
+    let waiting = TaskFilter {
+        state: Some(TaskState::AwaitingHuman),
+        limit: 10_000,
+        ..TaskFilter::default()
+    };
+    let happened = Resolution::Happened {
+        result: "the world said so".into(),
+    };
+    for task in app.desk.tasks(&waiting).await? {
+        for (_, steps) in app.store.journal(app.tenant(), task.id).await? {
+            let doubtful = steps.iter().filter(|step| {
+                let recorded = step.recorded.as_ref();
+                recorded.is_some_and(|it| matches!(it.outcome, Outcome::InDoubt { .. }))
+            });
+            for step in doubtful {
+                let by = "ada".into();
+                let said = app.desk.resolve(task.id, step.key.as_str(), &happened, by);
+                println!("settled {:?}", said.await?);
+            }
+        }
+    }
     Ok(())
 }
 

@@ -262,6 +262,17 @@ impl Replica {
 
     /// Waits until so many tasks have ended or wait for a person. False where that takes longer.
     pub(super) async fn settles(&mut self, tasks: usize, within: Duration) -> bool {
+        let over = &["done", "failed", "cancelled", "awaiting_human"];
+        self.reaches(tasks, over, within).await
+    }
+
+    /// Waits until so many tasks have ended. False where that takes longer.
+    pub(super) async fn answered(&mut self, tasks: usize, within: Duration) -> bool {
+        let over = &["done", "failed", "cancelled"];
+        self.reaches(tasks, over, within).await
+    }
+
+    async fn reaches(&mut self, tasks: usize, over: &[&str], within: Duration) -> bool {
         let watch = stopwatch();
         while watch.ms() < within.as_millis() as u64 {
             let census = self.census().await.unwrap_or_default();
@@ -269,8 +280,7 @@ impl Replica {
                 let of = |state: &&str| census.get(*state).copied().unwrap_or(0);
                 states.iter().map(of).sum()
             };
-            let over = count(&["done", "failed", "cancelled", "awaiting_human"]);
-            if over >= tasks as i64 && count(&["queued", "running"]) == 0 {
+            if count(over) >= tasks as i64 && count(&["queued", "running"]) == 0 {
                 return true;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -343,13 +353,19 @@ async fn audit(store: &dyn Store, effects: &BTreeMap<String, u32>, taken: usize)
         for run in store.runs(&tenant, task.id).await.expect("it reads") {
             for step in store.steps(&tenant, run.id).await.expect("it reads") {
                 let outcome = step.recorded.as_ref().map(|recorded| &recorded.outcome);
-                if step.kind != StepKind::Tool || !matches!(outcome, Some(Outcome::Done(_))) {
+                // What was in doubt, and a person settled, was not forgotten.
+                let known = match outcome {
+                    Some(Outcome::Done(_)) => true,
+                    Some(Outcome::InDoubt { .. }) => false,
+                    _ => continue,
+                };
+                if step.kind != StepKind::Tool {
                     continue;
                 }
                 let key = EffectKey::new(run.id, &step.key, step.op_hash);
                 let name = format!("post {}/{key}", step.what);
                 told += 1;
-                audit.lost += u32::from(!effects.contains_key(&name));
+                audit.lost += u32::from(known && !effects.contains_key(&name));
             }
         }
         audit.lost += u32::from(task.state == TaskState::Done && told != 2);

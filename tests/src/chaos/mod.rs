@@ -8,6 +8,7 @@ mod herd;
 mod outage;
 mod power;
 mod replicas;
+mod waits;
 mod zombie;
 
 use std::path::Path;
@@ -61,8 +62,8 @@ pub struct Finding {
 }
 
 /// The parts by name, in the order in which they are done.
-pub const PARTS: [&str; 7] = [
-    "crash", "zombie", "outage", "disk", "replicas", "power", "herd",
+pub const PARTS: [&str; 8] = [
+    "crash", "zombie", "outage", "disk", "replicas", "power", "herd", "waits",
 ];
 
 /// Does one part and prints its findings. Whether all hold.
@@ -76,6 +77,7 @@ pub async fn part(name: &str, plan: &Plan) -> bool {
         "replicas" => replicas::run(plan).await,
         "power" => power::run(plan).await,
         "herd" => herd::run(plan).await,
+        "waits" => waits::run(plan).await,
         _ => {
             eprintln!("chaos: there is no part {name}; there are {PARTS:?}");
             return false;
