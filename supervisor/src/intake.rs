@@ -126,6 +126,7 @@ impl Intake {
             catalog: self.catalog,
             dedupe: submission.dedupe,
             worker: None,
+            card: None,
         };
         Ok(match &self.engine {
             Some(engine) => engine.accept(task).await?,

@@ -11,6 +11,7 @@ mod first_answer;
 mod journals;
 mod lease;
 mod limits;
+mod mail;
 mod operations;
 mod poison;
 mod replay;

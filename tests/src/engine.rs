@@ -240,6 +240,7 @@ pub fn new_task(text: &str) -> NewTask {
         catalog: Hash::of_bytes(b"none"),
         dedupe: None,
         worker: None,
+        card: None,
     }
 }
 

@@ -12,7 +12,7 @@ use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, Work
 use shared::run::Timestamp;
 use shared::store::{
     Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
-    Error, Fence, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
+    Error, Fence, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use shared::task::Task;
 
@@ -82,6 +82,9 @@ impl Store for Faulty {
     }
     fn bell(&self) -> &Bell {
         self.inner.bell()
+    }
+    fn mail(&self) -> &dyn Mailroom {
+        self.inner.mail()
     }
     fn lease(&self) -> Option<std::time::Duration> {
         self.inner.lease()

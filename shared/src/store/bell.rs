@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{Live, Recorded};
@@ -26,6 +26,7 @@ pub struct Bell {
     watched: Watched,
     awaited: Watched,
     queue: Arc<Notify>,
+    mail: watch::Sender<()>,
     runs: Arc<Mutex<HashMap<RunId, Seat>>>,
 }
 
@@ -53,6 +54,7 @@ impl Default for Bell {
             watched: Arc::default(),
             awaited: Arc::default(),
             queue: Arc::default(),
+            mail: watch::Sender::default(),
             runs: Arc::default(),
         }
     }
@@ -119,6 +121,16 @@ impl Bell {
     /// Waits until there may be runs to claim. A ring that came before is not lost.
     pub async fn queue(&self) {
         self.queue.notified().await;
+    }
+
+    /// Something may have come in from a channel, or be owed to one.
+    pub fn ring_mail(&self) {
+        self.mail.send_replace(());
+    }
+
+    /// Changes whenever something may have come in or be owed. None that came before is lost.
+    pub fn mail(&self) -> watch::Receiver<()> {
+        self.mail.subscribe()
     }
 
     /// What this run waits for may have come.

@@ -7,6 +7,7 @@
 //! that is refused changed nothing, and the run must stop.
 
 mod bell;
+mod mail;
 pub mod postgres;
 mod rows;
 pub mod sqlite;
@@ -17,6 +18,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 pub use bell::{Bell, Seat};
+pub use mail::*;
 pub use rows::*;
 
 use crate::event;
@@ -104,6 +106,9 @@ pub trait Store: Send + Sync {
     /// Who is told of changes. Rung after each commit.
     fn bell(&self) -> &Bell;
 
+    /// What comes in from channels and goes out to them.
+    fn mail(&self) -> &dyn Mailroom;
+
     /// How long a worker's lease lasts from a beat; none where it does not end by time.
     fn lease(&self) -> Option<Duration>;
 
@@ -123,7 +128,8 @@ pub trait Store: Send + Sync {
     /// given them. To be called all the time; safe to call anywhere. Answers how many runs there were.
     async fn reap(&self, worker: WorkerId, here: &[RunId]) -> Result<u64, Error>;
 
-    /// Takes a task in: inbox row, task and root run, all durable on return. The same key with the
+    /// Takes a task in: inbox row, task, root run and the card that its channel is owed, all durable on
+    /// return. The same key with the
     /// same body answers the task that it made the first time. Where the task names its worker, a new
     /// one's root run is in its hands at once, in epoch 1, as if claimed.
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error>;

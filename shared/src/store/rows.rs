@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::NewOut;
 use crate::event::Event;
 use crate::hash::Hash;
 use crate::id::{AgentName, PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
@@ -30,6 +31,8 @@ pub struct NewTask {
     pub dedupe: Option<(String, Hash)>,
     /// The worker that runs it from the same commit on. Without one it is queued.
     pub worker: Option<WorkerId>,
+    /// The card that its channel is owed: it shows the task's progress and becomes its answer.
+    pub card: Option<NewOut>,
 }
 
 impl NewTask {
@@ -599,6 +602,12 @@ pub struct Duty {
 pub mod duty {
     /// Prunes journals.
     pub const RETENTION: &str = "retention";
+    /// Reads from Telegram and writes to it.
+    pub const TELEGRAM: &str = "telegram";
+    /// Writes to Slack, and listens to its socket.
+    pub const SLACK: &str = "slack";
+    /// Calls back those who handed in work over HTTP.
+    pub const CALLBACK: &str = "callback";
 }
 
 /// What an examination of the store found.

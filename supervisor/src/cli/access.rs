@@ -560,6 +560,7 @@ mod tests {
             catalog: shared::hash::Hash::of_bytes(b""),
             dedupe: None,
             worker: None,
+            card: None,
         }
     }
 

@@ -24,6 +24,8 @@ const PAYLOAD: usize = 300;
 const RAW: Duration = Duration::from_secs(3);
 /// Runs that wait for a person.
 const WAITING: usize = 2000;
+/// Steps before bytes are counted.
+const WARM_STEPS: usize = 1000;
 /// So many of them come at once.
 const TOGETHER: usize = 50;
 const LONG: Duration = Duration::from_secs(3600);
@@ -291,7 +293,7 @@ async fn written(kind: Kind, runs: usize, of: usize) -> f64 {
     });
     let bench = bench(&place, code, LONG).await;
     // Pages that a checkpoint left clean are logged whole once; not for this.
-    for _ in 0..3 {
+    for _ in 0..WARM_STEPS / of {
         submit(&bench).await;
         ends.recv().await.expect("it ends");
     }

@@ -103,6 +103,7 @@ impl Listener {
         match words.as_slice() {
             [_, teller, ..] if *teller == self.engine.teller() => {}
             ["queue", _] => self.bell.ring_queue(),
+            ["mail", _] => self.bell.ring_mail(),
             ["run", _, run] => self.bell.ring_run(parse::<RunId>("notification", run)?),
             ["end", _, run] => self.bell.end_run(parse::<RunId>("notification", run)?),
             ["hold", _, task] => self.bell.hold(parse::<TaskId>("notification", task)?),
@@ -138,6 +139,7 @@ impl Listener {
     /// told, and watchers get the last event of each task, from which they see that they missed some.
     async fn ring_everything(&self, missed_ms: i64) {
         self.bell.ring_queue();
+        self.bell.ring_mail();
         while let Err(error) = self.catch_up(missed_ms).await {
             tracing::warn!(%error, "cannot tell watchers what happened meanwhile, trying again");
             tokio::time::sleep(LAST_PAUSE).await;

@@ -22,6 +22,7 @@ mod duty;
 mod event;
 mod journal;
 mod listen;
+mod mail;
 mod migrate;
 mod prune;
 mod run;
@@ -47,7 +48,7 @@ use uuid::Uuid;
 
 use super::{
     Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
-    Error, Fence, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
+    Error, Fence, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use crate::clock::{self, Stopwatch};
 use crate::hash::Hash;
@@ -294,6 +295,10 @@ impl Store for PostgresStore {
         &self.bell
     }
 
+    fn mail(&self) -> &dyn Mailroom {
+        self
+    }
+
     fn lease(&self) -> Option<Duration> {
         Some(self.ttl)
     }
@@ -324,13 +329,14 @@ impl Store for PostgresStore {
 
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
         let client = self.engine.get().await?;
-        let [take, known, insert, insert_root, told, ring] = prepare(
+        let [take, known, insert, insert_root, owe, told, ring] = prepare(
             &client,
             [
                 task::TAKE_KEY,
                 task::KNOWN,
                 task::INSERT,
                 run::INSERT_ROOT,
+                mail::OWE,
                 event::INSERT,
                 RING,
             ],
@@ -349,10 +355,23 @@ impl Store for PostgresStore {
             Some(_) => new.push(event::started(&root)),
             None => rings.push(format!("queue {}", self.engine.teller())),
         }
+        if task.card.is_some() {
+            rings.push(format!("mail {}", self.engine.teller()));
+        }
         let rung: Params<'_> = &[&rings];
-        let ((), (), events, _, ()) = try_join!(
+        let card = async {
+            match &task.card {
+                Some(card) => {
+                    let tenant = &task.authority.tenant;
+                    mail::owe(&tx, &owe, tenant, card, Some(task.id)).await
+                }
+                None => Ok(false),
+            }
+        };
+        let ((), (), has_card, events, _, ()) = try_join!(
             task::insert(&tx, &insert, &task),
             run::insert_root(&tx, &insert_root, &root, task.worker),
+            card,
             event::insert(&tx, &told, new, self.engine.teller()),
             tx.query(&ring, rung),
             tx.commit(),
@@ -362,6 +381,9 @@ impl Store for PostgresStore {
         self.bell.publish(events);
         if task.worker.is_none() {
             self.bell.ring_queue();
+        }
+        if has_card {
+            self.bell.ring_mail();
         }
         Ok(Accepted::New(task.id))
     }

@@ -12,6 +12,7 @@ mod content;
 mod duty;
 mod event;
 mod journal;
+mod mail;
 mod prune;
 mod run;
 mod step;
@@ -32,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
-    Error, Fence, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
+    Error, Fence, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use crate::clock;
 use crate::hash::Hash;
@@ -49,6 +50,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!(
         "../../../migrations/sqlite/0002_operations.sql"
     )),
+    M::up(include_str!("../../../migrations/sqlite/0003_mail.sql")),
 ];
 
 /// How many entries may wait for a commit before their runs are held up.
@@ -262,6 +264,10 @@ impl Store for SqliteStore {
         &self.bell
     }
 
+    fn mail(&self) -> &dyn Mailroom {
+        self
+    }
+
     fn lease(&self) -> Option<Duration> {
         None
     }
@@ -282,6 +288,7 @@ impl Store for SqliteStore {
 
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
         let (now, queued) = (clock::now(), task.worker.is_none());
+        let has_card = task.card.is_some();
         let (accepted, events) = self
             .write(move |tx| {
                 crate::crash_point!("accept.before");
@@ -291,6 +298,9 @@ impl Store for SqliteStore {
                 let root = task.root(now);
                 task::insert(tx, &task, now)?;
                 run::insert_root(tx, &root, task.worker)?;
+                if let Some(card) = &task.card {
+                    mail::owe(tx, &task.authority.tenant, card, Some(task.id), now)?;
+                }
                 let mut told = vec![event::queued(&task)];
                 if task.worker.is_some() {
                     told.extend(task::started(tx, &[root], now)?);
@@ -302,6 +312,9 @@ impl Store for SqliteStore {
         self.bell.publish(events);
         if queued {
             self.bell.ring_queue();
+        }
+        if has_card {
+            self.bell.ring_mail();
         }
         Ok(accepted)
     }

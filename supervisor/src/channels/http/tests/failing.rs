@@ -12,7 +12,7 @@ use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, Work
 use shared::run::Timestamp;
 use shared::store::{
     Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
-    Error, Fence, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
+    Error, Fence, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use shared::task::Task;
 
@@ -30,6 +30,7 @@ macro_rules! passed_on {
         impl Store for Failing {
             fn now(&self) -> Timestamp { self.store.now() }
             fn bell(&self) -> &Bell { self.store.bell() }
+            fn mail(&self) -> &dyn Mailroom { self.store.mail() }
             fn lease(&self) -> Option<Duration> { self.store.lease() }
             async fn accept(&self, _: NewTask) -> Result<Accepted, Error> {
                 Err(Error::Database("the disk is full".into()))

@@ -1,0 +1,73 @@
+-- What comes in from channels and what goes out to them.
+
+-- Messages of channels as they came, by the channel's own key: the same one twice is one row. `seq` is
+-- the order in which they came.
+create table inbound (
+  seq          bigint generated always as identity primary key,
+  tenant       text not null,
+  channel      text not null,
+  key          text not null,
+  conversation text not null,
+  body         json not null,
+  state        text not null check (state in ('new', 'held', 'done')),
+  at           bigint not null
+);
+create unique index inbound_key on inbound (tenant, channel, key);
+create index inbound_open on inbound (tenant, channel, seq) where state = 'new';
+create index inbound_done on inbound (at) where state = 'done';
+
+-- How far a channel was read, for channels that are asked for what is new.
+create table cursor (
+  tenant   text not null,
+  account  text not null,
+  position bigint not null,
+  primary key (tenant, account)
+);
+
+-- What the far side is owed. `far` holds the far side's ids of the messages that stand for it there, so
+-- that sending it again means changing those.
+create table outbox (
+  seq          bigint generated always as identity primary key,
+  tenant       text not null,
+  channel      text not null,
+  key          text not null,
+  conversation text not null,
+  kind         text not null check (kind in ('card', 'say')),
+  task         uuid,
+  body         json not null,
+  far          json not null default '[]',
+  state        text not null check (state in ('owed', 'sent', 'dead')),
+  attempts     bigint not null default 0,
+  not_before   bigint not null default 0,
+  error        text,
+  created_at   bigint not null,
+  updated_at   bigint not null,
+  check ((kind = 'card') = (task is not null)),
+  check (state <> 'dead' or error is not null)
+);
+create unique index outbox_key on outbox (tenant, channel, key);
+create index outbox_owed on outbox (tenant, channel, seq) where state = 'owed';
+create index outbox_task on outbox (task) where task is not null;
+
+-- What is settled about a conversation: who speaks in it, and since when its turns count.
+create table conversation (
+  tenant     text not null,
+  channel    text not null,
+  id         text not null,
+  agent      text,
+  since      bigint not null default 0,
+  updated_at bigint not null,
+  primary key (tenant, channel, id)
+);
+create index task_thread on task (tenant, thread, id) where thread is not null;
+
+grant select, insert, update, delete on inbound, cursor, outbox, conversation to majordomo_engine;
+do $$
+declare one text;
+begin
+  foreach one in array array['inbound', 'cursor', 'outbox', 'conversation'] loop
+    execute format('alter table %I enable row level security', one);
+    execute format('alter table %I force row level security', one);
+    execute format('create policy engine on %I to majordomo_engine using (true) with check (true)', one);
+  end loop;
+end $$;

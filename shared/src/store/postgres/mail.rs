@@ -1,0 +1,328 @@
+//! Tables `inbound`, `cursor`, `outbox` and `conversation`: what comes in from channels and what goes
+//! out to them. Whoever changes what another process may be waiting for tells it.
+
+use async_trait::async_trait;
+use tokio_postgres::{Row, Statement};
+
+use super::tx::{Params, Tx, get, prepare};
+use super::{PostgresStore, RING, clean, corrupt, duty, from_json, to_json};
+use crate::id::{TaskId, TenantId};
+use crate::run::Timestamp;
+use crate::store::{
+    Conversation, Cursor, Duty, Error, Mail, MailState, Mailroom, NewMail, NewOut, Out, OutState,
+};
+
+const RECEIVE: &str = "
+insert into inbound (tenant, channel, key, conversation, body, state, at)
+select $1, j.channel, j.key, j.conversation, j.body::json, 'new', (select now_ms())
+from unnest($2::text[], $3::text[], $4::text[], $5::text[]) with ordinality
+     as j(channel, key, conversation, body, n)
+order by j.n
+on conflict do nothing returning seq";
+
+const SET_POSITION: &str = "
+insert into cursor (tenant, account, position) values ($1, $2, $3)
+on conflict (tenant, account) do update set position = excluded.position";
+
+const POSITION: &str = "select position from cursor where tenant = $1 and account = $2";
+
+const MAIL: &str = "seq, key, conversation, body::text, state, at";
+
+const SETTLE: &str =
+    "update inbound set state = $4 where tenant = $1 and seq = $2 and state = $3 returning 1";
+
+/// Owes the far side something: a word, or a task's card.
+pub(super) const OWE: &str = "
+insert into outbox (tenant, channel, key, conversation, kind, task, body, state, created_at, updated_at)
+select $1, $2, $3, $4, case when $5::uuid is null then 'say' else 'card' end, $5, $6::text::json, 'owed',
+       t.now, t.now
+from (select now_ms() as now) t
+on conflict do nothing returning seq";
+
+const OUT: &str = "seq, key, conversation, task, body::text, far::text, attempts, not_before";
+
+const RECORD: &str = "
+update outbox set far = $2::text::json, attempts = $3, state = $4, not_before = $5, error = $6,
+                  updated_at = now_ms()
+where seq = $1 and state = 'owed'
+  and exists (select 1 from duty_lease d
+              join worker w on w.id = d.holder and w.state = 'live' and w.expires_at > (select now_ms())
+              where d.name = $7 and d.holder = $8 and d.epoch = $9)
+returning 1";
+
+const REVIVE: &str = "
+update outbox set state = 'owed', attempts = 0, not_before = 0, updated_at = now_ms()
+where tenant = $1 and channel = $2 and state = 'dead' returning 1";
+
+const CONVERSATION: &str =
+    "select agent, since from conversation where tenant = $1 and channel = $2 and id = $3";
+
+const SET_CONVERSATION: &str = "
+insert into conversation (tenant, channel, id, agent, since, updated_at)
+values ($1, $2, $3, $4, $5, now_ms())
+on conflict (tenant, channel, id) do update set
+  agent = excluded.agent, since = excluded.since, updated_at = excluded.updated_at";
+
+/// Owes something in the caller's transaction.
+pub(super) async fn owe(
+    tx: &Tx<'_>,
+    owe: &Statement,
+    tenant: &TenantId,
+    out: &NewOut,
+    task: Option<TaskId>,
+) -> Result<bool, Error> {
+    let (key, conversation) = (clean(&out.key), clean(&out.conversation));
+    let (tenant, body, task) = (tenant.as_str(), body(&out.body), task.map(|task| task.0));
+    let row: Params<'_> = &[&tenant, &out.channel, &key, &conversation, &task, &body];
+    Ok(!tx.query(owe, row).await?.is_empty())
+}
+
+/// JSON as a column of this type takes it: without the one character that it does not.
+fn body(value: &serde_json::Value) -> String {
+    value.to_string().replace("\\u0000", "\\ufffd")
+}
+
+#[async_trait]
+impl Mailroom for PostgresStore {
+    async fn receive(
+        &self,
+        tenant: &TenantId,
+        mail: Vec<NewMail>,
+        cursor: Option<(Cursor, Duty)>,
+    ) -> Result<Option<u64>, Error> {
+        let client = self.engine.get().await?;
+        let texts = [RECEIVE, SET_POSITION, RING];
+        let [receive, set_position, ring] = prepare(&client, texts).await?;
+        let name = tenant.as_str();
+        crate::crash_point!("receive.before");
+        let tx = Tx::on(&client);
+        tx.begin().await?;
+        if let Some((cursor, duty)) = &cursor {
+            if !duty::is_held(&tx, duty).await? {
+                return Ok(None);
+            }
+            let row: Params<'_> = &[&name, &cursor.account, &cursor.position];
+            tx.execute(&set_position, row).await?;
+        }
+        let channels: Vec<&str> = mail.iter().map(|mail| mail.channel).collect();
+        let keys: Vec<_> = mail.iter().map(|mail| clean(&mail.key)).collect();
+        let conversations: Vec<_> = mail.iter().map(|mail| clean(&mail.conversation)).collect();
+        let bodies: Vec<String> = mail.iter().map(|mail| body(&mail.body)).collect();
+        let rows: Params<'_> = &[&name, &channels, &keys, &conversations, &bodies];
+        let new = tx.query(&receive, rows).await?.len() as u64;
+        if new > 0 {
+            let rings = vec![format!("mail {}", self.engine.teller())];
+            tx.query(&ring, &[&rings]).await?;
+        }
+        tx.commit().await?;
+        tx.done();
+        crate::crash_point!("receive.after");
+        if new > 0 {
+            self.bell.ring_mail();
+        }
+        Ok(Some(new))
+    }
+
+    async fn position(&self, tenant: &TenantId, account: &str) -> Result<Option<i64>, Error> {
+        let rows = self
+            .engine
+            .ask(POSITION, &[&tenant.as_str(), &account])
+            .await?;
+        rows.first().map(|row| get(row, 0)).transpose()
+    }
+
+    async fn unread(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Mail>, Error> {
+        let select = format!(
+            "select {MAIL} from inbound where tenant = $1 and channel = $2 and state = 'new'
+             and seq > $3 order by seq limit $4"
+        );
+        let limit = i64::from(limit);
+        let which: Params<'_> = &[&tenant.as_str(), &channel, &after, &limit];
+        let rows = self.engine.ask(&select, which).await?;
+        rows.iter().map(read_mail).collect()
+    }
+
+    async fn find(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        key: &str,
+    ) -> Result<Option<Mail>, Error> {
+        let select =
+            format!("select {MAIL} from inbound where tenant = $1 and channel = $2 and key = $3");
+        let key = clean(key);
+        let which: Params<'_> = &[&tenant.as_str(), &channel, &key];
+        let rows = self.engine.ask(&select, which).await?;
+        rows.first().map(read_mail).transpose()
+    }
+
+    async fn settle(
+        &self,
+        tenant: &TenantId,
+        seq: i64,
+        (from, to): (MailState, MailState),
+    ) -> Result<bool, Error> {
+        crate::crash_point!("settle.before");
+        let which: Params<'_> = &[&tenant.as_str(), &seq, &from.as_str(), &to.as_str()];
+        let settled = !self.engine.ask(SETTLE, which).await?.is_empty();
+        crate::crash_point!("settle.after");
+        if settled && to == MailState::New {
+            self.tell_of_mail().await?;
+        }
+        Ok(settled)
+    }
+
+    async fn say(&self, tenant: &TenantId, out: NewOut) -> Result<bool, Error> {
+        let client = self.engine.get().await?;
+        let [insert, ring] = prepare(&client, [OWE, RING]).await?;
+        crate::crash_point!("say.before");
+        let tx = Tx::on(&client);
+        let rings = vec![format!("mail {}", self.engine.teller())];
+        let rung: Params<'_> = &[&rings];
+        let ((), said, _, ()) = futures::try_join!(
+            tx.begin(),
+            owe(&tx, &insert, tenant, &out, None),
+            tx.query(&ring, rung),
+            tx.commit(),
+        )?;
+        tx.done();
+        crate::crash_point!("say.after");
+        self.bell.ring_mail();
+        Ok(said)
+    }
+
+    async fn owed(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Out>, Error> {
+        let select = format!(
+            "select {OUT} from outbox where tenant = $1 and channel = $2 and state = 'owed'
+             and seq > $3 order by seq limit $4"
+        );
+        let limit = i64::from(limit);
+        let which: Params<'_> = &[&tenant.as_str(), &channel, &after, &limit];
+        let rows = self.engine.ask(&select, which).await?;
+        rows.iter().map(read_out).collect()
+    }
+
+    async fn card(&self, tenant: &TenantId, task: TaskId) -> Result<Option<(Out, String)>, Error> {
+        let select = format!("select {OUT}, state from outbox where tenant = $1 and task = $2");
+        let which: Params<'_> = &[&tenant.as_str(), &task.0];
+        let rows = self.engine.ask(&select, which).await?;
+        let card = |row: &Row| Ok((read_out(row)?, get(row, 8)?));
+        rows.first().map(card).transpose()
+    }
+
+    async fn record(
+        &self,
+        duty: &Duty,
+        seq: i64,
+        (far, attempts): (&[String], u32),
+        state: OutState,
+    ) -> Result<bool, Error> {
+        let (far, attempts) = (to_json(&far), i64::from(attempts));
+        let (state, not_before, error) = match state {
+            OutState::Owed(not_before) => ("owed", not_before.0, None),
+            OutState::Sent => ("sent", 0, None),
+            OutState::Dead(why) => ("dead", 0, Some(why)),
+        };
+        let error = error.as_deref().map(clean);
+        crate::crash_point!("record.before");
+        let row: Params<'_> = &[
+            &seq,
+            &far,
+            &attempts,
+            &state,
+            &not_before,
+            &error,
+            &duty.name,
+            &duty.holder.0,
+            &duty.epoch,
+        ];
+        let recorded = !self.engine.ask(RECORD, row).await?.is_empty();
+        crate::crash_point!("record.after");
+        Ok(recorded)
+    }
+
+    async fn revive(&self, tenant: &TenantId, channel: &str) -> Result<u64, Error> {
+        let which: Params<'_> = &[&tenant.as_str(), &channel];
+        let revived = self.engine.ask(REVIVE, which).await?.len() as u64;
+        self.tell_of_mail().await?;
+        Ok(revived)
+    }
+
+    async fn conversation(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        id: &str,
+    ) -> Result<Conversation, Error> {
+        let id = clean(id);
+        let which: Params<'_> = &[&tenant.as_str(), &channel, &id];
+        let rows = self.engine.ask(CONVERSATION, which).await?;
+        let Some(row) = rows.first() else {
+            return Ok(Conversation::default());
+        };
+        Ok(Conversation {
+            agent: get::<Option<&str>>(row, 0)?.map(Into::into),
+            since: Timestamp(get(row, 1)?),
+        })
+    }
+
+    async fn set_conversation(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        id: &str,
+        conversation: Conversation,
+    ) -> Result<(), Error> {
+        let (id, since) = (clean(id), conversation.since.0);
+        let agent = conversation.agent.as_ref().map(|agent| agent.as_str());
+        let row: Params<'_> = &[&tenant.as_str(), &channel, &id, &agent, &since];
+        self.engine.ask(SET_CONVERSATION, row).await.map(drop)
+    }
+}
+
+impl PostgresStore {
+    /// Has everybody look for mail, here and elsewhere.
+    async fn tell_of_mail(&self) -> Result<(), Error> {
+        let rings = vec![format!("mail {}", self.engine.teller())];
+        self.engine.ask(RING, &[&rings]).await?;
+        self.bell.ring_mail();
+        Ok(())
+    }
+}
+
+fn read_mail(row: &Row) -> Result<Mail, Error> {
+    let state: &str = get(row, 4)?;
+    Ok(Mail {
+        seq: get(row, 0)?,
+        key: get(row, 1)?,
+        conversation: get(row, 2)?,
+        body: from_json("inbound", get(row, 3)?)?,
+        state: MailState::parse(state).ok_or_else(|| corrupt("inbound", state))?,
+        at: Timestamp(get(row, 5)?),
+    })
+}
+
+fn read_out(row: &Row) -> Result<Out, Error> {
+    Ok(Out {
+        seq: get(row, 0)?,
+        key: get(row, 1)?,
+        conversation: get(row, 2)?,
+        task: get::<Option<uuid::Uuid>>(row, 3)?.map(TaskId),
+        body: from_json("outbox", get(row, 4)?)?,
+        far: from_json("outbox", get(row, 5)?)?,
+        attempts: get::<i64>(row, 6)? as u32,
+        not_before: Timestamp(get(row, 7)?),
+    })
+}
