@@ -128,6 +128,20 @@ pub struct Request {
     /// The asker's own limits; never above the configured ones.
     #[serde(default)]
     pub budget: Budget,
+    /// What was said before in the conversation, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<Turn>,
+}
+
+/// A turn of a conversation: what somebody asked, and what was answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Who asked.
+    pub who: PrincipalId,
+    /// What.
+    pub asked: String,
+    /// The answer.
+    pub answered: String,
 }
 
 /// Limits that an asker sets for one task.

@@ -12,17 +12,24 @@ use kameo::mailbox;
 use agents::catalog::Catalog;
 use agents::tools::Tool;
 use shared::config::{Config, Source};
+use shared::egress::Gateway;
 use shared::event::Live;
-use shared::id::{ModelName, TenantId};
+use shared::id::{AgentName, ModelName, TenantId};
 use shared::model::Model;
 use shared::store::Store;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::channels::Channel;
+use crate::channels::health::Channels;
+use crate::channels::station::Station;
+use crate::channels::telegram::Telegram;
 use crate::desk::Desk;
 use crate::engine::{Engine, Parts};
 use crate::equip::{self, ModelCard};
 use crate::intake::{Folders, Intake};
+use crate::people::People;
 use crate::program::Programs;
 use crate::retention::Retention;
 use crate::storage;
@@ -47,6 +54,17 @@ pub struct Options {
     pub models: BTreeMap<ModelName, Arc<dyn Model>>,
 }
 
+/// What doors share of the house behind them.
+#[derive(Clone)]
+pub struct House {
+    /// Where tasks are looked at, cancelled and answered.
+    pub desk: Desk,
+    /// The way in.
+    pub intake: Arc<Intake>,
+    /// Who works here, and what for.
+    pub agents: Arc<[(AgentName, String)]>,
+}
+
 /// A running instance.
 pub struct App {
     /// The configuration that it runs by.
@@ -56,7 +74,7 @@ pub struct App {
     /// The store.
     pub store: Arc<dyn Store>,
     /// The way in.
-    pub intake: Intake,
+    pub intake: Arc<Intake>,
     /// The agents' actors.
     pub agents: Agents,
     /// Unfinished runs that were found at the start and go on; those that wait for something are not
@@ -66,8 +84,12 @@ pub struct App {
     pub models: Vec<ModelCard>,
     /// Where tasks are looked at, cancelled and answered.
     pub desk: Desk,
+    /// How the channels are, where any are open.
+    pub channels: Channels,
     engine: Arc<Engine>,
     supervisor: ActorRef<Supervisor>,
+    /// The stations of open channels.
+    stations: TaskTracker,
     /// Ends what goes on beside the engine.
     stopping: CancellationToken,
 }
@@ -120,6 +142,7 @@ impl App {
         )
         .await?
         .run_by(engine.clone());
+        let intake = Arc::new(intake);
         let desk = Desk::new(store.clone(), settings.tenant.0.clone(), programs.clone());
         engine.begin();
         let stopping = CancellationToken::new();
@@ -135,10 +158,41 @@ impl App {
             resumed: resumed.max(0) as u64,
             models: equipped.models,
             desk,
+            channels: Channels::default(),
             engine,
             supervisor,
+            stations: TaskTracker::new(),
             stopping,
         })
+    }
+
+    /// Opens the chats that the configuration names. Where one cannot be reached it is tried again and
+    /// again, and everything else goes on; only what is wrong in the configuration is an error.
+    pub fn open_channels(&self) -> anyhow::Result<()> {
+        let settings = &self.config.settings;
+        let gateway = Gateway::new(&settings.egress)?;
+        let mut channels: Vec<Arc<dyn Channel>> = Vec::new();
+        if let Some(telegram) = &settings.telegram {
+            channels.push(Arc::new(Telegram::new(telegram, &gateway)?));
+        }
+        let people = Arc::new(People::new(&settings.people));
+        let house = House {
+            desk: self.desk.clone(),
+            intake: self.intake.clone(),
+            agents: roster(&self.catalog),
+        };
+        for channel in channels {
+            let station = Station {
+                house: house.clone(),
+                engine: self.engine.clone(),
+                channel,
+                people: people.clone(),
+                settings: settings.conversations.clone(),
+                health: self.channels.clone(),
+            };
+            self.stations.spawn(station.work(self.stopping.clone()));
+        }
+        Ok(())
     }
 
     /// The tenant whose data this instance holds.
@@ -156,12 +210,22 @@ impl App {
     /// go on at the next start.
     pub async fn stop(&self, grace: Duration) {
         self.stopping.cancel();
+        self.stations.close();
+        self.stations.wait().await;
         self.engine.freeze(grace).await;
         // An actor that is gone already needs no word.
         let _ = self.supervisor.tell(StopAgents).await;
         self.supervisor.wait_for_shutdown().await;
         self.store.close().await;
     }
+}
+
+/// Who works here, and what for.
+fn roster(catalog: &Catalog) -> Arc<[(AgentName, String)]> {
+    let specs = catalog.agents.values();
+    specs
+        .map(|spec| (spec.name.clone(), spec.description.clone()))
+        .collect()
 }
 
 /// A time from the configuration, which has checked that it is one.

@@ -9,7 +9,7 @@ use agents::catalog::Catalog;
 use shared::hash::Hash;
 use shared::id::{AgentName, PrincipalId, TaskId, TenantId};
 use shared::label::Authority;
-use shared::store::{Accepted, NewTask, Store};
+use shared::store::{Accepted, NewOut, NewTask, Store};
 use shared::task::Request;
 
 use crate::engine::Engine;
@@ -30,6 +30,8 @@ pub struct Submission {
     pub dedupe: Option<(String, Hash)>,
     /// A folder to read instead of the configured one. Doors allow it to local people only.
     pub read: Option<PathBuf>,
+    /// The card that the task's channel is owed.
+    pub card: Option<NewOut>,
 }
 
 /// Why a task was not taken in. Nothing was kept.
@@ -126,7 +128,7 @@ impl Intake {
             catalog: self.catalog,
             dedupe: submission.dedupe,
             worker: None,
-            card: None,
+            card: submission.card,
         };
         Ok(match &self.engine {
             Some(engine) => engine.accept(task).await?,

@@ -23,6 +23,7 @@ pub mod equip;
 pub mod follow;
 pub mod instance;
 pub mod intake;
+pub mod people;
 pub mod plan;
 pub mod program;
 pub mod retention;

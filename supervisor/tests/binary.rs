@@ -266,11 +266,13 @@ async fn unfinished(data: &Path, material: &Path) {
             thread: None,
             metadata: Default::default(),
             budget: Budget::default(),
+            turns: Vec::new(),
         },
         principal: "local".into(),
         submitted_by: "local".into(),
         dedupe: None,
         read: None,
+        card: None,
     };
     intake.await.unwrap().submit(submission).await.unwrap();
     store.close().await;

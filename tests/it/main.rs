@@ -19,5 +19,6 @@ mod replicas;
 mod retry;
 mod routing;
 mod store;
+mod telegram;
 mod tenancy;
 mod transcripts;

@@ -112,6 +112,7 @@ async fn the_askers_own_choice_goes_before_the_rules() {
         submitted_by: "local".into(),
         dedupe: None,
         read: None,
+        card: None,
     });
     match refused.await {
         Err(Refused::Field {

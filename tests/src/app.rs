@@ -189,6 +189,7 @@ impl TestApp {
             thread: None,
             metadata: BTreeMap::new(),
             budget: Budget::default(),
+            turns: Vec::new(),
         }
     }
 
@@ -215,6 +216,7 @@ impl TestApp {
             submitted_by: "local".into(),
             dedupe: None,
             read: None,
+            card: None,
         };
         match self.app.intake.submit(submission).await.expect("taken in") {
             Accepted::New(id) | Accepted::Known(id) | Accepted::Conflict(id) => id,

@@ -230,6 +230,7 @@ pub fn new_task(text: &str) -> NewTask {
             thread: None,
             metadata: BTreeMap::new(),
             budget: shared::task::Budget::default(),
+            turns: Vec::new(),
         },
         authority: Authority {
             tenant: tenant(),

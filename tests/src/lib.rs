@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod chaos;
+pub mod doubles;
 pub mod engine;
 pub mod faults;
 pub mod life;

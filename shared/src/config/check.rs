@@ -21,7 +21,7 @@ const SHORTEST_DESCRIPTION: usize = 40;
 const RESERVED_NAME: &str = "supervisor";
 
 /// The channels that tasks come in by.
-const CHANNELS: [&str; 2] = ["cli", "http"];
+const CHANNELS: [&str; 3] = ["cli", "http", "telegram"];
 
 /// All documents of one configuration that are TOML.
 pub(super) struct Documents<'a> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::builtin;
 use super::secret::SecretRef;
-use crate::id::{AgentName, ModelName, TenantId, ToolName};
+use crate::id::{AgentName, ModelName, PrincipalId, TenantId, ToolName};
 use crate::money::Price;
 use crate::retry::RetryPolicy;
 
@@ -57,6 +57,100 @@ pub struct Settings {
     pub database_url: Option<SecretRef>,
     /// The tenant that this installation's data belongs to.
     pub tenant: Tenant,
+    /// Who may hand in work in chats, and what else they may do. Everybody else is turned away.
+    pub people: Vec<Person>,
+    /// How conversations in chats go.
+    pub conversations: ConversationSettings,
+    /// The Telegram door; closed where this is absent.
+    pub telegram: Option<TelegramSettings>,
+}
+
+/// `[[people]]`: a person and their numbers in chats.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Person {
+    /// The name that their tasks bear.
+    #[schemars(extend("pattern" = NAME_PATTERN))]
+    pub name: PrincipalId,
+    /// Their number in Telegram, which the bot tells everybody whom it does not know.
+    #[serde(default)]
+    pub telegram: Option<i64>,
+    /// Their id in Slack, as `TEAM/USER`.
+    #[serde(default)]
+    pub slack: Option<String>,
+    /// What they may do.
+    #[serde(default = "member")]
+    pub roles: Vec<Role>,
+}
+
+/// What a person may do in chats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Hand in tasks; see and stop those of their conversations.
+    Member,
+    /// Decide what tasks wait for.
+    Approver,
+    /// All of it, and be told when something is wrong with a channel.
+    Admin,
+}
+
+fn member() -> Vec<Role> {
+    vec![Role::Member]
+}
+
+/// `[conversations]`: what belongs to a task besides its own message.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConversationSettings {
+    /// What becomes of a message that comes while an earlier one is worked on.
+    pub follow_up: FollowUp,
+    /// So many of the last turns of a conversation are part of a task.
+    #[schemars(range(max = 50))]
+    pub turns: u32,
+    /// A message that is older than so many minutes when it is read is not worked on before somebody
+    /// has said that it still should be.
+    #[schemars(range(min = 1))]
+    pub stale_after_min: u32,
+}
+
+impl Default for ConversationSettings {
+    fn default() -> Self {
+        Self {
+            follow_up: FollowUp::Queue,
+            turns: 10,
+            stale_after_min: 30,
+        }
+    }
+}
+
+/// What becomes of a message that comes while an earlier one of its conversation is worked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FollowUp {
+    /// It waits until the earlier one has its answer.
+    Queue,
+    /// It is worked on beside it.
+    Beside,
+    /// The earlier one is stopped, and both are worked on as one.
+    Amend,
+}
+
+/// `[telegram]`: a bot.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TelegramSettings {
+    /// The bot's token, as BotFather gave it: `"${TELEGRAM_BOT_TOKEN}"`.
+    #[schemars(with = "String", extend("format" = "secret"))]
+    pub token: SecretRef,
+    /// The Bot API server. `TELEGRAM_API_URL` in the environment goes before it.
+    #[serde(default = "telegram_api_url")]
+    pub api_url: url::Url,
+}
+
+#[expect(clippy::expect_used, reason = "a literal URL parses")]
+fn telegram_api_url() -> url::Url {
+    url::Url::parse("https://api.telegram.org").expect("a literal URL parses")
 }
 
 /// The tenant's name.

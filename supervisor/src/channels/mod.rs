@@ -1,4 +1,160 @@
 //! Doors: the ways by which tasks come in and answers go out. A door recognises who speaks, hands
 //! the words to intake, and shows what the store holds; it decides nothing about the work itself.
+//!
+//! ```text
+//!   far side ─► poll | webhook ─► inbound ─► reception ─► intake ─► …
+//!   far side ◄── courier ◄── outbox ◄─── card of a task, a word ◄──┘
+//! ```
+//! Chats differ in how they are read, rendered and spoken to: that is a [`Channel`]. What a message
+//! leads to ([`reception`]) and how what is owed gets there ([`courier`]) is the same for all.
+//! [`http`] answers at once and stands apart.
 
+pub mod card;
+pub mod command;
+pub mod courier;
+pub mod health;
 pub mod http;
+mod lanes;
+mod pace;
+pub mod reception;
+pub mod station;
+pub mod telegram;
+pub mod text;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use shared::run::Timestamp;
+use shared::store::Mail;
+
+/// A chat service.
+#[async_trait]
+pub trait Channel: Send + Sync {
+    /// Its name: that of its table rows, its tasks' channel, and its place in the configuration.
+    fn name(&self) -> &'static str;
+
+    /// The duty of the one process that speaks to it.
+    fn duty(&self) -> &'static str;
+
+    /// What a message says. Pure; a message that cannot be read says nothing.
+    fn read(&self, mail: &Mail) -> Incoming;
+
+    /// Markdown as pages that the far side takes, at least one. Pure.
+    fn pages(&self, markdown: &str) -> Vec<Page>;
+
+    /// Posts a page in a conversation, in reply to a message where one is named. Answers its id there.
+    async fn post(
+        &self,
+        conversation: &str,
+        reply_to: Option<&str>,
+        page: &Page,
+    ) -> Result<String, Undelivered>;
+
+    /// Makes a page out of a message that was posted before. Safe to repeat.
+    async fn change(&self, conversation: &str, id: &str, page: &Page) -> Result<(), Undelivered>;
+
+    /// Shows that somebody is at work. Nobody minds where it fails.
+    async fn busy(&self, conversation: &str, reply_to: Option<&str>);
+
+    /// Confirms a press of a button.
+    async fn pressed(&self, press: &str, word: &str);
+
+    /// Fetches what comes in and puts it into the inlet, until that is over. A channel that is sent to
+    /// need not.
+    async fn listen(&self, inlet: &station::Inlet) {
+        inlet.over.cancelled().await;
+    }
+}
+
+/// A page of a message in the channel's own form, and the buttons below it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// What the channel's renderer made.
+    pub content: Value,
+    /// Buttons, in rows.
+    pub buttons: Vec<Vec<Button>>,
+}
+
+/// A button.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Button {
+    /// What it says.
+    pub label: String,
+    /// What comes back when it is pressed, at most 64 bytes.
+    pub data: String,
+}
+
+/// A word to somebody: the body of what is owed that is no card.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Word {
+    /// In Markdown.
+    pub text: String,
+    /// The message that it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    /// Buttons, in rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub buttons: Vec<Vec<Button>>,
+}
+
+/// Why something was not delivered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Undelivered {
+    /// The far side wants to be left alone for so long.
+    #[error("the far side asks for patience for {} s", .0.as_secs())]
+    Busy(Duration),
+    /// It will never be: the chat is gone, or the far side does not take this.
+    #[error("{0}")]
+    Never(String),
+    /// The message that was to be changed is not there any more.
+    #[error("the message is not there any more")]
+    Missing,
+    /// It may work later.
+    #[error("{0}")]
+    Trouble(String),
+}
+
+/// A message as reception understands it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Incoming {
+    /// Who speaks; none where nobody does.
+    pub from: Option<Sender>,
+    /// When it was said, by the far side's clock.
+    pub at: Timestamp,
+    /// The far side's id of the message.
+    pub message: Option<String>,
+    /// What it says.
+    pub says: Says,
+}
+
+/// Who speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// Their immutable id in the channel.
+    pub id: String,
+    /// What they are called there, for people's eyes only.
+    pub name: String,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Says {
+    /// Words for us: said to us alone, or naming us, or in reply to us.
+    Words(String),
+    /// The same message, in other words.
+    Edit(String),
+    /// A button was pressed: the press's id, and the button's data.
+    Press {
+        /// To confirm it by.
+        id: String,
+        /// The button's data.
+        data: String,
+    },
+    /// Something that cannot be taken; a word why.
+    Unreadable(String),
+    /// Nothing that is for us.
+    Nothing,
+}

@@ -340,11 +340,13 @@ fn submission(order: TaskOrder) -> Submission {
                 usd: budget.usd.map(Usd::from_dollars),
                 tokens: budget.tokens,
             },
+            turns: Vec::new(),
         },
         principal: LOCAL.into(),
         submitted_by: LOCAL.into(),
         dedupe: None,
         read: order.dir.map(Into::into),
+        card: None,
     }
 }
 

@@ -164,6 +164,7 @@ async fn answer(
     let _published = here
         .publish(&context.data)
         .context("instance.json in the data folder")?;
+    app.open_channels()?;
     report(context, &app, address, &url);
 
     let shutdown = CancellationToken::new();

@@ -162,6 +162,11 @@ impl Engine {
         self.term().worker
     }
 
+    /// Whether what is done here still counts: the worker's lease lasts.
+    pub fn is_live(&self) -> bool {
+        self.term().is_live()
+    }
+
     /// The runs that are driven here.
     fn here(&self) -> Vec<RunId> {
         self.lock_driven().keys().copied().collect()

@@ -48,6 +48,7 @@ async fn main() -> anyhow::Result<()> {
             submitted_by: "local".into(),
             dedupe: Some(("crash".into(), Hash::of_bytes(b"do it"))),
             read: None,
+            card: None,
         })
         .await?;
     let (Accepted::New(id) | Accepted::Known(id) | Accepted::Conflict(id)) = accepted;

@@ -143,6 +143,7 @@ async fn submit(app: &App, key: &str) -> String {
         submitted_by: "local".into(),
         dedupe: Some((key.into(), Hash::of_bytes(b"do it"))),
         read: None,
+        card: None,
     };
     match app.intake.submit(submission).await {
         Ok(Accepted::New(id) | Accepted::Known(id) | Accepted::Conflict(id)) => {

@@ -151,11 +151,13 @@ fn submission(
             thread: order.thread,
             metadata,
             budget: budget_of(order.budget.unwrap_or_default())?,
+            turns: Vec::new(),
         },
         principal,
         submitted_by: caller.principal.clone(),
         dedupe,
         read: order.dir.map(Into::into),
+        card: None,
     })
 }
 

@@ -1,0 +1,643 @@
+//! The reception: what becomes of each message that came in from a channel. Within a conversation
+//! messages are dealt with in order; words to the house itself go before work that waits.
+//!
+//! ```text
+//!   inbound ─► read ─┬─ stranger ─► a word with their number
+//!                    ├─ command, button ─► a word back
+//!                    ├─ stale ─► held, with a question
+//!                    └─ work ─► (waits for the one before) ─► intake, with its card
+//! ```
+//! Every step may be repeated: tasks and words bear the message's own key. A message is marked as dealt
+//! with last of all, so one that a process dies over is dealt with again, to the same end.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use shared::config::{ConversationSettings, FollowUp, Role};
+use shared::hash::Hash;
+use shared::id::{AgentName, TenantId};
+use shared::run::Timestamp;
+use shared::store::{Accepted, Conversation, Error, Mail, MailState, NewOut, Store, TaskFilter};
+use shared::task::{Request, Task, TaskState, Turn};
+
+use super::command::{Command, MENU};
+use super::lanes::Lanes;
+use super::{Button, Channel, Incoming, Says, Sender, Word};
+use crate::app::House;
+use crate::follow::Follower;
+use crate::intake::{Refused, Submission};
+use crate::people::{Known, People};
+
+/// Messages that are read at once.
+const PAGE: u32 = 256;
+/// Commits do not become visible in the order of their numbers: so many are looked at again.
+const MARGIN: i64 = 256;
+/// Looks for messages at least so often: a backstop, not the way they are found.
+const SWEEP: Duration = Duration::from_secs(60);
+/// Between two attempts at a store that fails.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Tasks of a conversation that are looked through.
+const RECENT: u32 = 50;
+
+/// Who receives.
+pub struct Reception {
+    /// Store, intake and desk.
+    pub house: House,
+    /// Where messages come from.
+    pub channel: Arc<dyn Channel>,
+    /// Who is who.
+    pub people: Arc<People>,
+    /// How conversations go.
+    pub settings: ConversationSettings,
+    /// Ended when somebody else receives.
+    pub over: CancellationToken,
+}
+
+/// A message on its way, as it was read.
+struct Letter {
+    mail: Mail,
+    says: Incoming,
+}
+
+/// Why a message is not dealt with now.
+enum Pending {
+    /// Somebody else does, or nobody does any more.
+    Over,
+    /// The store failed.
+    Store(Error),
+}
+
+impl From<Error> for Pending {
+    fn from(error: Error) -> Self {
+        Pending::Store(error)
+    }
+}
+
+impl Reception {
+    /// Deals with messages until it is over. On return none is being dealt with.
+    pub async fn work(self: Arc<Self>) {
+        let tracker = TaskTracker::new();
+        let (words, works) = (Lanes::new(tracker.clone()), Lanes::new(tracker.clone()));
+        let under_way = Arc::<Mutex<HashSet<i64>>>::default();
+        let mut bell = self.store().bell().mail();
+        let mut after = 0;
+        while !self.over.is_cancelled() {
+            bell.mark_unchanged();
+            match self.unread(after).await {
+                Ok(unread) => {
+                    let full = unread.len() == PAGE as usize;
+                    for mail in unread {
+                        after = after.max(mail.seq);
+                        self.begin(mail, (&words, &works), &under_way);
+                    }
+                    if full {
+                        continue;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read a channel's messages, trying again");
+                    bell.mark_changed();
+                    self.over
+                        .run_until_cancelled(tokio::time::sleep(AGAIN))
+                        .await;
+                }
+            }
+            tokio::select! {
+                // The bell is the store's, and lives as long.
+                _ = bell.changed() => {}
+                () = tokio::time::sleep(SWEEP) => after = 0,
+                () = self.over.cancelled() => {}
+            }
+        }
+        tracker.close();
+        tracker.wait().await;
+    }
+
+    async fn unread(&self, after: i64) -> Result<Vec<Mail>, Error> {
+        let after = (after - MARGIN).max(0);
+        let mail = self.store().mail();
+        mail.unread(self.tenant(), self.channel.name(), after, PAGE)
+            .await
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        mail: Mail,
+        (words, works): (&Lanes<Letter>, &Lanes<Letter>),
+        under_way: &Arc<Mutex<HashSet<i64>>>,
+    ) {
+        let mut begun = under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if !begun.insert(mail.seq) {
+            return;
+        }
+        drop(begun);
+        let says = self.channel.read(&mail);
+        let is_work = match &says.says {
+            Says::Words(text) => Command::parse(text).is_none(),
+            Says::Edit(_) | Says::Unreadable(_) => true,
+            Says::Press { .. } | Says::Nothing => false,
+        };
+        let (reception, under_way) = (self.clone(), under_way.clone());
+        let lane = if is_work { works } else { words };
+        lane.push(
+            &mail.conversation.clone(),
+            Letter { mail, says },
+            move |letter| {
+                let (reception, under_way) = (reception.clone(), under_way.clone());
+                async move {
+                    reception.see_to(&letter).await;
+                    let mut begun = under_way.lock().unwrap_or_else(PoisonError::into_inner);
+                    begun.remove(&letter.mail.seq);
+                }
+            },
+        );
+    }
+
+    /// Deals with a message, as often as the store fails over it.
+    async fn see_to(&self, letter: &Letter) {
+        while !self.over.is_cancelled() {
+            match self.deal_with(letter).await {
+                Ok(()) | Err(Pending::Over) => return,
+                Err(Pending::Store(error)) => {
+                    tracing::warn!(%error, mail.key = letter.mail.key, "a message waits for the store");
+                }
+            }
+            self.over
+                .run_until_cancelled(tokio::time::sleep(AGAIN))
+                .await;
+        }
+    }
+
+    async fn deal_with(&self, letter: &Letter) -> Result<(), Pending> {
+        // It may have been stopped while it waited for its turn.
+        let found = self.find(&letter.mail.key).await?;
+        if found.is_none_or(|mail| mail.state != MailState::New) {
+            return Ok(());
+        }
+        let (says, key) = (&letter.says, &letter.mail.key);
+        let Some(from) = &says.from else {
+            return self.done(&letter.mail, MailState::New).await;
+        };
+        if says.says == Says::Nothing {
+            return self.done(&letter.mail, MailState::New).await;
+        }
+        let Some(known) = self.people.who(self.channel.name(), &from.id) else {
+            self.turn_away(letter, from).await?;
+            return self.done(&letter.mail, MailState::New).await;
+        };
+        match &says.says {
+            Says::Press { id, data } => self.pressed(letter, known, id, data).await?,
+            Says::Unreadable(why) => self.say(letter, key, why.clone()).await?,
+            Says::Words(text) => match Command::parse(text) {
+                Some(command) => self.command(letter, known, command).await?,
+                None if self.is_stale(letter) => return self.ask_first(letter).await,
+                None => self.take(letter, known, text).await?,
+            },
+            Says::Edit(_) => {
+                let word = "I had begun with this message before you changed it. \
+                            Send what is different as a new message.";
+                self.say(letter, key, word.into()).await?;
+            }
+            Says::Nothing => {}
+        }
+        self.done(&letter.mail, MailState::New).await
+    }
+
+    /// Tells a stranger who they are to us, and what would make us know them. Once a day.
+    async fn turn_away(&self, letter: &Letter, from: &Sender) -> Result<(), Pending> {
+        let (channel, id) = (self.channel.name(), &from.id);
+        tracing::warn!(channel, sender.id = id, "a stranger was turned away");
+        if let Says::Press { id, .. } = &letter.says.says {
+            self.channel
+                .pressed(id, "This is not for you to decide.")
+                .await;
+            return Ok(());
+        }
+        let value = match channel {
+            "telegram" => id.clone(),
+            _ => format!("\"{id}\""),
+        };
+        let text = format!(
+            "I do not know you yet, so I do nothing with what you write. Your number here is `{id}`. \
+             Whoever looks after me can add you to `majordomo.toml`:\n\n```toml\n[[people]]\n\
+             name = \"your-name\"\n{channel} = {value}\n```"
+        );
+        let day = self.store().now().0 / 86_400_000;
+        let key = format!("stranger/{id}/{day}");
+        self.owe(
+            letter,
+            key,
+            Word {
+                text,
+                ..Word::default()
+            },
+        )
+        .await
+    }
+
+    async fn command(
+        &self,
+        letter: &Letter,
+        known: &Known,
+        command: Command,
+    ) -> Result<(), Pending> {
+        let text = match command {
+            Command::Help => self.help(known),
+            Command::New => {
+                let settled = Conversation {
+                    since: self.store().now(),
+                    ..self.conversation(letter).await?
+                };
+                self.settle(letter, settled).await?;
+                "A new conversation begins: what was said before does not count any more.".into()
+            }
+            Command::Status => self.status(letter).await?,
+            Command::Stop => self.stop(letter, known).await?,
+            Command::Agents => {
+                let line = |(name, what): &(AgentName, String)| format!("- **{name}**: {what}");
+                let lines: Vec<String> = self.house.agents.iter().map(line).collect();
+                let how = "`/agent NAME` has one of them answer here, `/agent` leaves it to me.";
+                format!("{}\n\n{how}", lines.join("\n"))
+            }
+            Command::Agent(name) => self.choose(letter, name).await?,
+            Command::Unknown(name) => {
+                format!("There is no command `/{name}`. `/help` lists those that there are.")
+            }
+        };
+        self.say(letter, &letter.mail.key, text).await
+    }
+
+    fn help(&self, known: &Known) -> String {
+        let commands = MENU.iter().map(|(name, what)| format!("- /{name}: {what}"));
+        let commands: Vec<String> = commands.collect();
+        format!(
+            "Hello {}. Write what you want to have done or to know, and I have it done: one of the \
+             agents works on it, you see here how it goes, and the answer comes to this place.\n\n{}",
+            known.principal,
+            commands.join("\n")
+        )
+    }
+
+    async fn status(&self, letter: &Letter) -> Result<String, Pending> {
+        let unfinished = self.unfinished(letter).await?;
+        if unfinished.is_empty() {
+            return Ok("Nothing is going on here.".into());
+        }
+        let line = |task: &Task| {
+            let asked: String = task.request.text.chars().take(80).collect();
+            let state = task.state.as_str().replace('_', " ");
+            format!(
+                "- **{state}**: {asked}\n  `{}`, {} so far",
+                task.id, task.usage.usd
+            )
+        };
+        let lines: Vec<String> = unfinished.iter().map(line).collect();
+        Ok(lines.join("\n"))
+    }
+
+    async fn stop(&self, letter: &Letter, known: &Known) -> Result<String, Pending> {
+        // What waits for its turn first, or it would begin when its turn comes.
+        let mut waiting = 0;
+        for mail in self.behind(letter, 0).await? {
+            let is_work = matches!(self.channel.read(&mail).says, Says::Words(text) if Command::parse(&text).is_none());
+            if mail.seq < letter.mail.seq && is_work {
+                self.done(&mail, MailState::New).await?;
+                waiting += 1;
+            }
+        }
+        let mut stopped = 0;
+        for task in self.unfinished(letter).await? {
+            let reason = format!("{} stopped it in {}", known.principal, self.channel.name());
+            stopped += i32::from(self.house.desk.cancel(task.id, &reason).await?);
+        }
+        Ok(match (stopped, waiting) {
+            (0, 0) => "There is nothing to stop here.".into(),
+            (tasks, 0) => format!("Stopped: {tasks}."),
+            (tasks, waiting) => format!("Stopped: {tasks}; not begun any more: {waiting}."),
+        })
+    }
+
+    async fn choose(&self, letter: &Letter, name: Option<String>) -> Result<String, Pending> {
+        let agent = match &name {
+            Some(name) => {
+                let known = self
+                    .house
+                    .agents
+                    .iter()
+                    .find(|(agent, _)| agent.as_str() == name);
+                let Some((agent, _)) = known else {
+                    return Ok(format!("There is no agent `{name}`. `/agents` lists them."));
+                };
+                Some(agent.clone())
+            }
+            None => None,
+        };
+        let settled = Conversation {
+            agent,
+            ..self.conversation(letter).await?
+        };
+        self.settle(letter, settled).await?;
+        Ok(match name {
+            Some(name) => format!("From now on **{name}** answers here."),
+            None => "From now on whoever fits answers here.".into(),
+        })
+    }
+
+    /// Whether so much time has passed that nobody may want an answer any more.
+    fn is_stale(&self, letter: &Letter) -> bool {
+        let late = letter.mail.at.since(letter.says.at);
+        late > Duration::from_secs(u64::from(self.settings.stale_after_min) * 60)
+    }
+
+    async fn ask_first(&self, letter: &Letter) -> Result<(), Pending> {
+        let minutes = letter.mail.at.since(letter.says.at).as_secs() / 60;
+        let button = |label: &str, what: &str| Button {
+            label: label.into(),
+            data: format!("{what}:{}", letter.mail.key),
+        };
+        let word = Word {
+            text: format!(
+                "I was away when you wrote this, {minutes} minutes ago. Shall I still do it?"
+            ),
+            reply_to: letter.says.message.clone(),
+            buttons: vec![vec![button("Do it", "run"), button("Leave it", "drop")]],
+        };
+        self.owe(letter, format!("stale/{}", letter.mail.key), word)
+            .await?;
+        self.moved(&letter.mail, (MailState::New, MailState::Held))
+            .await
+    }
+
+    async fn pressed(
+        &self,
+        letter: &Letter,
+        known: &Known,
+        press: &str,
+        data: &str,
+    ) -> Result<(), Pending> {
+        let (what, key) = data.split_once(':').unwrap_or_default();
+        let held = match self.find(key).await? {
+            Some(mail) if mail.state == MailState::Held => mail,
+            _ => {
+                self.channel
+                    .pressed(press, "This was decided before.")
+                    .await;
+                return Ok(());
+            }
+        };
+        let word = match what {
+            "run" => {
+                let says = self.channel.read(&held);
+                if let Says::Words(text) = says.says.clone() {
+                    let letter = Letter {
+                        mail: held.clone(),
+                        says,
+                    };
+                    self.take(&letter, known, &text).await?;
+                }
+                "I am at it."
+            }
+            _ => "Left alone.",
+        };
+        self.done(&held, MailState::Held).await?;
+        self.channel.pressed(press, word).await;
+        let key = format!("pressed/{}", letter.mail.key);
+        self.say(letter, &key, word.into()).await
+    }
+
+    /// Makes a task of a message, when its turn has come.
+    async fn take(&self, letter: &Letter, known: &Known, text: &str) -> Result<(), Pending> {
+        if !known.may(Role::Member) {
+            let word = "Your roles do not let you hand in work here.";
+            return self.say(letter, &letter.mail.key, word.into()).await;
+        }
+        let edits = self.edits(letter).await?;
+        let mut text = match edits.last().map(|edit| &edit.says.says) {
+            Some(Says::Edit(text)) => text.clone(),
+            _ => text.to_owned(),
+        };
+        match self.settings.follow_up {
+            FollowUp::Beside => {}
+            FollowUp::Queue => self.wait_for_turn(letter).await?,
+            FollowUp::Amend => {
+                for task in self.unfinished(letter).await?.into_iter().rev() {
+                    if self
+                        .house
+                        .desk
+                        .cancel(task.id, "amended by what came after it")
+                        .await?
+                    {
+                        text = format!("{}\n\n{text}", task.request.text);
+                    }
+                }
+            }
+        }
+        // Edits may have come while it waited.
+        let edits = self.edits(letter).await?;
+        if let Some(Says::Edit(latest)) = edits.last().map(|edit| &edit.says.says) {
+            text.clone_from(latest);
+        }
+        let refused = self.submit(letter, known, text).await?;
+        for edit in edits {
+            self.done(&edit.mail, MailState::New).await?;
+        }
+        match refused {
+            Some(why) => self.say(letter, &letter.mail.key, why).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Hands a message in. Answers why it was not taken, where it was not.
+    async fn submit(
+        &self,
+        letter: &Letter,
+        known: &Known,
+        text: String,
+    ) -> Result<Option<String>, Pending> {
+        let channel = self.channel.name();
+        let conversation = self.conversation(letter).await?;
+        let turns = self.turns(letter, conversation.since).await?;
+        let word = Word {
+            reply_to: letter.says.message.clone(),
+            ..Word::default()
+        };
+        let key = format!("{channel}/{}", letter.mail.key);
+        let submission = Submission {
+            dedupe: Some((key.clone(), Hash::of_bytes(text.as_bytes()))),
+            request: Request {
+                text,
+                agent: conversation.agent,
+                channel: channel.into(),
+                thread: Some(self.thread(letter)),
+                metadata: Default::default(),
+                budget: Default::default(),
+                turns,
+            },
+            principal: known.principal.clone(),
+            submitted_by: known.principal.clone(),
+            read: None,
+            card: Some(NewOut {
+                channel: channel.into(),
+                key,
+                conversation: letter.mail.conversation.clone(),
+                body: serde_json::to_value(word).unwrap_or_default(),
+            }),
+        };
+        match self.house.intake.submit(submission).await {
+            Ok(Accepted::New(_) | Accepted::Known(_) | Accepted::Conflict(_)) => Ok(None),
+            Err(Refused::Field { why, .. }) => Ok(Some(format!("I cannot take this: it {why}."))),
+            Err(Refused::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// Waits until nothing else is worked on in the conversation.
+    async fn wait_for_turn(&self, letter: &Letter) -> Result<(), Pending> {
+        let mut told = false;
+        while let Some(task) = self.unfinished(letter).await?.pop() {
+            if !told {
+                let key = format!("queued/{}", letter.mail.key);
+                let word =
+                    "I begin with this when I have answered what came before. `/stop` ends that.";
+                self.say(letter, &key, word.into()).await?;
+                told = true;
+            }
+            let end = Follower::end(self.store().clone(), self.tenant().clone(), task.id);
+            match self.over.run_until_cancelled(end).await {
+                Some(ended) => ended?,
+                None => return Err(Pending::Over),
+            }
+            let found = self.find(&letter.mail.key).await?;
+            if found.is_none_or(|mail| mail.state == MailState::Done) {
+                return Err(Pending::Over);
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes of a message that came after it and were not dealt with.
+    async fn edits(&self, letter: &Letter) -> Result<Vec<Letter>, Pending> {
+        let behind = self.behind(letter, letter.mail.seq).await?.into_iter();
+        let letters = behind.map(|mail| Letter {
+            says: self.channel.read(&mail),
+            mail,
+        });
+        let same = |edit: &Letter| {
+            matches!(edit.says.says, Says::Edit(_)) && edit.says.message == letter.says.message
+        };
+        Ok(letters.filter(same).collect())
+    }
+
+    /// New messages of the conversation after this number.
+    async fn behind(&self, letter: &Letter, after: i64) -> Result<Vec<Mail>, Pending> {
+        let mail = self.store().mail();
+        let mut all = mail
+            .unread(self.tenant(), self.channel.name(), after, PAGE * 4)
+            .await?;
+        all.retain(|mail| mail.conversation == letter.mail.conversation);
+        Ok(all)
+    }
+
+    /// Tasks of the conversation that have not ended, the newest first.
+    async fn unfinished(&self, letter: &Letter) -> Result<Vec<Task>, Pending> {
+        let mut tasks = self.recent(letter).await?;
+        tasks.retain(|task| !task.state.is_final());
+        Ok(tasks)
+    }
+
+    /// The last turns of the conversation, in the order in which they were taken.
+    async fn turns(&self, letter: &Letter, since: Timestamp) -> Result<Vec<Turn>, Pending> {
+        let tasks = self.recent(letter).await?.into_iter();
+        let done = tasks.filter(|task| task.state == TaskState::Done && task.created_at >= since);
+        let turn = |task: Task| {
+            Some(Turn {
+                who: task.principal,
+                asked: task.request.text,
+                answered: task.answer?,
+            })
+        };
+        let mut turns: Vec<Turn> = done
+            .take(self.settings.turns as usize)
+            .filter_map(turn)
+            .collect();
+        turns.reverse();
+        Ok(turns)
+    }
+
+    async fn recent(&self, letter: &Letter) -> Result<Vec<Task>, Pending> {
+        let filter = TaskFilter {
+            thread: Some(self.thread(letter)),
+            limit: RECENT,
+            ..TaskFilter::default()
+        };
+        Ok(self.house.desk.tasks(&filter).await?)
+    }
+
+    fn thread(&self, letter: &Letter) -> String {
+        format!("{}/{}", self.channel.name(), letter.mail.conversation)
+    }
+
+    async fn conversation(&self, letter: &Letter) -> Result<Conversation, Pending> {
+        let (mail, id) = (self.store().mail(), &letter.mail.conversation);
+        Ok(mail
+            .conversation(self.tenant(), self.channel.name(), id)
+            .await?)
+    }
+
+    async fn settle(&self, letter: &Letter, settled: Conversation) -> Result<(), Pending> {
+        let (mail, id) = (self.store().mail(), &letter.mail.conversation);
+        Ok(mail
+            .set_conversation(self.tenant(), self.channel.name(), id, settled)
+            .await?)
+    }
+
+    /// Says something in reply to a message, once for this key.
+    async fn say(&self, letter: &Letter, key: &str, text: String) -> Result<(), Pending> {
+        let word = Word {
+            text,
+            reply_to: letter.says.message.clone(),
+            ..Word::default()
+        };
+        self.owe(letter, format!("word/{key}"), word).await
+    }
+
+    async fn owe(&self, letter: &Letter, key: String, word: Word) -> Result<(), Pending> {
+        let out = NewOut {
+            channel: self.channel.name().into(),
+            key,
+            conversation: letter.mail.conversation.clone(),
+            body: serde_json::to_value(word).unwrap_or_default(),
+        };
+        self.store().mail().say(self.tenant(), out).await?;
+        Ok(())
+    }
+
+    async fn find(&self, key: &str) -> Result<Option<Mail>, Pending> {
+        let mail = self.store().mail();
+        Ok(mail.find(self.tenant(), self.channel.name(), key).await?)
+    }
+
+    async fn done(&self, mail: &Mail, from: MailState) -> Result<(), Pending> {
+        self.moved(mail, (from, MailState::Done)).await
+    }
+
+    async fn moved(&self, mail: &Mail, states: (MailState, MailState)) -> Result<(), Pending> {
+        // Where somebody else did it, it is done.
+        self.store()
+            .mail()
+            .settle(self.tenant(), mail.seq, states)
+            .await?;
+        Ok(())
+    }
+
+    fn store(&self) -> &Arc<dyn Store> {
+        &self.house.desk.store
+    }
+
+    fn tenant(&self) -> &TenantId {
+        &self.house.desk.tenant
+    }
+}

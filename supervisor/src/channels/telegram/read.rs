@@ -1,0 +1,277 @@
+//! What a Telegram update says. Pure.
+//!
+//! In a private chat everything is for us. In a group only what names us, or replies to us: all else is
+//! between people.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use teloxide_core::types::{
+    CallbackQuery, MaybeInaccessibleMessage, Message, MessageEntityKind, Update, UpdateKind, User,
+};
+
+use shared::run::Timestamp;
+use shared::store::{Mail, NewMail};
+
+use crate::channels::{Incoming, Says, Sender};
+
+/// The bot that an update came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Me {
+    /// Its number.
+    pub id: u64,
+    /// Its name, without the `@`.
+    pub username: String,
+}
+
+/// An update as it is kept, with its number; none where it has no number.
+pub fn mail(update: &Value, me: &Me) -> Option<(i64, NewMail)> {
+    let id = update["update_id"].as_i64()?;
+    let parsed = parse(update);
+    let chat = parsed.as_ref().and_then(conversation);
+    Some((
+        id,
+        NewMail {
+            channel: super::NAME,
+            key: id.to_string(),
+            // What belongs to no chat says nothing, and holds up nobody.
+            conversation: chat.unwrap_or_default(),
+            body: json!({ "update": update, "me": me }),
+        },
+    ))
+}
+
+/// Reads an update; none that this program does not know.
+fn parse(update: &Value) -> Option<Update> {
+    // From text: the types do not read from a value.
+    let update: Update = serde_json::from_str(&update.to_string()).ok()?;
+    (!matches!(update.kind, UpdateKind::Error(_))).then_some(update)
+}
+
+/// The chat, and the topic in it where it has topics.
+fn conversation(update: &Update) -> Option<String> {
+    let message = match &update.kind {
+        UpdateKind::Message(message) | UpdateKind::EditedMessage(message) => message,
+        UpdateKind::CallbackQuery(query) => match query.message.as_ref()? {
+            MaybeInaccessibleMessage::Regular(message) => message,
+            MaybeInaccessibleMessage::Inaccessible(gone) => return Some(gone.chat.id.to_string()),
+        },
+        _ => return None,
+    };
+    Some(
+        match message.thread_id.filter(|_| message.is_topic_message) {
+            Some(topic) => format!("{}:{}", message.chat.id, topic.0.0),
+            None => message.chat.id.to_string(),
+        },
+    )
+}
+
+/// What a kept update says.
+pub fn read(mail: &Mail) -> Incoming {
+    let nothing = Incoming {
+        from: None,
+        at: mail.at,
+        message: None,
+        says: Says::Nothing,
+    };
+    let Ok(me) = serde_json::from_value::<Me>(mail.body["me"].clone()) else {
+        return nothing;
+    };
+    match parse(&mail.body["update"]).map(|update| update.kind) {
+        Some(UpdateKind::Message(message)) => of_message(&message, &me, false),
+        Some(UpdateKind::EditedMessage(message)) => of_message(&message, &me, true),
+        Some(UpdateKind::CallbackQuery(query)) => of_press(query, mail.at),
+        _ => nothing,
+    }
+}
+
+fn of_message(message: &Message, me: &Me, edited: bool) -> Incoming {
+    let from = message.from.as_ref().filter(|user| !user.is_bot);
+    let text = message.text().or_else(|| message.caption());
+    let says = match text {
+        _ if !is_for_us(message, me) => Says::Nothing,
+        _ if message.text().is_none() && !is_plain(message) => {
+            Says::Unreadable("I cannot read this kind of message yet: send me words.".into())
+        }
+        Some(text) if edited => Says::Edit(without_name(text, me)),
+        Some(text) => Says::Words(without_name(text, me)),
+        None => Says::Nothing,
+    };
+    Incoming {
+        from: from.map(sender),
+        at: Timestamp(message.date.timestamp_millis()),
+        message: Some(message.id.0.to_string()),
+        says,
+    }
+}
+
+fn sender(user: &User) -> Sender {
+    Sender {
+        id: user.id.0.to_string(),
+        name: user.full_name(),
+    }
+}
+
+/// Whether a message holds nothing that is more than words: people joining, a title changing.
+fn is_plain(message: &Message) -> bool {
+    message.document().is_none()
+        && message.photo().is_none()
+        && message.voice().is_none()
+        && message.audio().is_none()
+        && message.video().is_none()
+        && message.video_note().is_none()
+        && message.sticker().is_none()
+        && message.animation().is_none()
+}
+
+fn is_for_us(message: &Message, me: &Me) -> bool {
+    if message.chat.is_private() {
+        return true;
+    }
+    let replied = message
+        .reply_to_message()
+        .and_then(|other| other.from.as_ref());
+    // A topic's first message counts as what everything in it replies to.
+    let is_reply = replied.is_some_and(|user| user.id.0 == me.id)
+        && message
+            .reply_to_message()
+            .is_some_and(|other| other.text().is_some());
+    is_reply || is_named(message, me)
+}
+
+/// Whether a message names us: `@bot`, or a command `/name@bot`.
+fn is_named(message: &Message, me: &Me) -> bool {
+    let entities = message
+        .parse_entities()
+        .or_else(|| message.parse_caption_entities());
+    let name = format!("@{}", me.username);
+    entities
+        .unwrap_or_default()
+        .iter()
+        .any(|entity| match entity.kind() {
+            MessageEntityKind::Mention => entity.text().eq_ignore_ascii_case(&name),
+            MessageEntityKind::TextMention { user } => user.id.0 == me.id,
+            MessageEntityKind::BotCommand => {
+                let (_, bot) = entity.text().split_once('@').unwrap_or_default();
+                bot.eq_ignore_ascii_case(&me.username)
+            }
+            _ => false,
+        })
+}
+
+/// The words without the name by which we were called, where it stands alone.
+fn without_name(text: &str, me: &Me) -> String {
+    let name = format!("@{}", me.username);
+    let words = text
+        .split(' ')
+        .filter(|word| !word.eq_ignore_ascii_case(&name));
+    words.collect::<Vec<_>>().join(" ").trim().to_owned()
+}
+
+fn of_press(query: CallbackQuery, at: Timestamp) -> Incoming {
+    Incoming {
+        from: Some(sender(&query.from)),
+        at,
+        message: query.message.map(|message| message.id().0.to_string()),
+        says: Says::Press {
+            id: query.id.0,
+            data: query.data.unwrap_or_default(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::store::MailState;
+
+    fn me() -> Me {
+        Me {
+            id: 42,
+            username: "our_bot".into(),
+        }
+    }
+
+    fn says(kind: &str, chat: &str, message: Value) -> (String, Incoming) {
+        let mut whole = json!({
+            "message_id": 5, "date": 1000,
+            "from": {"id": 7, "is_bot": false, "first_name": "Ada"},
+            "chat": match chat {
+                "private" => json!({"id": 7, "type": "private", "first_name": "Ada"}),
+                _ => json!({"id": -100, "type": "supergroup", "title": "Team"}),
+            },
+        });
+        let fields = message.as_object().unwrap().clone();
+        whole.as_object_mut().unwrap().extend(fields);
+        let update = json!({"update_id": 1, kind: whole});
+        let (_, new) = mail(&update, &me()).unwrap();
+        let kept = Mail {
+            seq: 1,
+            key: new.key,
+            conversation: new.conversation.clone(),
+            body: new.body,
+            state: MailState::New,
+            at: Timestamp(2_000_000),
+        };
+        (new.conversation, read(&kept))
+    }
+
+    #[test]
+    fn in_private_everything_is_for_us() {
+        let (conversation, said) = says("message", "private", json!({"text": "hello"}));
+        assert_eq!(
+            (conversation.as_str(), said.at),
+            ("7", Timestamp(1_000_000))
+        );
+        assert_eq!(said.says, Says::Words("hello".into()));
+        assert_eq!(said.from.unwrap().id, "7");
+        let (_, edited) = says(
+            "edited_message",
+            "private",
+            json!({"text": "hi", "edit_date": 1001}),
+        );
+        assert_eq!(edited.says, Says::Edit("hi".into()));
+    }
+
+    #[test]
+    fn in_groups_only_what_names_us_or_replies_to_us() {
+        let text = |text: &str, more: Value| {
+            let mut message = json!({"text": text});
+            message
+                .as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            says("message", "group", message)
+        };
+        assert_eq!(
+            text("@our_bot hello", json!({})).1.says,
+            Says::Nothing,
+            "no entity, no mention"
+        );
+        let mention = json!({"entities": [{"type": "mention", "offset": 0, "length": 8}]});
+        let (_, said) = text("@our_bot hello", mention.clone());
+        assert_eq!(said.says, Says::Words("hello".into()));
+        assert_eq!(text("@the_bot hello", mention).1.says, Says::Nothing);
+        let command = json!({"entities": [{"type": "bot_command", "offset": 0, "length": 13}]});
+        assert_eq!(
+            text("/stop@our_bot", command).1.says,
+            Says::Words("/stop@our_bot".into())
+        );
+        let ours = json!({"message_id": 4, "date": 999, "text": "x",
+            "from": {"id": 42, "is_bot": true, "first_name": "Bot", "username": "our_bot"},
+            "chat": {"id": -100, "type": "supergroup", "title": "Team"}});
+        let reply =
+            json!({"reply_to_message": ours, "message_thread_id": 3, "is_topic_message": true});
+        let (conversation, said) = text("go on", reply);
+        assert_eq!(
+            (conversation.as_str(), said.says),
+            ("-100:3", Says::Words("go on".into()))
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_says_nothing_and_is_kept_all_the_same() {
+        let (id, new) = mail(&json!({"update_id": 9, "chat_of_tomorrow": {}}), &me()).unwrap();
+        assert_eq!((id, new.conversation.as_str()), (9, ""));
+        assert!(mail(&json!({"message": {}}), &me()).is_none());
+    }
+}
