@@ -93,6 +93,12 @@ pub fn ignores_syncs() -> bool {
     mutant("sync-normal")
 }
 
+/// A mutant for negative controls: whether answers are posted, instead of made out of messages whose
+/// ids are recorded.
+pub fn posts_answers() -> bool {
+    mutant("post-answers")
+}
+
 fn mutant(name: &str) -> bool {
     cfg!(feature = "crash-points")
         && std::env::var_os("MAJORDOMO_MUTANT").is_some_and(|mutant| mutant == name)

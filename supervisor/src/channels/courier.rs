@@ -223,6 +223,10 @@ impl Courier {
             return Err(Left::Later);
         };
         for (place, page) in self.channel.pages(&last).iter().enumerate() {
+            if shared::crash::posts_answers() {
+                self.post(out, reply_to, page).await?;
+                continue;
+            }
             self.slot(out, reply_to, &mut far, place).await?;
             self.fill(out, reply_to, &mut far, place, page).await?;
         }
@@ -322,8 +326,9 @@ impl Courier {
 
     /// One call. Answers the message's id; none where it is not there any more.
     async fn call(&self, out: &Out, call: &Call<'_>) -> Result<Option<String>, Undelivered> {
+        shared::crash_point!("send.before");
         let conversation = &out.conversation;
-        match call {
+        let answer = match call {
             Call::Post(reply_to, page) => {
                 let posted = self.channel.post(conversation, *reply_to, page);
                 posted.await.map(Some)
@@ -335,7 +340,9 @@ impl Courier {
                     Err(other) => Err(other),
                 }
             }
-        }
+        };
+        shared::crash_point!("send.after");
+        answer
     }
 
     /// Makes a call, in its conversation's turn, as often as it takes.

@@ -86,6 +86,7 @@ async fn main() -> anyhow::Result<()> {
         models: BTreeMap::from([("default".into(), model)]),
     });
     let app = Arc::new(app.await?);
+    app.open_channels()?;
     println!("ready {}", app.resumed);
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {

@@ -138,10 +138,16 @@ impl Fleet {
         self.configure();
     }
 
-    /// Starts a replica; on return it is ready.
-    pub(super) async fn start(&self) -> Replica {
+    /// Writes a file of the configuration; replicas that start from now on find it.
+    pub(super) fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.place.path().join("config").join(name), text).expect("a file");
+    }
+
+    /// What starts a replica.
+    pub(super) fn command(&self) -> Command {
         let folder = self.place.path();
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .arg(folder.join("config"))
             .arg(folder.join("data"))
             .arg(self.world.address.to_string())
@@ -152,9 +158,13 @@ impl Fleet {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("a replica starts");
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Starts a replica; on return it is ready.
+    pub(super) async fn start(&self) -> Replica {
+        let mut child = self.command().spawn().expect("a replica starts");
         let stdin = child.stdin.take().expect("its input is piped");
         let stdout = child.stdout.take().expect("its output is piped");
         let said = Arc::<Said>::default();

@@ -3,6 +3,7 @@
 //! negative control: a mutant, or a setting, with which the same part must find something wrong.
 
 mod crash;
+mod doors;
 mod fleet;
 mod herd;
 mod outage;
@@ -62,8 +63,8 @@ pub struct Finding {
 }
 
 /// The parts by name, in the order in which they are done.
-pub const PARTS: [&str; 8] = [
-    "crash", "zombie", "outage", "disk", "replicas", "power", "herd", "waits",
+pub const PARTS: [&str; 9] = [
+    "crash", "zombie", "outage", "disk", "replicas", "power", "herd", "waits", "doors",
 ];
 
 /// Does one part and prints its findings. Whether all hold.
@@ -78,6 +79,7 @@ pub async fn part(name: &str, plan: &Plan) -> bool {
         "power" => power::run(plan).await,
         "herd" => herd::run(plan).await,
         "waits" => waits::run(plan).await,
+        "doors" => doors::run(plan).await,
         _ => {
             eprintln!("chaos: there is no part {name}; there are {PARTS:?}");
             return false;
