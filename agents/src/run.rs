@@ -23,7 +23,7 @@ use shared::run::{
     Attempt, Effect, Failure, FailureKind, Interrupted, Op, OpKind, Outcome, Recorded, RunCtx,
     Think,
 };
-use shared::task::TaskState;
+use shared::task::{TaskState, Turn};
 
 use crate::catalog::{AgentTool, Catalog, ModelInfo};
 use crate::context;
@@ -53,6 +53,9 @@ pub struct Assignment {
     /// By what the result will be judged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accept: Vec<String>,
+    /// What was said before in the conversation, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<Turn>,
     /// What it may use.
     pub allowance: Allowance,
 }
@@ -258,14 +261,7 @@ impl<'a> AgentRun<'a> {
             gate,
             spec_hash: Hash::of(&serde_json::to_value(spec).unwrap_or_default()),
             allowance,
-            messages: vec![
-                Message::System {
-                    text: spec.prompt.clone(),
-                },
-                Message::User {
-                    text: brief(&assignment),
-                },
-            ],
+            messages: opening(spec, &assignment),
             after: Hash::of_bytes(b""),
             turn: 0,
             steps: 0,
@@ -760,6 +756,48 @@ impl<'a> AgentRun<'a> {
 }
 
 /// What the model is told to do.
+/// What the model is told first: who it is, what was said before, and what it is to do.
+fn opening(spec: &AgentSpec, assignment: &Assignment) -> Vec<Message> {
+    let system = Message::System {
+        text: spec.prompt.clone(),
+    };
+    let task = Message::User {
+        text: brief(assignment),
+    };
+    let mut messages = vec![system];
+    messages.extend(said_before(&assignment.turns));
+    messages.push(task);
+    messages
+}
+
+/// Characters of earlier turns that a model is shown; the oldest turns go first.
+const SAID_BEFORE: usize = 16_000;
+
+/// Earlier turns of a conversation, as a model reads them. People are told apart by their names.
+pub fn said_before(turns: &[Turn]) -> Vec<Message> {
+    let mut left = SAID_BEFORE;
+    let recent = turns.iter().rev().take_while(|turn| {
+        let length = turn.asked.len() + turn.answered.len();
+        let fits = length <= left;
+        left = left.saturating_sub(length);
+        fits
+    });
+    let mut recent: Vec<&Turn> = recent.collect();
+    recent.reverse();
+    let messages = recent.into_iter().flat_map(|turn| {
+        [
+            Message::User {
+                text: format!("[{}] {}", turn.who, turn.asked),
+            },
+            Message::Assistant {
+                text: Some(turn.answered.clone()),
+                calls: Vec::new(),
+            },
+        ]
+    });
+    messages.collect()
+}
+
 fn brief(assignment: &Assignment) -> String {
     let mut text = assignment.task.clone();
     if !assignment.accept.is_empty() {

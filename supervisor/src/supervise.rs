@@ -12,7 +12,7 @@ use futures::future::try_join_all;
 use serde_json::Value;
 
 use agents::catalog::Catalog;
-use agents::run::{Allowance, Assignment, Ending, PartResult, Work, active_ms};
+use agents::run::{Allowance, Assignment, Ending, PartResult, Work, active_ms, said_before};
 use shared::config::Close;
 use shared::event::Note;
 use shared::hash::Hash;
@@ -132,18 +132,18 @@ impl<'a> TaskRun<'a> {
             let checked = plan.check(self.catalog);
             return Ok(checked.map(|()| plan).map_err(Stopped::because));
         }
-        let mut messages = vec![
-            Message::System {
-                text: format!(
-                    "{}\n\nAgents:\n{}",
-                    self.catalog.supervisor.prompt,
-                    route::roster(self.catalog)
-                ),
-            },
-            Message::User {
-                text: self.request.text.clone(),
-            },
-        ];
+        let system = Message::System {
+            text: format!(
+                "{}\n\nAgents:\n{}",
+                self.catalog.supervisor.prompt,
+                route::roster(self.catalog)
+            ),
+        };
+        let mut messages = vec![system];
+        messages.extend(said_before(&self.request.turns));
+        messages.push(Message::User {
+            text: self.request.text.clone(),
+        });
         let mut unusable = String::new();
         for _ in 0..=REPROMPTS {
             let reply = match self.think(messages.clone(), Some(plan::schema())).await? {
@@ -320,6 +320,7 @@ impl<'a> TaskRun<'a> {
                 .filter_map(|needed| done.get(needed).cloned())
                 .collect(),
             accept: step.accept.clone(),
+            turns: self.request.turns.clone(),
             allowance,
         };
         Child {

@@ -19,6 +19,11 @@ on_both_stores!(
     replies_that_get_lost_cost_a_placeholder_at_most,
     a_chat_that_is_gone_is_given_up_and_an_admin_is_told,
     an_old_message_is_asked_about_first,
+    a_follow_up_knows_what_was_said_before_until_it_begins_anew,
+    in_groups_those_who_name_us_are_heard_and_topics_stay_apart,
+    a_second_poller_is_told_of_and_outlived,
+    a_chat_that_wants_patience_holds_up_no_other,
+    a_wrong_token_takes_nothing_else_down,
 );
 
 const ADA: i64 = 7;
@@ -228,5 +233,135 @@ async fn an_old_message_is_asked_about_first(kind: Kind) {
     assert!(fake.until(PATIENCE, |fake| fake.presses().len() == 2).await);
     let tasks = all_tasks(&app);
     assert_eq!(tasks.await.unwrap().len(), 1);
+    app.stop().await;
+}
+
+async fn a_follow_up_knows_what_was_said_before_until_it_begins_anew(kind: Kind) {
+    let fake = FakeTelegram::start().await;
+    let replies = ["One.", "Two.", "Three."].map(reply).concat();
+    let app = open(&fake, kind, &replies, "").await;
+    let mut asked = Vec::new();
+    for (question, answer) in [
+        ("And one?", "One."),
+        ("/new", "A new"),
+        ("And two?", "One."),
+        ("And three?", "Two."),
+    ] {
+        let before = fake.sent(ADA);
+        fake.user_says(ADA, ADA, question);
+        let new = move |messages: &[Message]| {
+            messages.len() > before
+                && messages
+                    .last()
+                    .is_some_and(|last| last.text.contains(answer))
+        };
+        until(&fake, ADA, new).await;
+        if !question.starts_with('/') {
+            let request = app.requests().pop().unwrap();
+            asked.push(serde_json::to_string(&request.messages).unwrap());
+        }
+    }
+    assert!(
+        !asked[1].contains("And one?"),
+        "it began anew: {}",
+        asked[1]
+    );
+    assert!(asked[2].contains("[ada] And two?"), "{}", asked[2]);
+    app.stop().await;
+}
+
+async fn in_groups_those_who_name_us_are_heard_and_topics_stay_apart(kind: Kind) {
+    const TEAM: i64 = -1001;
+    let fake = FakeTelegram::start().await;
+    let app = open(&fake, kind, &reply("Here."), "").await;
+    let topics = fake.add_forum(TEAM, &["build", "run"], ADA);
+    let name = format!("@{} ", fake.bot_username());
+    fake.says(Say::new(TEAM, ADA, "Between people").in_topic(topics[0]));
+    let ours = fake.says(Say::new(TEAM, ADA, format!("{name}say something")).in_topic(topics[1]));
+    let messages = until(&fake, TEAM, says("Here.")).await;
+    let answer = &messages[0];
+    assert_eq!(
+        (answer.thread, answer.reply_to),
+        (Some(topics[1]), Some(ours.message_id))
+    );
+    fake.says(Say::new(TEAM, EVE, format!("{name}me too")).in_topic(topics[0]));
+    let messages = until(&fake, TEAM, says("I do not know you yet")).await;
+    assert_eq!((messages.len(), messages[1].thread), (2, Some(topics[0])));
+    let tasks = all_tasks(&app).await.unwrap();
+    assert_eq!(tasks.len(), 1);
+    assert_eq!(tasks[0].request.text, "say something");
+    let thread = format!("telegram/{TEAM}:{}", topics[1]);
+    assert_eq!(tasks[0].request.thread.as_deref(), Some(thread.as_str()));
+    app.stop().await;
+}
+
+async fn a_second_poller_is_told_of_and_outlived(kind: Kind) {
+    let fake = FakeTelegram::start().await;
+    let app = open(&fake, kind, &reply("Still here."), "").await;
+    fake.user_says(ADA, ADA, "/status");
+    until(&fake, ADA, says("Nothing is going on")).await;
+    fake.second_poller(false);
+    let fault = || {
+        app.app
+            .channels
+            .all()
+            .into_iter()
+            .find_map(|(_, fault)| fault)
+    };
+    let red = fake.until(PATIENCE, |_| fault().is_some()).await;
+    assert!(
+        red && fault().unwrap().contains("another program reads"),
+        "{:?}",
+        fault()
+    );
+    fake.no_second_poller();
+    fake.user_says(ADA, ADA, "Do it");
+    until(&fake, ADA, says("Still here.")).await;
+    assert!(fake.until(PATIENCE, |_| fault().is_none()).await);
+    app.stop().await;
+}
+
+async fn a_chat_that_wants_patience_holds_up_no_other(kind: Kind) {
+    let fake = FakeTelegram::start().await;
+    let app = open(&fake, kind, &reply("Calm."), "").await;
+    fake.add_group(-5, "Storm");
+    fake.storm(-5, 600, 100);
+    let name = format!("@{} do it", fake.bot_username());
+    fake.mentions(-5, ADA, &name);
+    assert!(
+        fake.until(PATIENCE, |fake| !fake.calls_of("sendMessage").is_empty())
+            .await
+    );
+    fake.user_says(ADA, ADA, "Do it");
+    until(&fake, ADA, says("Calm.")).await;
+    assert_eq!(fake.sent(-5), 0);
+    let storms = fake.calls_of("sendMessage").len();
+    assert!(storms <= 2, "it is left alone: {storms} calls");
+    app.stop().await;
+}
+
+async fn a_wrong_token_takes_nothing_else_down(kind: Kind) {
+    let fake = FakeTelegram::start().await;
+    let right = fake.token();
+    fake.change_token("1:another");
+    let token = fake.token();
+    fake.change_token(&right);
+    // The door was opened with a token that is not the bot's any more.
+    let app = open(&fake, kind, &reply("Well again."), "").await;
+    fake.change_token(&token);
+    fake.user_says(ADA, ADA, "Do it");
+    let fault = || {
+        app.app
+            .channels
+            .all()
+            .into_iter()
+            .find_map(|(_, fault)| fault)
+    };
+    assert!(fake.until(PATIENCE, |_| fault().is_some()).await);
+    assert!(!fault().unwrap().contains(&right), "no fault shows a token");
+    let task = app.ask("Work all the same").await;
+    assert_eq!(task.answer.as_deref(), Some("Well again."));
+    fake.change_token(&right);
+    until(&fake, ADA, says("Well again.")).await;
     app.stop().await;
 }
