@@ -23,12 +23,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::channels::Channel;
 use crate::channels::health::Channels;
+use crate::channels::papers::Limits;
+use crate::channels::papers::child::Readers;
 use crate::channels::station::Station;
 use crate::channels::telegram::Telegram;
 use crate::desk::Desk;
 use crate::engine::{Engine, Parts};
 use crate::equip::{self, ModelCard};
-use crate::intake::{Folders, Intake};
+use crate::intake::{Folders, Intake, MAX_TEXT};
 use crate::people::People;
 use crate::program::Programs;
 use crate::retention::Retention;
@@ -37,6 +39,14 @@ use crate::supervisor::{Agents, Roster, StopAgents, Supervisor};
 
 /// How long steps in flight get to end when the process goes down.
 pub const GRACE: Duration = Duration::from_secs(10);
+
+/// Documents that are read at once, each in a process of its own.
+const READERS: usize = 2;
+/// How much of a document is read: no more than a task's words may be.
+const PAPER: Limits = Limits {
+    characters: MAX_TEXT,
+    ..Limits::DEFAULT
+};
 
 /// What an instance is started with.
 #[derive(Clone)]
@@ -63,6 +73,8 @@ pub struct House {
     pub intake: Arc<Intake>,
     /// Who works here, and what for.
     pub agents: Arc<[(AgentName, String)]>,
+    /// Who reads the documents that people send.
+    pub readers: Arc<Readers>,
 }
 
 /// A running instance.
@@ -180,6 +192,7 @@ impl App {
             desk: self.desk.clone(),
             intake: self.intake.clone(),
             agents: roster(&self.catalog),
+            readers: Arc::new(Readers::new(std::env::current_exe()?, READERS, PAPER)),
         };
         for channel in channels {
             let station = Station {

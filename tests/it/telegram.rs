@@ -24,6 +24,7 @@ on_both_stores!(
     a_second_poller_is_told_of_and_outlived,
     a_chat_that_wants_patience_holds_up_no_other,
     a_wrong_token_takes_nothing_else_down,
+    a_document_becomes_part_of_the_task,
 );
 
 const ADA: i64 = 7;
@@ -363,5 +364,21 @@ async fn a_wrong_token_takes_nothing_else_down(kind: Kind) {
     assert_eq!(task.answer.as_deref(), Some("Well again."));
     fake.change_token(&right);
     until(&fake, ADA, says("Well again.")).await;
+    app.stop().await;
+}
+
+async fn a_document_becomes_part_of_the_task(kind: Kind) {
+    let fake = FakeTelegram::start().await;
+    let app = open(&fake, kind, &reply("Read."), "").await;
+    let notes = "Backups run at 02:00.".as_bytes();
+    fake.says(Say::new(ADA, ADA, "When?").with_document("notes.md", "text/markdown", notes));
+    until(&fake, ADA, says("Read.")).await;
+    let task = all_tasks(&app).await.unwrap().remove(0);
+    let text = &task.request.text;
+    assert_eq!(text, "When?\n\n## File notes.md\n\nBackups run at 02:00.");
+    let program = [0x7f, b'E', b'L', b'F', 2, 1, 1, 0];
+    fake.says(Say::new(ADA, ADA, "Run it").with_document("notes.txt", "text/plain", program));
+    until(&fake, ADA, says("I cannot read notes.txt")).await;
+    assert_eq!(all_tasks(&app).await.unwrap().len(), 1);
     app.stop().await;
 }

@@ -6,7 +6,7 @@ mod blocking;
 mod fetch_page;
 pub mod folder;
 pub mod gate;
-mod html;
+pub mod html;
 pub mod lint;
 mod passages;
 mod read_file;

@@ -16,6 +16,7 @@ pub mod health;
 pub mod http;
 mod lanes;
 mod pace;
+pub mod papers;
 pub mod reception;
 pub mod station;
 pub mod telegram;
@@ -61,6 +62,14 @@ pub trait Channel: Send + Sync {
 
     /// Confirms a press of a button.
     async fn pressed(&self, press: &str, word: &str);
+
+    /// The bytes of a file that came with a message, at most `limit` of them.
+    async fn fetch(&self, file: &Attached, limit: u64) -> Result<Vec<u8>, Undelivered> {
+        let (name, _) = (&file.name, limit);
+        Err(Undelivered::Never(format!(
+            "{name} cannot be had from here"
+        )))
+    }
 
     /// Fetches what comes in and puts it into the inlet, until that is over. A channel that is sent to
     /// need not.
@@ -128,6 +137,21 @@ pub struct Incoming {
     pub message: Option<String>,
     /// What it says.
     pub says: Says,
+    /// What came with it.
+    pub files: Vec<Attached>,
+}
+
+/// A file that came with a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// How the channel knows it.
+    pub id: String,
+    /// Its name, as its sender gave it.
+    pub name: String,
+    /// Its type, as its sender said.
+    pub mime: Option<String>,
+    /// Its size in bytes, where the channel says.
+    pub size: Option<u64>,
 }
 
 /// Who speaks.

@@ -26,10 +26,11 @@ use shared::task::{Request, Task, TaskState, Turn};
 
 use super::command::{Command, MENU};
 use super::lanes::Lanes;
-use super::{Button, Channel, Incoming, Says, Sender, Word};
+use super::papers::{Paper, Text};
+use super::{Attached, Button, Channel, Incoming, Says, Sender, Undelivered, Word};
 use crate::app::House;
 use crate::follow::Follower;
-use crate::intake::{Refused, Submission};
+use crate::intake::{MAX_TEXT, Refused, Submission};
 use crate::people::{Known, People};
 
 /// Messages that are read at once.
@@ -42,6 +43,29 @@ const SWEEP: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(1);
 /// Tasks of a conversation that are looked through.
 const RECENT: u32 = 50;
+
+/// The largest file that is fetched: what the Bot API gives out.
+const FILE_BYTES: u64 = 20_000_000;
+/// The longest pause between two attempts to fetch a file.
+const FETCH_PAUSE: Duration = Duration::from_secs(8);
+
+/// Adds a file's text to what a message says, as much of it as a task may hold.
+fn append(text: &mut String, name: &str, read: &Text) {
+    const LEFT_OUT: &str = "\n[the rest of the file is left out]";
+    text.push_str(&format!("\n\n## File {name}\n\n"));
+    let room = MAX_TEXT.saturating_sub(text.len() + LEFT_OUT.len());
+    let fits = read.text.floor_char_boundary(room);
+    text.push_str(&read.text[..fits]);
+    if read.cut || fits < read.text.len() {
+        text.push_str(LEFT_OUT);
+    }
+}
+
+/// Waits, unless it is over.
+async fn continue_after(over: &CancellationToken, time: Duration) -> Result<(), Pending> {
+    let rested = over.run_until_cancelled(tokio::time::sleep(time)).await;
+    rested.ok_or(Pending::Over)
+}
 
 /// Who receives.
 pub struct Reception {
@@ -441,13 +465,74 @@ impl Reception {
         if let Some(Says::Edit(latest)) = edits.last().map(|edit| &edit.says.says) {
             text.clone_from(latest);
         }
-        let refused = self.submit(letter, known, text).await?;
+        let refused = match self.with_files(letter, text).await? {
+            Ok(text) => self.submit(letter, known, text).await?,
+            Err(why) => Some(why),
+        };
         for edit in edits {
             self.done(&edit.mail, MailState::New).await?;
         }
         match refused {
             Some(why) => self.say(letter, &letter.mail.key, why).await,
             None => Ok(()),
+        }
+    }
+
+    /// The words with what came with them, as text; or why that cannot be read.
+    async fn with_files(
+        &self,
+        letter: &Letter,
+        mut text: String,
+    ) -> Result<Result<String, String>, Pending> {
+        for file in &letter.says.files {
+            let bytes = match self.fetch(file).await? {
+                Ok(bytes) => bytes,
+                Err(why) => return Ok(Err(format!("I cannot take `{}`: {why}.", file.name))),
+            };
+            let read = self
+                .house
+                .readers
+                .read(&file.name, file.mime.as_deref(), &bytes);
+            match read.await {
+                Ok(Paper::Text(read)) => append(&mut text, &file.name, &read),
+                Ok(Paper::Image { .. }) => {
+                    return Ok(Err(format!("`{}` is a picture; I read words.", file.name)));
+                }
+                Err(refused) => {
+                    return Ok(Err(format!("I cannot read `{}`: {refused}", file.name)));
+                }
+            }
+        }
+        Ok(Ok(text))
+    }
+
+    /// A file's bytes, as often as it takes.
+    async fn fetch(&self, file: &Attached) -> Result<Result<Vec<u8>, String>, Pending> {
+        let mut pause = AGAIN;
+        loop {
+            let fetched = self.channel.fetch(file, FILE_BYTES);
+            let why = match self.over.run_until_cancelled(fetched).await {
+                None => return Err(Pending::Over),
+                Some(Ok(bytes)) => return Ok(Ok(bytes)),
+                Some(Err(Undelivered::Never(why))) => return Ok(Err(why)),
+                Some(Err(Undelivered::Missing)) => return Ok(Err("it is gone".into())),
+                Some(Err(Undelivered::Busy(time))) => {
+                    pause = time;
+                    continue_after(&self.over, pause).await?;
+                    continue;
+                }
+                Some(Err(Undelivered::Trouble(why))) => why,
+            };
+            tracing::warn!(
+                channel = self.channel.name(),
+                why,
+                "a file cannot be fetched now"
+            );
+            if pause > FETCH_PAUSE {
+                return Ok(Err("it could not be fetched; send it again".into()));
+            }
+            continue_after(&self.over, pause).await?;
+            pause *= 2;
         }
     }
 

@@ -35,6 +35,7 @@ use agents::tools::Tool;
 
 use self::context::{Context, colours, width};
 use self::exit::Exit;
+use crate::channels::papers;
 use crate::telemetry::{self, Format, Verbosity};
 
 /// Threads that work besides the main one, at least: one long computation must not hold up all.
@@ -120,6 +121,10 @@ enum Command {
 
 /// The whole program, with `tools` besides the built-in ones.
 pub fn main_with(tools: Vec<Arc<dyn Tool>>) -> ExitCode {
+    // A document's reader, which is this program again: before anything else begins.
+    if let Some(job) = papers::child::job_of(std::env::args()) {
+        return papers::child::child_main(&job);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

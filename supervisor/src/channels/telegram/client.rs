@@ -118,6 +118,36 @@ impl Client {
     }
 }
 
+impl Client {
+    /// The bytes of a file; none where there are more than `limit`.
+    pub async fn file(&self, id: &str, limit: u64) -> Result<Option<Vec<u8>>, Failed> {
+        let file: Value = self
+            .call("getFile", &serde_json::json!({ "file_id": id }))
+            .await?;
+        let path = file["file_path"].as_str().unwrap_or_default();
+        let url = self
+            .server
+            .url(&format!("file/bot{}/{path}", self.token.expose()));
+        let lost = |error: reqwest::Error| Failed::Lost(said(&error.without_url()));
+        let asked = self.server.client().get(url).timeout(PATIENCE);
+        let mut response = asked.send().await.map_err(lost)?;
+        if !response.status().is_success() {
+            let status = response.status().as_u16();
+            return Err(Failed::Lost(format!(
+                "the file was not given out (status {status})"
+            )));
+        }
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(lost)? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() as u64 > limit {
+                return Ok(None);
+            }
+        }
+        Ok(Some(bytes))
+    }
+}
+
 /// An error with its causes, in one line.
 fn said(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();

@@ -17,7 +17,7 @@ use shared::store::{Mail, duty};
 
 use super::station::Inlet;
 use super::text::telegram as render;
-use super::{Channel, Incoming, Page, Undelivered};
+use super::{Attached, Channel, Incoming, Page, Undelivered};
 use client::{Client, Failed};
 
 /// The channel's name.
@@ -178,6 +178,17 @@ impl Channel for Telegram {
         {
             // One that is too old need not be answered any more.
             tracing::debug!(?failed, "a press was not confirmed");
+        }
+    }
+
+    async fn fetch(&self, file: &Attached, limit: u64) -> Result<Vec<u8>, Undelivered> {
+        let too_large = || Undelivered::Never("it is too large".into());
+        if file.size.is_some_and(|size| size > limit) {
+            return Err(too_large());
+        }
+        match self.client.file(&file.id, limit).await {
+            Ok(bytes) => bytes.ok_or_else(too_large),
+            Err(failed) => Err(failed.undelivered()),
         }
     }
 

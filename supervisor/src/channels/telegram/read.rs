@@ -6,13 +6,17 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use teloxide_core::types::{
-    CallbackQuery, MaybeInaccessibleMessage, Message, MessageEntityKind, Update, UpdateKind, User,
+    CallbackQuery, Document, MaybeInaccessibleMessage, Message, MessageEntityKind, Update,
+    UpdateKind, User,
 };
 
 use shared::run::Timestamp;
 use shared::store::{Mail, NewMail};
 
-use crate::channels::{Incoming, Says, Sender};
+use crate::channels::{Attached, Incoming, Says, Sender};
+
+/// What a file is sent for that comes without a word.
+const ABOUT_A_FILE: &str = "Say what is in this file.";
 
 /// The bot that an update came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +76,7 @@ pub fn read(mail: &Mail) -> Incoming {
         at: mail.at,
         message: None,
         says: Says::Nothing,
+        files: Vec::new(),
     };
     let Ok(me) = serde_json::from_value::<Me>(mail.body["me"].clone()) else {
         return nothing;
@@ -90,10 +95,12 @@ fn of_message(message: &Message, me: &Me, edited: bool) -> Incoming {
     let says = match text {
         _ if !is_for_us(message, me) => Says::Nothing,
         _ if message.text().is_none() && !is_plain(message) => {
-            Says::Unreadable("I cannot read this kind of message yet: send me words.".into())
+            let word = "I cannot read this kind of message yet: send me words, or a document.";
+            Says::Unreadable(word.into())
         }
         Some(text) if edited => Says::Edit(without_name(text, me)),
         Some(text) => Says::Words(without_name(text, me)),
+        None if message.document().is_some() => Says::Words(ABOUT_A_FILE.into()),
         None => Says::Nothing,
     };
     Incoming {
@@ -101,6 +108,19 @@ fn of_message(message: &Message, me: &Me, edited: bool) -> Incoming {
         at: Timestamp(message.date.timestamp_millis()),
         message: Some(message.id.0.to_string()),
         says,
+        files: message.document().into_iter().map(attached).collect(),
+    }
+}
+
+fn attached(document: &Document) -> Attached {
+    Attached {
+        id: document.file.id.0.clone(),
+        name: document
+            .file_name
+            .clone()
+            .unwrap_or_else(|| "document".into()),
+        mime: document.mime_type.as_ref().map(ToString::to_string),
+        size: Some(document.file.size.into()),
     }
 }
 
@@ -113,8 +133,7 @@ fn sender(user: &User) -> Sender {
 
 /// Whether a message holds nothing that is more than words: people joining, a title changing.
 fn is_plain(message: &Message) -> bool {
-    message.document().is_none()
-        && message.photo().is_none()
+    message.photo().is_none()
         && message.voice().is_none()
         && message.audio().is_none()
         && message.video().is_none()
@@ -176,6 +195,7 @@ fn of_press(query: CallbackQuery, at: Timestamp) -> Incoming {
             id: query.id.0,
             data: query.data.unwrap_or_default(),
         },
+        files: Vec::new(),
     }
 }
 
