@@ -194,6 +194,7 @@ impl App {
             agents: roster(&self.catalog),
             readers: Arc::new(Readers::new(std::env::current_exe()?, READERS, PAPER)),
         };
+        let open: Arc<[&'static str]> = channels.iter().map(|channel| channel.name()).collect();
         for channel in channels {
             let station = Station {
                 house: house.clone(),
@@ -202,6 +203,7 @@ impl App {
                 people: people.clone(),
                 settings: settings.conversations.clone(),
                 health: self.channels.clone(),
+                open: open.clone(),
             };
             self.stations.spawn(station.work(self.stopping.clone()));
         }

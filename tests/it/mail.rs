@@ -155,12 +155,18 @@ async fn a_message_is_handled_once(kind: Kind) {
     };
     let seq = find().await.seq;
     let settle = async |from, to| mails.settle(&tenant(), seq, (from, to)).await.unwrap();
-    use MailState::{Done, Held, New};
+    use MailState::{Done, Held, New, Wanted};
+    let open = async || {
+        let unread = mails.unread(&tenant(), "telegram", 0, 9).await;
+        unread.unwrap().len()
+    };
     assert!(settle(New, Held).await);
     assert!(!settle(New, Done).await);
-    assert!(settle(Held, New).await);
-    assert!(settle(New, Done).await);
-    assert!(!settle(New, Done).await);
+    assert_eq!(open().await, 0);
+    assert!(settle(Held, Wanted).await);
+    assert_eq!(open().await, 1);
+    assert!(settle(Wanted, Done).await);
+    assert!(!settle(Wanted, Done).await);
     assert_eq!(find().await.state, Done);
     assert!(mails.say(&tenant(), word("once")).await.unwrap());
     assert!(!mails.say(&tenant(), word("once")).await.unwrap());
@@ -182,6 +188,11 @@ async fn a_task_is_taken_in_together_with_the_card_that_it_owes(kind: Kind) {
         panic!("new")
     };
     assert_eq!(store.accept(again).await.unwrap(), Accepted::Known(id));
+    let carded = async |key| mails.carded(&tenant(), "telegram", key).await.unwrap();
+    assert_eq!(
+        (carded("card").await, carded("other").await),
+        (Some(id), None)
+    );
     let owed = mails.owed(&tenant(), "telegram", 0, 9).await.unwrap();
     assert_eq!((owed.len(), owed[0].task), (1, Some(id)));
     let gone = OutState::Dead("the chat is gone".into());

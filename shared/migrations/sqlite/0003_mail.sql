@@ -9,11 +9,11 @@ create table inbound (
   key          text not null,
   conversation text not null,
   body         text not null check (json_valid(body)),
-  state        text not null check (state in ('new', 'held', 'done')),
+  state        text not null check (state in ('new', 'held', 'wanted', 'done')),
   at           integer not null
 ) strict;
 create unique index inbound_key on inbound (tenant, channel, key);
-create index inbound_open on inbound (tenant, channel, seq) where state = 'new';
+create index inbound_open on inbound (tenant, channel, seq) where state in ('new', 'wanted');
 create index inbound_done on inbound (at) where state = 'done';
 
 -- How far a channel was read, for channels that are asked for what is new.

@@ -53,6 +53,8 @@ pub enum MailState {
     New,
     /// Handled when a person says so.
     Held,
+    /// A person said so: to be handled.
+    Wanted,
     /// Handled.
     Done,
 }
@@ -63,13 +65,14 @@ impl MailState {
         match self {
             Self::New => "new",
             Self::Held => "held",
+            Self::Wanted => "wanted",
             Self::Done => "done",
         }
     }
 
     /// The state of this name.
     pub fn parse(name: &str) -> Option<Self> {
-        let all = [Self::New, Self::Held, Self::Done];
+        let all = [Self::New, Self::Held, Self::Wanted, Self::Done];
         all.into_iter().find(|state| state.as_str() == name)
     }
 }
@@ -153,7 +156,7 @@ pub trait Mailroom: Send + Sync {
     /// How far an account was read; none where it never was.
     async fn position(&self, tenant: &TenantId, account: &str) -> Result<Option<i64>, Error>;
 
-    /// New messages of a channel after `seq`, in the order in which they came, at most `limit`.
+    /// Messages of a channel that are to be handled, after `seq`, in the order in which they came, at most `limit`.
     async fn unread(
         &self,
         tenant: &TenantId,
@@ -190,6 +193,14 @@ pub trait Mailroom: Send + Sync {
         after: i64,
         limit: u32,
     ) -> Result<Vec<Out>, Error>;
+
+    /// The task whose card has this key in a channel.
+    async fn carded(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        key: &str,
+    ) -> Result<Option<TaskId>, Error>;
 
     /// The card of a task in a channel, whatever its state; and where it stands.
     async fn card(&self, tenant: &TenantId, task: TaskId) -> Result<Option<(Out, String)>, Error>;

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +28,7 @@ use super::health::Channels;
 use super::lanes::Lanes;
 use super::pace::Pace;
 use super::{Channel, Page, Undelivered, Word};
+use crate::engine::Engine;
 use crate::follow::Follower;
 use crate::people::People;
 
@@ -42,6 +44,8 @@ const CHANGE_EVERY: Duration = Duration::from_secs(3);
 const BUSY_FOR: Duration = Duration::from_secs(5);
 /// The first pause after trouble; twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// How the keys of words begin that tell of what could not be delivered.
+const DEAD: &str = "dead/";
 /// The longest.
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -63,6 +67,10 @@ pub struct Courier {
     pub over: CancellationToken,
     /// The conversations' turns.
     pub pace: Pace,
+    /// Whose lease says whether anything may still be sent.
+    pub engine: Arc<Engine>,
+    /// The channels that somebody looks after.
+    pub open: Arc<[&'static str]>,
     /// All that is owed is to be looked at again.
     pub again: Notify,
 }
@@ -99,46 +107,49 @@ impl Courier {
         let words = Lanes::new(tracker.clone());
         let under_way = Arc::<Mutex<HashSet<i64>>>::default();
         let mut bell = self.store.bell().mail();
-        let mut after = 0;
+        let mut sweep = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen = 0;
         while !self.over.is_cancelled() {
             bell.mark_unchanged();
-            match self.owed(after).await {
-                Ok(owed) => {
-                    let full = owed.len() == PAGE as usize;
-                    for out in owed {
-                        after = after.max(out.seq);
-                        self.begin(out, &words, &tracker, &under_way);
+            // Commits do not become visible in the order of their numbers.
+            let mut after = (seen - MARGIN).max(0);
+            loop {
+                let mail = self.store.mail();
+                let page = match mail
+                    .owed(&self.tenant, self.channel.name(), after, PAGE)
+                    .await
+                {
+                    Ok(page) => page,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot read what is owed to a channel, trying again");
+                        let rest = tokio::time::sleep(FIRST_PAUSE);
+                        self.over.run_until_cancelled(rest).await;
+                        self.again.notify_one();
+                        break;
                     }
-                    if full {
-                        continue;
-                    }
+                };
+                let full = page.len() == PAGE as usize;
+                for out in page {
+                    after = out.seq;
+                    seen = seen.max(out.seq);
+                    self.begin(out, &words, &tracker, &under_way);
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot read what is owed to a channel, trying again");
-                    bell.mark_changed();
-                    let _ = self
-                        .over
-                        .run_until_cancelled(tokio::time::sleep(FIRST_PAUSE))
-                        .await;
+                if !full || self.over.is_cancelled() {
+                    break;
                 }
+                tokio::task::yield_now().await;
             }
             tokio::select! {
                 // The bell is the store's, and lives as long.
                 _ = bell.changed() => {}
-                () = self.again.notified() => after = 0,
-                () = tokio::time::sleep(SWEEP) => after = 0,
+                () = self.again.notified() => seen = 0,
+                _ = sweep.tick() => seen = 0,
                 () = self.over.cancelled() => {}
             }
         }
         tracker.close();
         tracker.wait().await;
-    }
-
-    async fn owed(&self, after: i64) -> Result<Vec<Out>, Error> {
-        let after = (after - MARGIN).max(0);
-        let mail = self.store.mail();
-        mail.owed(&self.tenant, self.channel.name(), after, PAGE)
-            .await
     }
 
     fn begin(
@@ -157,10 +168,14 @@ impl Courier {
         let bring = move |out: Out| {
             let (courier, under_way) = (courier.clone(), under_way.clone());
             async move {
-                let seq = out.seq;
-                courier.bring(out).await;
-                let mut begun = under_way.lock().unwrap_or_else(PoisonError::into_inner);
-                begun.remove(&seq);
+                let later = courier.bring(out.seq).await;
+                under_way
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(&out.seq);
+                if later {
+                    courier.again.notify_one();
+                }
             }
         };
         match out.task {
@@ -169,29 +184,46 @@ impl Courier {
         }
     }
 
-    async fn bring(&self, out: Out) {
-        let brought = match out.task {
-            Some(task) => self.card(&out, task).await,
-            None => self.word(&out).await,
-        };
-        let why = match brought {
-            Ok(()) | Err(Left::Over) => return,
-            Err(Left::Later) => {
-                let rest = tokio::time::sleep(FIRST_PAUSE);
-                self.over.run_until_cancelled(rest).await;
-                return self.again.notify_one();
+    /// Brings what this row holds. Whether it is to be looked at again soon.
+    async fn bring(&self, seq: i64) -> bool {
+        let brought = match self.still_owed(seq).await {
+            // Brought since the page was read on which it stood.
+            Ok(None) => return false,
+            Ok(Some(out)) => {
+                let brought = match out.task {
+                    Some(task) => self.card(&out, task).await,
+                    None => self.word(&out).await,
+                };
+                match brought {
+                    Err(Left::Dead(why)) => self.give_up(&out, &why).await,
+                    brought => brought,
+                }
             }
-            Err(Left::Dead(why)) => why,
+            Err(left) => Err(left),
         };
-        tracing::error!(
-            channel = self.channel.name(),
-            why,
-            "a message cannot be delivered"
-        );
-        let dead = OutState::Dead(why.clone());
-        if self.record(&out, &out.far, dead).await.is_ok() {
-            self.tell_admins(&out, &why).await;
+        let later = matches!(brought, Err(Left::Later | Left::Dead(_)));
+        if later {
+            let rest = tokio::time::sleep(FIRST_PAUSE);
+            self.over.run_until_cancelled(rest).await;
         }
+        later
+    }
+
+    async fn still_owed(&self, seq: i64) -> Result<Option<Out>, Left> {
+        let mail = self.store.mail();
+        let channel = self.channel.name();
+        let found = mail.owed(&self.tenant, channel, seq - 1, 1).await?.pop();
+        Ok(found.filter(|out| out.seq == seq))
+    }
+
+    /// What cannot be delivered is told to admins, and then left.
+    async fn give_up(&self, out: &Out, why: &str) -> Result<(), Left> {
+        let channel = self.channel.name();
+        tracing::error!(channel, why, "a message cannot be delivered");
+        self.tell_admins(out, why).await?;
+        let far = self.still_owed(out.seq).await?.map(|out| out.far);
+        let dead = OutState::Dead(why.to_owned());
+        self.record(out, &far.unwrap_or_default(), dead).await
     }
 
     /// Says a word.
@@ -284,7 +316,7 @@ impl Courier {
         let (mut card, mut shown) = (Card::default(), None);
         let mut tick = tokio::time::interval(CHANGE_EVERY);
         let mut busy = tokio::time::interval(BUSY_FOR);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick of both comes at once; a task that is over in a moment shows nothing else.
         tick.tick().await;
         loop {
@@ -299,8 +331,12 @@ impl Courier {
                 _ = tick.tick(), if card.text() != shown => {
                     let text = card.text().unwrap_or_default();
                     if let Some(page) = self.channel.pages(&text).first() {
-                        // One that is gone is posted anew when there is an answer.
-                        self.change(out, message, page).await?;
+                        // One that is gone is posted anew when there is an answer, and what is
+                        // refused here need not be there.
+                        match self.change(out, message, page).await {
+                            Ok(_) | Err(Left::Dead(_)) => {}
+                            Err(left) => return Err(left),
+                        }
                     }
                     shown = Some(text);
                 }
@@ -351,6 +387,10 @@ impl Courier {
         loop {
             let attempt = async {
                 let mut lane = self.pace.turn(&out.conversation).await;
+                // A process that was stopped for a while learns here that it is late.
+                if !self.engine.is_live() {
+                    return None;
+                }
                 let answer = self.call(out, &call).await;
                 lane.spoke();
                 if let Err(Undelivered::Busy(time)) = &answer {
@@ -361,9 +401,9 @@ impl Courier {
                     );
                     lane.rest(*time).await;
                 }
-                answer
+                Some(answer)
             };
-            let Some(answer) = self.over.run_until_cancelled(attempt).await else {
+            let Some(Some(answer)) = self.over.run_until_cancelled(attempt).await else {
                 return Err(Left::Over);
             };
             match answer {
@@ -384,48 +424,57 @@ impl Courier {
         }
     }
 
+    /// Records what was sent, as often as it takes: to forget it would be to send it again.
     async fn record(&self, out: &Out, far: &[String], state: OutState) -> Result<(), Left> {
-        let mail = self.store.mail();
-        match mail.record(&self.duty, out.seq, (far, 0), state).await? {
-            true => Ok(()),
-            false => Err(Left::Over),
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let mail = self.store.mail();
+            match mail
+                .record(&self.duty, out.seq, (far, 0), state.clone())
+                .await
+            {
+                Ok(true) => return Ok(()),
+                Ok(false) => return Err(Left::Over),
+                Err(error) => tracing::warn!(%error, "what was sent waits to be recorded"),
+            }
+            let rest = tokio::time::sleep(pause);
+            if self.over.run_until_cancelled(rest).await.is_none() {
+                return Err(Left::Over);
+            }
+            pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 
-    /// Has admins hear of what could not be delivered, in their other channels.
-    async fn tell_admins(&self, out: &Out, why: &str) {
+    /// Has admins hear of what could not be delivered, wherever they are but there.
+    async fn tell_admins(&self, out: &Out, why: &str) -> Result<(), Left> {
         let here = self.channel.name();
+        if out.key.starts_with(DEAD) {
+            return Ok(());
+        }
         let what = match out.task {
             Some(task) => format!("The answer of task {task}"),
             None => "A message".into(),
         };
         let text = format!(
-            "⚠️ {what} could not be delivered to {here}, conversation {}: {why}. \
-             `majordomo channels retry {here}` tries again what could not be delivered.",
+            "⚠️ {what} could not be delivered to {here}, conversation {}: {why}. It is kept.",
             out.conversation
         );
-        for (channel, id) in self
-            .people
-            .admins()
-            .iter()
-            .filter(|(channel, _)| *channel != here)
-        {
+        let others = self.people.admins().iter().filter(|(channel, id)| {
+            self.open.contains(channel) && (*channel != here || *id != out.conversation)
+        });
+        for (channel, id) in others {
             let word = Word {
                 text: text.clone(),
                 ..Word::default()
             };
-            let said = self.store.mail().say(
-                &self.tenant,
-                NewOut {
-                    channel: (*channel).into(),
-                    key: format!("dead/{here}/{}/{id}", out.seq),
-                    conversation: id.clone(),
-                    body: serde_json::to_value(word).unwrap_or_default(),
-                },
-            );
-            if let Err(error) = said.await {
-                tracing::error!(%error, "an admin could not be told of it");
-            }
+            let new = NewOut {
+                channel: (*channel).into(),
+                key: format!("{DEAD}{here}/{}/{id}", out.seq),
+                conversation: id.clone(),
+                body: serde_json::to_value(word).unwrap_or_default(),
+            };
+            self.store.mail().say(&self.tenant, new).await?;
         }
+        Ok(())
     }
 }

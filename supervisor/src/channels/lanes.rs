@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::FutureExt;
 use tokio_util::task::TaskTracker;
 
 /// Queues by conversation. Each is worked off by a task of its own as long as there is anything in it.
@@ -36,7 +38,10 @@ impl<T: Send + 'static> Lanes<T> {
         let (queues, conversation) = (self.queues.clone(), conversation.to_owned());
         self.workers.spawn(async move {
             while let Some(item) = next(&queues, &conversation) {
-                work(item).await;
+                // A fault of ours costs the one item, not all that comes after it.
+                if AssertUnwindSafe(work(item)).catch_unwind().await.is_err() {
+                    tracing::error!("work on a conversation panicked");
+                }
             }
         });
     }

@@ -14,12 +14,13 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use shared::config::{ConversationSettings, FollowUp, Role};
 use shared::hash::Hash;
-use shared::id::{AgentName, TenantId};
+use shared::id::{AgentName, TaskId, TenantId};
 use shared::run::Timestamp;
 use shared::store::{Accepted, Conversation, Error, Mail, MailState, NewOut, Store, TaskFilter};
 use shared::task::{Request, Task, TaskState, Turn};
@@ -81,6 +82,35 @@ pub struct Reception {
     pub over: CancellationToken,
 }
 
+/// The lanes of conversations.
+struct Both {
+    /// All messages, in the order in which they came.
+    words: Lanes<Letter>,
+    /// Those of them that are work, one after the other.
+    works: Lanes<(Letter, Known)>,
+    /// Messages that are in one of them.
+    under_way: Mutex<HashSet<i64>>,
+}
+
+impl Both {
+    /// Whether a message is in neither; from now on it is.
+    fn take(&self, seq: i64) -> bool {
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        under_way.insert(seq)
+    }
+
+    fn leave(&self, seq: i64) {
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        under_way.remove(&seq);
+    }
+}
+
 /// A message on its way, as it was read.
 struct Letter {
     mail: Mail,
@@ -105,35 +135,47 @@ impl Reception {
     /// Deals with messages until it is over. On return none is being dealt with.
     pub async fn work(self: Arc<Self>) {
         let tracker = TaskTracker::new();
-        let (words, works) = (Lanes::new(tracker.clone()), Lanes::new(tracker.clone()));
-        let under_way = Arc::<Mutex<HashSet<i64>>>::default();
+        let lanes = Arc::new(Both {
+            words: Lanes::new(tracker.clone()),
+            works: Lanes::new(tracker.clone()),
+            under_way: Mutex::default(),
+        });
         let mut bell = self.store().bell().mail();
-        let mut after = 0;
+        let mut sweep = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen = 0;
         while !self.over.is_cancelled() {
             bell.mark_unchanged();
-            match self.unread(after).await {
-                Ok(unread) => {
-                    let full = unread.len() == PAGE as usize;
-                    for mail in unread {
-                        after = after.max(mail.seq);
-                        self.begin(mail, (&words, &works), &under_way);
+            // Commits do not become visible in the order of their numbers.
+            let mut after = (seen - MARGIN).max(0);
+            loop {
+                let mail = self.store().mail();
+                let page = mail.unread(self.tenant(), self.channel.name(), after, PAGE);
+                let page = match page.await {
+                    Ok(page) => page,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot read a channel's messages, trying again");
+                        let rest = tokio::time::sleep(AGAIN);
+                        self.over.run_until_cancelled(rest).await;
+                        bell.mark_changed();
+                        break;
                     }
-                    if full {
-                        continue;
-                    }
+                };
+                let full = page.len() == PAGE as usize;
+                for mail in page {
+                    after = mail.seq;
+                    seen = seen.max(mail.seq);
+                    self.begin(mail, &lanes);
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot read a channel's messages, trying again");
-                    bell.mark_changed();
-                    self.over
-                        .run_until_cancelled(tokio::time::sleep(AGAIN))
-                        .await;
+                if !full || self.over.is_cancelled() {
+                    break;
                 }
+                tokio::task::yield_now().await;
             }
             tokio::select! {
                 // The bell is the store's, and lives as long.
                 _ = bell.changed() => {}
-                () = tokio::time::sleep(SWEEP) => after = 0,
+                _ = sweep.tick() => seen = 0,
                 () = self.over.cancelled() => {}
             }
         }
@@ -141,86 +183,89 @@ impl Reception {
         tracker.wait().await;
     }
 
-    async fn unread(&self, after: i64) -> Result<Vec<Mail>, Error> {
-        let after = (after - MARGIN).max(0);
-        let mail = self.store().mail();
-        mail.unread(self.tenant(), self.channel.name(), after, PAGE)
-            .await
-    }
-
-    fn begin(
-        self: &Arc<Self>,
-        mail: Mail,
-        (words, works): (&Lanes<Letter>, &Lanes<Letter>),
-        under_way: &Arc<Mutex<HashSet<i64>>>,
-    ) {
-        let mut begun = under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if !begun.insert(mail.seq) {
+    /// All of a conversation goes through its lane of words, in order; what is work goes on from there
+    /// to its lane of work, so that a word said before it is heard before it.
+    fn begin(self: &Arc<Self>, mail: Mail, lanes: &Arc<Both>) {
+        if !lanes.take(mail.seq) {
             return;
         }
-        drop(begun);
         let says = self.channel.read(&mail);
-        let is_work = match &says.says {
-            Says::Words(text) => Command::parse(text).is_none(),
-            Says::Edit(_) | Says::Unreadable(_) => true,
-            Says::Press { .. } | Says::Nothing => false,
-        };
-        let (reception, under_way) = (self.clone(), under_way.clone());
-        let lane = if is_work { works } else { words };
-        lane.push(
-            &mail.conversation.clone(),
-            Letter { mail, says },
-            move |letter| {
-                let (reception, under_way) = (reception.clone(), under_way.clone());
-                async move {
-                    reception.see_to(&letter).await;
-                    let mut begun = under_way.lock().unwrap_or_else(PoisonError::into_inner);
-                    begun.remove(&letter.mail.seq);
-                }
-            },
-        );
-    }
-
-    /// Deals with a message, as often as the store fails over it.
-    async fn see_to(&self, letter: &Letter) {
-        while !self.over.is_cancelled() {
-            match self.deal_with(letter).await {
-                Ok(()) | Err(Pending::Over) => return,
-                Err(Pending::Store(error)) => {
-                    tracing::warn!(%error, mail.key = letter.mail.key, "a message waits for the store");
+        let letter = Letter { mail, says };
+        let (reception, both) = (self.clone(), lanes.clone());
+        let conversation = letter.mail.conversation.clone();
+        lanes.words.push(&conversation, letter, move |letter| {
+            let (reception, both) = (reception.clone(), both.clone());
+            async move {
+                match reception.see_to(&letter).await {
+                    Some(known) => reception.begin_work(letter, known, &both),
+                    None => both.leave(letter.mail.seq),
                 }
             }
-            self.over
-                .run_until_cancelled(tokio::time::sleep(AGAIN))
-                .await;
-        }
+        });
     }
 
-    async fn deal_with(&self, letter: &Letter) -> Result<(), Pending> {
-        // It may have been stopped while it waited for its turn.
-        let found = self.find(&letter.mail.key).await?;
-        if found.is_none_or(|mail| mail.state != MailState::New) {
-            return Ok(());
+    fn begin_work(self: Arc<Self>, letter: Letter, known: Known, lanes: &Arc<Both>) {
+        let (reception, both) = (self, lanes.clone());
+        let conversation = letter.mail.conversation.clone();
+        lanes
+            .works
+            .push(&conversation, (letter, known), move |(letter, known)| {
+                let (reception, both) = (reception.clone(), both.clone());
+                async move {
+                    reception.take(&letter, &known).await;
+                    both.leave(letter.mail.seq);
+                }
+            });
+    }
+
+    /// Deals with a message, as often as the store fails over it. Whose work it is, where it is work.
+    async fn see_to(&self, letter: &Letter) -> Option<Known> {
+        while !self.over.is_cancelled() {
+            match self.deal_with(letter).await {
+                Ok(work) => return work,
+                Err(Pending::Over) => return None,
+                Err(Pending::Store(error)) => self.wait_for_store(letter, &error).await,
+            }
         }
-        let (says, key) = (&letter.says, &letter.mail.key);
-        let Some(from) = &says.from else {
-            return self.done(&letter.mail, MailState::New).await;
+        None
+    }
+
+    async fn wait_for_store(&self, letter: &Letter, error: &Error) {
+        tracing::warn!(%error, mail.key = letter.mail.key, "a message waits for the store");
+        self.over
+            .run_until_cancelled(tokio::time::sleep(AGAIN))
+            .await;
+    }
+
+    async fn deal_with(&self, letter: &Letter) -> Result<Option<Known>, Pending> {
+        // It may have been dealt with since the page was read on which it stood.
+        let Some(state) = self.open(letter).await? else {
+            return Ok(None);
         };
-        if says.says == Says::Nothing {
-            return self.done(&letter.mail, MailState::New).await;
-        }
+        let (says, key) = (&letter.says, &letter.mail.key);
+        let from = says.from.as_ref().filter(|_| says.says != Says::Nothing);
+        let Some(from) = from else {
+            return self.done(&letter.mail, state).await.map(|_| None);
+        };
         let Some(known) = self.people.who(self.channel.name(), &from.id) else {
             self.turn_away(letter, from).await?;
-            return self.done(&letter.mail, MailState::New).await;
+            return self.done(&letter.mail, state).await.map(|_| None);
         };
         match &says.says {
-            Says::Press { id, data } => self.pressed(letter, known, id, data).await?,
+            Says::Press { id, data } => self.pressed(letter, (known, from), id, data).await?,
             Says::Unreadable(why) => self.say(letter, key, why.clone()).await?,
             Says::Words(text) => match Command::parse(text) {
                 Some(command) => self.command(letter, known, command).await?,
-                None if self.is_stale(letter) => return self.ask_first(letter).await,
-                None => self.take(letter, known, text).await?,
+                None if !known.may(Role::Member) => {
+                    let word = "Your roles do not let you hand in work here.";
+                    self.say(letter, key, word.into()).await?;
+                }
+                None if state == MailState::New && self.is_stale(letter) => {
+                    return self.ask_first(letter).await.map(|()| None);
+                }
+                None => return Ok(Some(known.clone())),
             },
+            Says::Edit(_) if self.is_pending(letter).await? => return Ok(None),
             Says::Edit(_) => {
                 let word = "I had begun with this message before you changed it. \
                             Send what is different as a new message.";
@@ -228,17 +273,30 @@ impl Reception {
             }
             Says::Nothing => {}
         }
-        self.done(&letter.mail, MailState::New).await
+        self.done(&letter.mail, state).await.map(|_| None)
+    }
+
+    /// The state of a message that is still to be dealt with.
+    async fn open(&self, letter: &Letter) -> Result<Option<MailState>, Pending> {
+        let state = self.find(&letter.mail.key).await?.map(|mail| mail.state);
+        Ok(state.filter(|state| matches!(state, MailState::New | MailState::Wanted)))
+    }
+
+    /// Whether the message that an edit changes waits for its turn, or for a person's word.
+    async fn is_pending(&self, edit: &Letter) -> Result<bool, Pending> {
+        let before = self.behind(edit, 0).await?;
+        let same = |mail: &Mail| {
+            let says = self.channel.read(mail);
+            matches!(says.says, Says::Words(_)) && says.message == edit.says.message
+        };
+        Ok(before.iter().any(same))
     }
 
     /// Tells a stranger who they are to us, and what would make us know them. Once a day.
     async fn turn_away(&self, letter: &Letter, from: &Sender) -> Result<(), Pending> {
         let (channel, id) = (self.channel.name(), &from.id);
         tracing::warn!(channel, sender.id = id, "a stranger was turned away");
-        if let Says::Press { id, .. } = &letter.says.says {
-            self.channel
-                .pressed(id, "This is not for you to decide.")
-                .await;
+        if matches!(letter.says.says, Says::Press { .. }) {
             return Ok(());
         }
         let value = match channel {
@@ -269,7 +327,11 @@ impl Reception {
         known: &Known,
         command: Command,
     ) -> Result<(), Pending> {
+        let changes = matches!(command, Command::New | Command::Stop | Command::Agent(_));
         let text = match command {
+            _ if changes && !known.may(Role::Member) => {
+                "Your roles do not let you change anything here.".into()
+            }
             Command::Help => self.help(known),
             Command::New => {
                 let settled = Conversation {
@@ -329,8 +391,7 @@ impl Reception {
         for mail in self.behind(letter, 0).await? {
             let is_work = matches!(self.channel.read(&mail).says, Says::Words(text) if Command::parse(&text).is_none());
             if mail.seq < letter.mail.seq && is_work {
-                self.done(&mail, MailState::New).await?;
-                waiting += 1;
+                waiting += i32::from(self.done(&mail, mail.state).await?);
             }
         }
         let mut stopped = 0;
@@ -393,89 +454,102 @@ impl Reception {
         self.owe(letter, format!("stale/{}", letter.mail.key), word)
             .await?;
         self.moved(&letter.mail, (MailState::New, MailState::Held))
-            .await
+            .await?;
+        Ok(())
     }
 
+    /// Decides about a message that was held: its author, or an admin, in its own conversation.
     async fn pressed(
         &self,
         letter: &Letter,
-        known: &Known,
+        (known, from): (&Known, &Sender),
         press: &str,
         data: &str,
     ) -> Result<(), Pending> {
         let (what, key) = data.split_once(':').unwrap_or_default();
-        let held = match self.find(key).await? {
-            Some(mail) if mail.state == MailState::Held => mail,
-            _ => {
-                self.channel
-                    .pressed(press, "This was decided before.")
-                    .await;
-                return Ok(());
-            }
-        };
-        let word = match what {
-            "run" => {
-                let says = self.channel.read(&held);
-                if let Says::Words(text) = says.says.clone() {
-                    let letter = Letter {
-                        mail: held.clone(),
-                        says,
-                    };
-                    self.take(&letter, known, &text).await?;
-                }
+        let held = self.find(key).await?.filter(|mail| {
+            mail.state == MailState::Held && mail.conversation == letter.mail.conversation
+        });
+        let author = held.as_ref().and_then(|mail| self.channel.read(mail).from);
+        let may = author.is_some_and(|author| author.id == from.id) || known.may(Role::Admin);
+        let word = match (held, what) {
+            (Some(_), _) if !may => "This is for its author to decide.",
+            (Some(held), "run") => {
+                self.moved(&held, (MailState::Held, MailState::Wanted))
+                    .await?;
                 "I am at it."
             }
-            _ => "Left alone.",
+            (Some(held), "drop") => {
+                self.done(&held, MailState::Held).await?;
+                "Left alone."
+            }
+            _ => "This was decided before.",
         };
-        self.done(&held, MailState::Held).await?;
-        self.channel.pressed(press, word).await;
-        let key = format!("pressed/{}", letter.mail.key);
-        self.say(letter, &key, word.into()).await
+        let told = self.channel.pressed(press, word);
+        self.over.run_until_cancelled(told).await;
+        Ok(())
     }
 
-    /// Makes a task of a message, when its turn has come.
-    async fn take(&self, letter: &Letter, known: &Known, text: &str) -> Result<(), Pending> {
-        if !known.may(Role::Member) {
-            let word = "Your roles do not let you hand in work here.";
-            return self.say(letter, &letter.mail.key, word.into()).await;
-        }
-        let edits = self.edits(letter).await?;
-        let mut text = match edits.last().map(|edit| &edit.says.says) {
-            Some(Says::Edit(text)) => text.clone(),
-            _ => text.to_owned(),
-        };
-        match self.settings.follow_up {
-            FollowUp::Beside => {}
-            FollowUp::Queue => self.wait_for_turn(letter).await?,
-            FollowUp::Amend => {
-                for task in self.unfinished(letter).await?.into_iter().rev() {
-                    if self
-                        .house
-                        .desk
-                        .cancel(task.id, "amended by what came after it")
-                        .await?
-                    {
-                        text = format!("{}\n\n{text}", task.request.text);
-                    }
-                }
+    /// Makes a task of a message, when its turn has come, as often as the store fails over it.
+    async fn take(&self, letter: &Letter, known: &Known) {
+        while !self.over.is_cancelled() {
+            match self.take_once(letter, known).await {
+                Ok(()) | Err(Pending::Over) => return,
+                Err(Pending::Store(error)) => self.wait_for_store(letter, &error).await,
             }
         }
-        // Edits may have come while it waited.
-        let edits = self.edits(letter).await?;
-        if let Some(Says::Edit(latest)) = edits.last().map(|edit| &edit.says.says) {
-            text.clone_from(latest);
+    }
+
+    async fn take_once(&self, letter: &Letter, known: &Known) -> Result<(), Pending> {
+        let Some(state) = self.open(letter).await? else {
+            return Ok(());
+        };
+        let (room, key) = (self.store().mail(), self.key(letter));
+        let carded = room.carded(self.tenant(), self.channel.name(), &key);
+        if carded.await?.is_some() {
+            // Taken before, by a process that died over it.
+            return self.done(&letter.mail, state).await.map(drop);
         }
-        let refused = match self.with_files(letter, text).await? {
+        if self.settings.follow_up == FollowUp::Queue && !self.has_turn(letter).await? {
+            return Ok(());
+        }
+        let edits = self.edits(letter).await?;
+        let text = match (edits.last().map(|edit| &edit.says.says), &letter.says.says) {
+            (Some(Says::Edit(text)), _) | (_, Says::Words(text)) => text.clone(),
+            _ => return self.done(&letter.mail, state).await.map(drop),
+        };
+        let amended = match self.settings.follow_up {
+            FollowUp::Amend => self.unfinished(letter).await?,
+            FollowUp::Queue | FollowUp::Beside => Vec::new(),
+        };
+        let earlier = amended.iter().rev().map(|task| task.request.text.as_str());
+        let text = earlier
+            .chain([text.as_str()])
+            .collect::<Vec<_>>()
+            .join("\n\n");
+        let taken = match self.with_files(letter, text).await? {
             Ok(text) => self.submit(letter, known, text).await?,
-            Err(why) => Some(why),
+            Err(why) => Err(why),
         };
         for edit in edits {
             self.done(&edit.mail, MailState::New).await?;
         }
-        match refused {
-            Some(why) => self.say(letter, &letter.mail.key, why).await,
-            None => Ok(()),
+        let task = match taken {
+            Ok(task) => task,
+            Err(why) => {
+                self.say(letter, &letter.mail.key, why).await?;
+                return self.done(&letter.mail, state).await.map(drop);
+            }
+        };
+        for before in amended {
+            let reason = "amended by what came after it";
+            self.house.desk.cancel(before.id, reason).await?;
         }
+        if !self.done(&letter.mail, state).await? {
+            // Somebody stopped it in the moment in which it began.
+            self.house.desk.cancel(task, "stopped").await?;
+        }
+        Ok(())
     }
 
     /// The words with what came with them, as text; or why that cannot be read.
@@ -536,13 +610,13 @@ impl Reception {
         }
     }
 
-    /// Hands a message in. Answers why it was not taken, where it was not.
+    /// Hands a message in. Answers the task, or why it was not taken.
     async fn submit(
         &self,
         letter: &Letter,
         known: &Known,
         text: String,
-    ) -> Result<Option<String>, Pending> {
+    ) -> Result<Result<TaskId, String>, Pending> {
         let channel = self.channel.name();
         let conversation = self.conversation(letter).await?;
         let turns = self.turns(letter, conversation.since).await?;
@@ -550,7 +624,7 @@ impl Reception {
             reply_to: letter.says.message.clone(),
             ..Word::default()
         };
-        let key = format!("{channel}/{}", letter.mail.key);
+        let key = self.key(letter);
         let submission = Submission {
             dedupe: Some((key.clone(), Hash::of_bytes(text.as_bytes()))),
             request: Request {
@@ -573,14 +647,23 @@ impl Reception {
             }),
         };
         match self.house.intake.submit(submission).await {
-            Ok(Accepted::New(_) | Accepted::Known(_) | Accepted::Conflict(_)) => Ok(None),
-            Err(Refused::Field { why, .. }) => Ok(Some(format!("I cannot take this: it {why}."))),
+            Ok(Accepted::New(task) | Accepted::Known(task) | Accepted::Conflict(task)) => {
+                Ok(Ok(task))
+            }
+            Err(Refused::Field { field, why }) => {
+                Ok(Err(format!("I cannot take this ({field}): {why}.")))
+            }
             Err(Refused::Store(error)) => Err(error.into()),
         }
     }
 
-    /// Waits until nothing else is worked on in the conversation.
-    async fn wait_for_turn(&self, letter: &Letter) -> Result<(), Pending> {
+    /// By what a message's task and card are known.
+    fn key(&self, letter: &Letter) -> String {
+        format!("{}/{}", self.channel.name(), letter.mail.key)
+    }
+
+    /// Waits until nothing else is worked on in the conversation. False where it was stopped meanwhile.
+    async fn has_turn(&self, letter: &Letter) -> Result<bool, Pending> {
         let mut told = false;
         while let Some(task) = self.unfinished(letter).await?.pop() {
             if !told {
@@ -595,12 +678,11 @@ impl Reception {
                 Some(ended) => ended?,
                 None => return Err(Pending::Over),
             }
-            let found = self.find(&letter.mail.key).await?;
-            if found.is_none_or(|mail| mail.state == MailState::Done) {
-                return Err(Pending::Over);
+            if self.open(letter).await?.is_none() {
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Changes of a message that came after it and were not dealt with.
@@ -705,17 +787,14 @@ impl Reception {
         Ok(mail.find(self.tenant(), self.channel.name(), key).await?)
     }
 
-    async fn done(&self, mail: &Mail, from: MailState) -> Result<(), Pending> {
+    /// Marks a message as dealt with. False where it was so, or was stopped.
+    async fn done(&self, mail: &Mail, from: MailState) -> Result<bool, Pending> {
         self.moved(mail, (from, MailState::Done)).await
     }
 
-    async fn moved(&self, mail: &Mail, states: (MailState, MailState)) -> Result<(), Pending> {
-        // Where somebody else did it, it is done.
-        self.store()
-            .mail()
-            .settle(self.tenant(), mail.seq, states)
-            .await?;
-        Ok(())
+    async fn moved(&self, mail: &Mail, states: (MailState, MailState)) -> Result<bool, Pending> {
+        let room = self.store().mail();
+        Ok(room.settle(self.tenant(), mail.seq, states).await?)
     }
 
     fn store(&self) -> &Arc<dyn Store> {

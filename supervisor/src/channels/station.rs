@@ -41,6 +41,8 @@ pub struct Station {
     pub settings: ConversationSettings,
     /// Where it is told how the channel is.
     pub health: Channels,
+    /// The channels that are open.
+    pub open: Arc<[&'static str]>,
 }
 
 /// Where a channel puts what it fetched.
@@ -128,6 +130,8 @@ impl Station {
             duty: duty.clone(),
             over: over.clone(),
             pace: Pace::default(),
+            engine: self.engine.clone(),
+            open: self.open.clone(),
             again: Notify::new(),
         });
         let inlet = Inlet {
@@ -142,12 +146,14 @@ impl Station {
             self.keep(&duty, &over).await;
             over.cancel();
         };
-        tokio::join!(
-            self.channel.listen(&inlet),
-            reception.work(),
-            courier.work(),
-            keep
-        );
+        // Tasks of their own: none of them keeps another from its turn.
+        let works = [spawn(reception.work(), &over), spawn(courier.work(), &over)];
+        tokio::join!(self.channel.listen(&inlet), keep);
+        for work in works {
+            if let Err(error) = work.await {
+                tracing::error!(channel, %error, "a channel's station broke off, and begins again");
+            }
+        }
     }
 
     /// Returns when the duty is lost, or the end has come. A store that does not answer is no loss: the
@@ -173,4 +179,16 @@ impl Station {
     fn store(&self) -> &Arc<dyn Store> {
         &self.house.desk.store
     }
+}
+
+/// Work that goes on beside, and ends everything else when it ends, however it does.
+fn spawn(
+    work: impl Future<Output = ()> + Send + 'static,
+    over: &CancellationToken,
+) -> tokio::task::JoinHandle<()> {
+    let ended = over.clone().drop_guard();
+    tokio::spawn(async move {
+        let _ended = ended;
+        work.await;
+    })
 }

@@ -139,7 +139,7 @@ impl Mailroom for PostgresStore {
         limit: u32,
     ) -> Result<Vec<Mail>, Error> {
         let select = format!(
-            "select {MAIL} from inbound where tenant = $1 and channel = $2 and state = 'new'
+            "select {MAIL} from inbound where tenant = $1 and channel = $2 and state in ('new', 'wanted')
              and seq > $3 order by seq limit $4"
         );
         let limit = i64::from(limit);
@@ -172,7 +172,7 @@ impl Mailroom for PostgresStore {
         let which: Params<'_> = &[&tenant.as_str(), &seq, &from.as_str(), &to.as_str()];
         let settled = !self.engine.ask(SETTLE, which).await?.is_empty();
         crate::crash_point!("settle.after");
-        if settled && to == MailState::New {
+        if settled && to == MailState::Wanted {
             self.tell_of_mail().await?;
         }
         Ok(settled)
@@ -193,7 +193,9 @@ impl Mailroom for PostgresStore {
         )?;
         tx.done();
         crate::crash_point!("say.after");
-        self.bell.ring_mail();
+        if said {
+            self.bell.ring_mail();
+        }
         Ok(said)
     }
 
@@ -212,6 +214,21 @@ impl Mailroom for PostgresStore {
         let which: Params<'_> = &[&tenant.as_str(), &channel, &after, &limit];
         let rows = self.engine.ask(&select, which).await?;
         rows.iter().map(read_out).collect()
+    }
+
+    async fn carded(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        key: &str,
+    ) -> Result<Option<TaskId>, Error> {
+        const CARDED: &str =
+            "select task from outbox where tenant = $1 and channel = $2 and key = $3";
+        let key = clean(key);
+        let which: Params<'_> = &[&tenant.as_str(), &channel, &key];
+        let rows = self.engine.ask(CARDED, which).await?;
+        let task: Option<Option<uuid::Uuid>> = rows.first().map(|row| get(row, 0)).transpose()?;
+        Ok(task.flatten().map(TaskId))
     }
 
     async fn card(&self, tenant: &TenantId, task: TaskId) -> Result<Option<(Out, String)>, Error> {

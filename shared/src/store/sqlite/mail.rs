@@ -63,7 +63,7 @@ impl Mailroom for SqliteStore {
         self.read(|conn| {
             let select = format!(
                 "select {MAIL} from inbound
-                 where tenant = ?1 and channel = ?2 and state = 'new' and seq > ?3
+                 where tenant = ?1 and channel = ?2 and state in ('new', 'wanted') and seq > ?3
                  order by seq limit ?4"
             );
             conn.prepare_cached(&select)?
@@ -112,7 +112,7 @@ impl Mailroom for SqliteStore {
         });
         let settled = settled.await?;
         crate::crash_point!("settle.after");
-        if settled && to == MailState::New {
+        if settled && to == MailState::Wanted {
             self.bell.ring_mail();
         }
         Ok(settled)
@@ -151,6 +151,25 @@ impl Mailroom for SqliteStore {
                 })?
                 .map(|row| row?)
                 .collect()
+        })
+    }
+
+    async fn carded(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        key: &str,
+    ) -> Result<Option<TaskId>, Error> {
+        self.read(|conn| {
+            let task: Option<Option<String>> = conn
+                .prepare_cached(
+                    "select task from outbox where tenant = ?1 and channel = ?2 and key = ?3",
+                )?
+                .query_row(params![tenant.as_str(), channel, key], |row| row.get(0))
+                .optional()?;
+            task.flatten()
+                .map(|task| parse("outbox", &task))
+                .transpose()
         })
     }
 

@@ -7,6 +7,7 @@ mod read;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -25,6 +26,9 @@ pub const NAME: &str = "telegram";
 
 /// What stands in the environment in place of the configured server.
 const API_URL: &str = "TELEGRAM_API_URL";
+
+/// How long a call may take that nobody misses.
+const IN_PASSING: Duration = Duration::from_secs(3);
 
 /// The Telegram door.
 pub struct Telegram {
@@ -166,16 +170,16 @@ impl Channel for Telegram {
     async fn busy(&self, conversation: &str, _: Option<&str>) {
         let typing = json!({ "action": "typing" });
         // Nobody misses it.
-        let _ = self.speak("sendChatAction", conversation, &typing).await;
+        let spoken = self.speak("sendChatAction", conversation, &typing);
+        let _ = tokio::time::timeout(IN_PASSING, spoken).await;
     }
 
     async fn pressed(&self, press: &str, word: &str) {
         let body = json!({ "callback_query_id": press, "text": word });
-        if let Err(failed) = self
+        let told = self
             .client
-            .call::<Value>("answerCallbackQuery", &body)
-            .await
-        {
+            .call_for::<Value>(IN_PASSING, "answerCallbackQuery", &body);
+        if let Err(failed) = told.await {
             // One that is too old need not be answered any more.
             tracing::debug!(?failed, "a press was not confirmed");
         }

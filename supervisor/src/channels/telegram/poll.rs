@@ -113,7 +113,7 @@ impl Poller<'_> {
                 account: account.clone(),
                 position: last + 1,
             };
-            let mail = mail.into_iter().map(|(_, mail)| mail).collect();
+            let mail = mail.into_iter().filter_map(|(_, mail)| mail).collect();
             if !self.inlet.take(mail, cursor).await {
                 return;
             }

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use teloxide_core::types::{
-    CallbackQuery, Document, MaybeInaccessibleMessage, Message, MessageEntityKind, Update,
-    UpdateKind, User,
+    CallbackQuery, Document, MaybeInaccessibleMessage, Message, MessageEntityKind, MessageKind,
+    Update, UpdateKind, User,
 };
 
 use shared::run::Timestamp;
@@ -15,6 +15,8 @@ use shared::store::{Mail, NewMail};
 
 use crate::channels::{Attached, Incoming, Says, Sender};
 
+/// What is said to what cannot be taken.
+const UNREADABLE: &str = "I cannot read this kind of message yet: send me words, or a document.";
 /// What a file is sent for that comes without a word.
 const ABOUT_A_FILE: &str = "Say what is in this file.";
 
@@ -27,20 +29,26 @@ pub struct Me {
     pub username: String,
 }
 
-/// An update as it is kept, with its number; none where it has no number.
-pub fn mail(update: &Value, me: &Me) -> Option<(i64, NewMail)> {
+/// An update's number, and the update as it is kept where it is for us: what people say to each other is
+/// nothing that we keep.
+pub fn mail(update: &Value, me: &Me) -> Option<(i64, Option<NewMail>)> {
     let id = update["update_id"].as_i64()?;
+    let body = json!({ "update": update, "me": me });
+    if said(&body, Timestamp::default()).says == Says::Nothing {
+        return Some((id, None));
+    }
     let parsed = parse(update);
     let chat = parsed.as_ref().and_then(conversation);
+    let unknown = || update["message"]["chat"]["id"].to_string();
     Some((
         id,
-        NewMail {
+        Some(NewMail {
             channel: super::NAME,
-            key: id.to_string(),
-            // What belongs to no chat says nothing, and holds up nobody.
-            conversation: chat.unwrap_or_default(),
-            body: json!({ "update": update, "me": me }),
-        },
+            // Numbers are each bot's own.
+            key: format!("{}/{id}", me.id),
+            conversation: chat.unwrap_or_else(unknown),
+            body,
+        }),
     ))
 }
 
@@ -71,22 +79,43 @@ fn conversation(update: &Update) -> Option<String> {
 
 /// What a kept update says.
 pub fn read(mail: &Mail) -> Incoming {
+    said(&mail.body, mail.at)
+}
+
+fn said(body: &Value, at: Timestamp) -> Incoming {
     let nothing = Incoming {
         from: None,
-        at: mail.at,
+        at,
         message: None,
         says: Says::Nothing,
         files: Vec::new(),
     };
-    let Ok(me) = serde_json::from_value::<Me>(mail.body["me"].clone()) else {
+    let Ok(me) = serde_json::from_value::<Me>(body["me"].clone()) else {
         return nothing;
     };
-    match parse(&mail.body["update"]).map(|update| update.kind) {
+    match parse(&body["update"]).map(|update| update.kind) {
         Some(UpdateKind::Message(message)) => of_message(&message, &me, false),
         Some(UpdateKind::EditedMessage(message)) => of_message(&message, &me, true),
-        Some(UpdateKind::CallbackQuery(query)) => of_press(query, mail.at),
-        _ => nothing,
+        Some(UpdateKind::CallbackQuery(query)) => of_press(query, at),
+        Some(_) => nothing,
+        None => of_unknown(&body["update"]["message"]).unwrap_or(nothing),
     }
+}
+
+/// A message of a kind that this program does not know: in private it is not passed over in silence.
+fn of_unknown(message: &Value) -> Option<Incoming> {
+    let from = &message["from"];
+    (message["chat"]["type"] == "private").then_some(())?;
+    Some(Incoming {
+        from: Some(Sender {
+            id: from["id"].as_i64()?.to_string(),
+            name: from["first_name"].as_str().unwrap_or_default().to_owned(),
+        }),
+        at: Timestamp(message["date"].as_i64()? * 1000),
+        message: message["message_id"].as_i64().map(|id| id.to_string()),
+        says: Says::Unreadable(UNREADABLE.into()),
+        files: Vec::new(),
+    })
 }
 
 fn of_message(message: &Message, me: &Me, edited: bool) -> Incoming {
@@ -94,13 +123,13 @@ fn of_message(message: &Message, me: &Me, edited: bool) -> Incoming {
     let text = message.text().or_else(|| message.caption());
     let says = match text {
         _ if !is_for_us(message, me) => Says::Nothing,
-        _ if message.text().is_none() && !is_plain(message) => {
-            let word = "I cannot read this kind of message yet: send me words, or a document.";
-            Says::Unreadable(word.into())
-        }
+        _ if message.text().is_none() && !is_plain(message) => Says::Unreadable(UNREADABLE.into()),
         Some(text) if edited => Says::Edit(without_name(text, me)),
         Some(text) => Says::Words(without_name(text, me)),
         None if message.document().is_some() => Says::Words(ABOUT_A_FILE.into()),
+        None if message.chat.is_private() && is_said(message) => {
+            Says::Unreadable(UNREADABLE.into())
+        }
         None => Says::Nothing,
     };
     Incoming {
@@ -129,6 +158,11 @@ fn sender(user: &User) -> Sender {
         id: user.id.0.to_string(),
         name: user.full_name(),
     }
+}
+
+/// Whether somebody said it: no note of the service about people or titles.
+fn is_said(message: &Message) -> bool {
+    matches!(message.kind, MessageKind::Common(_))
 }
 
 /// Whether a message holds nothing that is more than words: people joining, a title changing.
@@ -223,7 +257,10 @@ mod tests {
         let fields = message.as_object().unwrap().clone();
         whole.as_object_mut().unwrap().extend(fields);
         let update = json!({"update_id": 1, kind: whole});
-        let (_, new) = mail(&update, &me()).unwrap();
+        let Some((_, Some(new))) = mail(&update, &me()) else {
+            let body = json!({ "update": update, "me": me() });
+            return (String::new(), said(&body, Timestamp(2_000_000)));
+        };
         let kept = Mail {
             seq: 1,
             key: new.key,
@@ -289,9 +326,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_says_nothing_and_is_kept_all_the_same() {
+    fn what_is_not_known_is_not_kept_unless_it_was_said_to_us_alone() {
         let (id, new) = mail(&json!({"update_id": 9, "chat_of_tomorrow": {}}), &me()).unwrap();
-        assert_eq!((id, new.conversation.as_str()), (9, ""));
+        assert!(id == 9 && new.is_none());
+        let odd = json!({"update_id": 10, "message": {
+            "message_id": 1, "date": 5, "chat": {"id": 7, "type": "private", "first_name": "Ada"},
+            "from": {"id": 7, "is_bot": false, "first_name": "Ada"}, "text": "hi",
+            "entities": [{"type": "hologram", "offset": 0, "length": 2}]}});
+        let (_, new) = mail(&odd, &me()).unwrap();
+        let new = new.expect("what is said in private is not passed over");
+        assert_eq!(
+            (new.conversation.as_str(), new.key.as_str()),
+            ("7", "42/10")
+        );
         assert!(mail(&json!({"message": {}}), &me()).is_none());
     }
 }
