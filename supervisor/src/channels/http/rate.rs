@@ -93,11 +93,14 @@ fn place(buckets: &mut HashMap<Who, Bucket>, who: Who, per_minute: u32, now_ms: 
     }
 }
 
+/// What one request takes out of a bucket, which gains `per_minute` in each millisecond.
+const COST: u64 = 60_000;
+
 /// What somebody may still ask.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    /// Requests.
-    left: f64,
+    /// What is in it.
+    left: u64,
     /// When that was so.
     at_ms: u64,
 }
@@ -105,33 +108,33 @@ struct Bucket {
 impl Bucket {
     fn full(per_minute: u32, now_ms: u64) -> Self {
         Self {
-            left: per_minute.into(),
+            left: u64::from(per_minute) * COST,
             at_ms: now_ms,
         }
     }
 
     fn fill(&mut self, per_minute: u32, now_ms: u64) {
-        let gone_ms = now_ms.saturating_sub(self.at_ms) as f64;
-        let filled = self.left + gone_ms * f64::from(per_minute) / 60_000.0;
-        self.left = filled.min(per_minute.into());
+        let per_minute = u64::from(per_minute);
+        let gained = now_ms.saturating_sub(self.at_ms).saturating_mul(per_minute);
+        self.left = self.left.saturating_add(gained).min(per_minute * COST);
         self.at_ms = now_ms;
     }
 
     fn is_full(&self, per_minute: u32, now_ms: u64) -> bool {
         let mut then = *self;
         then.fill(per_minute, now_ms);
-        then.left >= f64::from(per_minute)
+        then.left == u64::from(per_minute) * COST
     }
 
     /// Takes one out; else says after how many seconds there is one again.
     fn take(&mut self, per_minute: u32, now_ms: u64) -> Result<(), u32> {
         self.fill(per_minute, now_ms);
-        if self.left >= 1.0 {
-            self.left -= 1.0;
+        if let Some(left) = self.left.checked_sub(COST) {
+            self.left = left;
             return Ok(());
         }
-        let seconds = (1.0 - self.left) * 60.0 / f64::from(per_minute);
-        Err((seconds.ceil() as u32).max(1))
+        let seconds = (COST - self.left).div_ceil(u64::from(per_minute) * 1000);
+        Err(u32::try_from(seconds).unwrap_or(u32::MAX))
     }
 }
 
