@@ -34,6 +34,7 @@ on_both_stores!(
     a_receiver_that_is_gone_is_given_up_at_once,
     a_slow_receiver_holds_up_no_other,
     a_call_that_was_not_recorded_is_made_again_with_the_same_id,
+    nobody_is_forgotten_however_often_it_is_stopped,
 );
 
 const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -57,6 +58,7 @@ enum Answer {
 #[derive(Clone, Debug)]
 struct Call {
     id: String,
+    taken: bool,
     at_ms: u64,
     body: Value,
 }
@@ -104,13 +106,14 @@ async fn received(
     body: Bytes,
 ) -> Response {
     let id = verified(&headers, &body).expect("a good signature");
+    let answer = receiver.answers.lock().unwrap().pop_front();
     let call = Call {
         id,
+        taken: answer.is_none(),
         at_ms: receiver.clock.ms(),
         body: serde_json::from_slice(&body).expect("JSON"),
     };
     receiver.calls.send_modify(|calls| calls.push(call));
-    let answer = receiver.answers.lock().unwrap().pop_front();
     match answer {
         None => StatusCode::NO_CONTENT.into_response(),
         Some(Answer::Status(status)) => StatusCode::from_u16(status).unwrap().into_response(),
@@ -285,5 +288,42 @@ async fn a_call_that_was_not_recorded_is_made_again_with_the_same_id(kind: Kind)
     let calls = receiver.until(3).await;
     assert_eq!(calls.len(), 3, "{calls:#?}");
     assert_one_id(&calls);
+    app.stop().await;
+}
+
+async fn nobody_is_forgotten_however_often_it_is_stopped(kind: Kind) {
+    const TASKS: usize = 40;
+    const STOPS: usize = 5;
+    let trouble = [Answer::Status(500), Answer::Die, Answer::Status(502)];
+    let trouble: Vec<Answer> = trouble.into_iter().cycle().take(TASKS).collect();
+    let receiver = Receiver::start(&trouble).await;
+    let mut app = open(kind, 5.0).await;
+    let mut tasks = Vec::new();
+    for stop in 1..=STOPS {
+        for _ in 0..TASKS / STOPS {
+            tasks.push(submit(&app, &receiver).await);
+        }
+        receiver.until(stop * TASKS / STOPS / 2).await;
+        app = app.down(Duration::ZERO).await.start().await;
+        app.app.open_channels().unwrap();
+    }
+    for task in &tasks {
+        assert_eq!(settled(&app, *task).await, "sent");
+    }
+    let calls = receiver.until(TASKS).await;
+    let mut more = 0;
+    for task in &tasks {
+        let id = format!("msg_{task}");
+        let taken = calls.iter().filter(|call| call.id == id && call.taken);
+        let taken = taken.count();
+        assert!(taken >= 1, "{id} never arrived");
+        more += taken - 1;
+    }
+    let ids: std::collections::HashSet<&str> = calls.iter().map(|call| &*call.id).collect();
+    assert_eq!(ids.len(), TASKS, "one id for each task and no other");
+    assert!(
+        more <= STOPS * 4,
+        "{more} more than once: only calls under way at a stop may be"
+    );
     app.stop().await;
 }

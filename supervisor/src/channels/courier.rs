@@ -30,8 +30,8 @@ use super::{Channel, Page, Undelivered, Word};
 use crate::follow::Follower;
 use crate::people::People;
 
-/// Rows that are read at once.
-const PAGE: u32 = 256;
+/// Rows that are read at once: more than [`MARGIN`], so that a full page always brings something further.
+const PAGE: u32 = 512;
 /// Commits do not become visible in the order of their numbers: so many are looked at again.
 const MARGIN: i64 = 256;
 /// Looks for what is owed at least so often: a backstop, not the way it is found.
