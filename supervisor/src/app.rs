@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::channels::Channel;
+use crate::channels::callback::Callbacks;
 use crate::channels::health::Channels;
 use crate::channels::papers::Limits;
 use crate::channels::papers::child::Readers;
@@ -178,7 +179,7 @@ impl App {
         })
     }
 
-    /// Opens the chats that the configuration names. Where one cannot be reached it is tried again and
+    /// Opens the chats that the configuration names, and begins to call back. Where one cannot be reached it is tried again and
     /// again, and everything else goes on; only what is wrong in the configuration is an error.
     pub fn open_channels(&self) -> anyhow::Result<()> {
         let settings = &self.config.settings;
@@ -206,6 +207,12 @@ impl App {
                 open: open.clone(),
             };
             self.stations.spawn(station.work(self.stopping.clone()));
+        }
+        if let Some(callbacks) = &settings.callbacks {
+            let (store, tenant) = (self.store.clone(), self.tenant().clone());
+            let callbacks = Callbacks::new(callbacks, store, tenant, people, gateway)?;
+            let work = callbacks.work(self.engine.clone(), self.stopping.clone());
+            self.stations.spawn(work);
         }
         Ok(())
     }

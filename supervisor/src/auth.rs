@@ -207,6 +207,11 @@ impl Caller {
         }
     }
 
+    /// What tells the stored token that was shown from others; none for the instance's own.
+    pub fn token(&self) -> Option<Hash> {
+        self.token.as_ref().map(|(_, hash)| *hash)
+    }
+
     /// Whether the caller has this scope.
     pub fn has(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope)

@@ -42,6 +42,11 @@ pub struct TaskOrder {
     /// The folder on the server that it reads; needs the scope `admin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir: Option<String>,
+    /// Where its end is told, by a signed request with the task as `GET /v1/tasks/{id}` shows it: https, at
+    /// most 2,048 bytes, without user and password. Needs `[callbacks]` in the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 2048)]
+    pub callback_url: Option<String>,
 }
 
 /// Limits of one task.
@@ -64,6 +69,13 @@ pub struct TaskRef {
     pub id: TaskId,
     /// Where it stands.
     pub state: String,
+}
+
+/// What a hook does not ask for.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Ignored {
+    /// Always true.
+    pub ignored: bool,
 }
 
 /// A page of tasks, newest first.

@@ -3,6 +3,7 @@
 mod actors;
 mod again;
 mod agent_loop;
+mod callbacks;
 mod cancel;
 mod crash;
 mod doubt;

@@ -21,7 +21,7 @@ const SHORTEST_DESCRIPTION: usize = 40;
 const RESERVED_NAME: &str = "supervisor";
 
 /// The channels that tasks come in by.
-const CHANNELS: [&str; 3] = ["cli", "http", "telegram"];
+const CHANNELS: [&str; 4] = ["cli", "http", "telegram", "hook"];
 
 /// All documents of one configuration that are TOML.
 pub(super) struct Documents<'a> {
@@ -58,6 +58,7 @@ pub(super) fn problems(documents: &Documents<'_>, tools: &KnownTools) -> Vec<Pro
         problems.extend(private_hosts(settings));
         problems.extend(supervisor_model(settings));
         problems.extend(lease(settings));
+        problems.extend(hooks(settings, &names));
     }
     for agent in &documents.agents {
         problems.extend(agent_name(agent));
@@ -197,6 +198,74 @@ fn empty_route(settings: &Document<'_>, list: &Found<'_, '_>) -> Option<Problem>
         settings
             .problem(list.value.span(), "empty", "this route names no agent")
             .help("name at least one: `agents = [\"researcher\"]`")
+    })
+}
+
+fn hooks(settings: &Document<'_>, agents: &BTreeSet<&str>) -> Vec<Problem> {
+    let mut problems = unknown(settings, &["hooks", "*", "agent"], "agent", agents);
+    let hooks = settings.find(&["hooks", "*"]);
+    problems.extend(hooks.iter().filter_map(|hook| hook_name(settings, hook)));
+    problems.extend(hooks.iter().filter_map(|hook| hook_header(settings, hook)));
+    for key in ["text", "dedupe"] {
+        let templates = settings.find(&["hooks", "*", key]);
+        problems.extend(templates.iter().filter_map(|text| unclosed(settings, text)));
+    }
+    problems
+}
+
+/// The name stands in a path, and in the names of principals.
+fn hook_name(settings: &Document<'_>, hook: &Found<'_, '_>) -> Option<Problem> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+    let is_name = (1..=64).contains(&hook.key.len()) && hook.key.chars().all(allowed);
+    (!is_name).then(|| {
+        let message = format!("`{}` cannot be the name of a hook", hook.key);
+        settings
+            .problem(hook.key_span.clone(), "not a good name", message)
+            .help("it stands in the path: 1 to 64 lower-case letters, digits, `-` and `_`")
+    })
+}
+
+/// A generic signature stands in a header that is named; the others know where theirs stands.
+fn hook_header(settings: &Document<'_>, hook: &Found<'_, '_>) -> Option<Problem> {
+    let table = hook.value.as_ref().as_table()?;
+    let is_generic = table.get("verify")?.as_ref().as_str()? == "hmac";
+    let given = ["header", "prefix", "encoding"]
+        .into_iter()
+        .find_map(|key| Some((key, table.get(key)?)));
+    match (is_generic, table.get("header"), given) {
+        (true, None, _) => {
+            let message = format!("`header` is missing in `hooks.{}`", hook.key);
+            let problem =
+                settings.problem(hook.key_span.clone(), "where is the signature?", message);
+            Some(problem.help("name the header that holds it: `header = \"X-Signature\"`"))
+        }
+        (true, Some(header), _) => {
+            let name = header.as_ref().as_str()?;
+            let is_header = reqwest::header::HeaderName::from_bytes(name.as_bytes()).is_ok();
+            (!is_header).then(|| {
+                let message = format!("`{name}` cannot be the name of a header");
+                let problem = settings.problem(header.span(), "not a header", message);
+                problem.help("letters, digits and `-`, such as \"X-Signature\"")
+            })
+        }
+        (false, _, Some((key, value))) => {
+            let message = format!("`{key}` in `hooks.{}` has no meaning", hook.key);
+            let problem = settings.problem(value.span(), "only with verify = \"hmac\"", message);
+            Some(problem.help("leave it out; this way of signing says itself where and how"))
+        }
+        (false, _, None) => None,
+    }
+}
+
+fn unclosed(settings: &Document<'_>, template: &Found<'_, '_>) -> Option<Problem> {
+    let text = template.value.as_ref().as_str()?;
+    let is_open = |part: &str| !part.contains("}}");
+    let mut parts = text.split("{{").skip(1);
+    parts.any(is_open).then(|| {
+        let message = format!("a `{{{{` in `{}` is never closed", template.key);
+        settings
+            .problem(template.value.span(), "unclosed", message)
+            .help("a placeholder reads `{{path.to.value}}` or `{{header:NAME}}`")
     })
 }
 

@@ -20,9 +20,11 @@ mod tests;
 mod text;
 mod tools;
 mod types;
+mod webhook;
 
 pub use load::{Config, Source, load};
 pub use price::MissingPrice;
 pub use problem::{Problem, Report};
 pub use tools::{KnownTools, Need};
 pub use types::*;
+pub use webhook::*;

@@ -350,7 +350,7 @@ fn highest_of(format: &Value) -> Option<f64> {
         "uint8" => Some(u8::MAX.into()),
         "uint16" => Some(u16::MAX.into()),
         "uint32" => Some(u32::MAX.into()),
-        "uint64" => Some(i64::MAX as f64),
+        "uint64" | "int64" => Some(i64::MAX as f64),
         _ => None,
     }
 }
@@ -422,7 +422,7 @@ mod tests {
         "$schema",
     ];
     const SILENT: [&str; 3] = ["description", "title", "default"];
-    const FORMATS: [&str; 10] = [
+    const FORMATS: [&str; 11] = [
         "uri",
         "regex",
         "socket-address",
@@ -432,6 +432,7 @@ mod tests {
         "uint8",
         "uint32",
         "uint64",
+        "int64",
         "double",
     ];
 

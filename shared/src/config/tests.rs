@@ -124,6 +124,36 @@ fn a_lease_that_three_beats_do_not_fit_is_refused() {
 }
 
 #[test]
+fn hooks_that_cannot_be_meant() {
+    assert_snapshot!(settings(
+        "[hooks.GitHub]\nverify = \"github\"\nsecret = \"${A}\"\ntext = \"Look at {{issue.title}\"\n\
+         [hooks.ci]\nverify = \"hmac\"\nsecret = \"hunter2\"\ntext = \"x\"\nagent = \"nobody\"\n\
+         [hooks.pay]\nverify = \"stripe\"\nsecret = \"${A}\"\ntext = \" \"\nprefix = \"v1=\"\n\
+         [hooks.odd]\nverify = \"none\"\nsecret = \"${A}\"\ntext = \"x\"\nheader = \"X Signature\"\n\
+         [callbacks]\nsecret = \"whsec_hunter2\"\nfirst_pause_s = 0\n"
+    ));
+}
+
+#[test]
+fn hooks_and_callbacks_as_they_are_meant() {
+    let text = "[callbacks]\nsecret = \"${A}\"\n[server]\nrequests_per_minute = 0\n\
+         [hooks.github]\nverify = \"github\"\nsecret = \"${A}\"\n\
+         text = \"Look at {{issue.title}} of {{header:X-GitHub-Event}}\"\n\
+         when = { action = \"opened\" }\nagent = \"helper\"\n\
+         [hooks.ci]\nverify = \"hmac\"\nsecret = \"${A}\"\nheader = \"X-Signature\"\nprefix = \"v=\"\n\
+         encoding = \"base64\"\ntext = \"x\"\ndedupe = \"{{id}}\"\n\
+         [[routes]]\nchannel = \"hook\"\nagents = [\"helper\"]\n";
+    let files = files(text, &[("agents/helper.toml", AGENT)]);
+    let config = files.load(&tools()).expect("this configuration is good");
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let settings = config.settings;
+    let (callbacks, hooks) = (settings.callbacks.unwrap(), settings.hooks);
+    assert_eq!((callbacks.first_pause_s, callbacks.timeout_s), (5.0, 20.0));
+    assert_eq!(hooks["github"].when["action"], "opened");
+    assert_eq!(hooks["ci"].encoding, Encoding::Base64);
+}
+
+#[test]
 fn unknown_keys_at_every_depth() {
     assert_snapshot!(settings(
         "[limit]\nsteps = 3\n[models.x]\nprovider = \"openai\"\nmodel = \"gpt-5\"\nbaseurl = \"http://x\"\n\

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::builtin;
 use super::secret::SecretRef;
+use super::webhook::{CallbackSettings, HookSettings};
 use crate::id::{AgentName, ModelName, PrincipalId, TenantId, ToolName};
 use crate::money::Price;
 use crate::retry::RetryPolicy;
@@ -40,6 +41,11 @@ pub struct Settings {
     pub retry: RetryPolicy,
     /// The HTTP door.
     pub server: ServerSettings,
+    /// How those are called back who handed in a task with a `callback_url`; nobody is where this is
+    /// absent.
+    pub callbacks: Option<CallbackSettings>,
+    /// Other services' requests that become tasks, by the name in the path `/v1/hooks/NAME`.
+    pub hooks: BTreeMap<String, HookSettings>,
     /// Folders for file tools.
     pub files: FileSettings,
     /// Where outbound traffic may go.
@@ -70,7 +76,7 @@ pub struct Settings {
 #[serde(deny_unknown_fields)]
 pub struct Person {
     /// The name that their tasks bear.
-    #[schemars(extend("pattern" = NAME_PATTERN))]
+    #[schemars(with = "String", extend("pattern" = NAME_PATTERN))]
     pub name: PrincipalId,
     /// Their number in Telegram, which the bot tells everybody whom it does not know.
     #[serde(default)]
@@ -299,6 +305,9 @@ pub struct ServerSettings {
     /// Connections that are open at once; others wait until one ends.
     #[schemars(range(min = 2))]
     pub max_connections: u32,
+    /// Requests that each token, each hook, and each address without a token may make in a minute, all at
+    /// once or one after the other; 0 for any number.
+    pub requests_per_minute: u32,
 }
 
 impl Default for ServerSettings {
@@ -307,6 +316,7 @@ impl Default for ServerSettings {
             listen: ([127, 0, 0, 1], 7717).into(),
             body_limit_kib: 512,
             max_connections: 512,
+            requests_per_minute: 600,
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   model, web_search ──trusted(base URL from the config)──► client bound to that host ──┐
+//!   callbacks ──post(address from anywhere)──► the same checks, no redirects ────────────┤
 //!   fetch_page ──fetch(address from anywhere)──► check URL ► resolve, drop forbidden ► connect
 //!                     ▲                                                                  │
 //!                     └──────────── redirect: checked again, five at most ───────────────┘
@@ -15,6 +16,7 @@
 pub mod address;
 pub mod failure;
 mod fetch;
+mod post;
 pub mod resolver;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use address::{AllowList, InvalidAllowEntry};
 use resolver::{Guard, Lookup, Reach, SystemLookup};
 
 pub use fetch::{FetchRequest, Fetched};
+pub use post::{PostRequest, Posted};
 
 /// How long making a connection may take; the whole request has its own, longer limit.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

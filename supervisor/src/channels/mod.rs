@@ -7,8 +7,9 @@
 //! ```
 //! Chats differ in how they are read, rendered and spoken to: that is a [`Channel`]. What a message
 //! leads to ([`reception`]) and how what is owed gets there ([`courier`]) is the same for all.
-//! [`http`] answers at once and stands apart.
+//! [`http`] answers at once and stands apart; whoever wants to be told later is by [`callback`].
 
+pub mod callback;
 pub mod card;
 pub mod command;
 pub mod courier;
@@ -18,9 +19,11 @@ mod lanes;
 mod pace;
 pub mod papers;
 pub mod reception;
+pub mod signature;
 pub mod station;
 pub mod telegram;
 pub mod text;
+pub mod watch;
 
 use std::time::Duration;
 

@@ -20,11 +20,12 @@ use super::courier::Courier;
 use super::health::Channels;
 use super::pace::Pace;
 use super::reception::Reception;
+use super::watch::Watch;
 use crate::app::House;
 use crate::engine::Engine;
 use crate::people::People;
 
-/// How often the duty is looked after, or tried for.
+/// The pause before a store that did not answer is tried again.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A channel's station.
@@ -91,24 +92,19 @@ impl Inlet {
 impl Station {
     /// Works until it is told to end. On return nothing is under way.
     pub async fn work(self, end: CancellationToken) {
-        while !end.is_cancelled() {
-            let held = self
-                .store()
-                .hold(self.channel.duty(), self.engine.worker())
-                .await;
-            match held {
-                Ok(Some(duty)) => self.on_duty(duty, &end).await,
-                // Another process has it.
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "a channel's duty cannot be had now"),
-            }
-            end.run_until_cancelled(tokio::time::sleep(LOOK)).await;
-        }
+        let watch = Watch {
+            store: self.store().clone(),
+            engine: self.engine.clone(),
+            duty: self.channel.duty(),
+        };
+        watch
+            .work(&end, |duty, over| self.on_duty(duty, over))
+            .await;
     }
 
     /// Does the duty until it is lost.
-    async fn on_duty(&self, duty: Duty, end: &CancellationToken) {
-        let (channel, over) = (self.channel.name(), end.child_token());
+    async fn on_duty(&self, duty: Duty, over: CancellationToken) {
+        let channel = self.channel.name();
         tracing::info!(
             channel,
             duty.epoch = duty.epoch,
@@ -142,36 +138,12 @@ impl Station {
             channel,
             over: over.clone(),
         };
-        let keep = async {
-            self.keep(&duty, &over).await;
-            over.cancel();
-        };
         // Tasks of their own: none of them keeps another from its turn.
         let works = [spawn(reception.work(), &over), spawn(courier.work(), &over)];
-        tokio::join!(self.channel.listen(&inlet), keep);
+        self.channel.listen(&inlet).await;
         for work in works {
             if let Err(error) = work.await {
                 tracing::error!(channel, %error, "a channel's station broke off, and begins again");
-            }
-        }
-    }
-
-    /// Returns when the duty is lost, or the end has come. A store that does not answer is no loss: the
-    /// worker's own lease says when it is time to stop.
-    async fn keep(&self, duty: &Duty, over: &CancellationToken) {
-        while over
-            .run_until_cancelled(tokio::time::sleep(LOOK))
-            .await
-            .is_some()
-        {
-            let worker = self.engine.worker();
-            if worker != duty.holder || !self.engine.is_live() {
-                return;
-            }
-            match self.store().hold(duty.name, worker).await {
-                Ok(Some(held)) if held == *duty => {}
-                Ok(_) => return,
-                Err(error) => tracing::warn!(%error, "a channel's duty cannot be looked after now"),
             }
         }
     }

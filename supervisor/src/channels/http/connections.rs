@@ -19,6 +19,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+use tower::ServiceBuilder;
+
+use super::rate::Peer;
 
 /// How long a connection may take for the head of its next request; so also how long an idle one is
 /// kept.
@@ -195,7 +198,15 @@ struct Connection {
 impl Connection {
     /// Answers its requests, one after the other, until it ends or the door closes.
     async fn serve(self) {
-        let service = TowerToHyperService::new(self.router);
+        let peer = self.stream.peer_addr().ok();
+        let peer = peer.map(|address| Peer::new(address.ip()));
+        let router = ServiceBuilder::new()
+            .map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
+                peer.map(|peer| request.extensions_mut().insert(peer));
+                request
+            })
+            .service(self.router);
+        let service = TowerToHyperService::new(router);
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head)

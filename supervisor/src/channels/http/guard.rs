@@ -1,5 +1,5 @@
-//! What a request must pass before anything reads it: its host and origin, its size, its token, in
-//! this order. Sizes come before tokens so that strangers cost nothing.
+//! What a request must pass before anything reads it: its host and origin, its size, its token,
+//! how often it asks, in this order. Sizes come before tokens so that strangers cost nothing.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use axum::response::Response;
 
 use super::Door;
 use super::problem::{Kind, Problem};
+use super::rate::{Peer, Who};
 use crate::auth::{self, Caller};
 
 /// The largest body of a request, in bytes. Said once, at the door.
@@ -92,13 +93,24 @@ pub fn too_large(limit: BodyLimit) -> Problem {
     Problem::new(Kind::TooLarge, detail)
 }
 
-/// Lets in only those with a live token, and tells handlers who it is.
+/// Lets in only those with a live token, and not too often; tells handlers who it is.
 pub async fn recognised(
     State(door): State<Arc<Door>>,
     mut request: Request<Body>,
     next: Next,
 ) -> Result<Response, Problem> {
-    let caller = recognise(&door, request.headers()).await?;
+    let caller = match recognise(&door, request.headers()).await {
+        Ok(caller) => caller,
+        Err(problem) => {
+            if problem.is(Kind::Unauthorised) {
+                door.rates.take(Who::Stranger(Peer::of(&request)))?;
+            }
+            return Err(problem);
+        }
+    };
+    if let Some(token) = caller.token() {
+        door.rates.take(Who::Token(token))?;
+    }
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }

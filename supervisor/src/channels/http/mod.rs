@@ -1,18 +1,23 @@
 //! The HTTP door: tasks in, answers and events out, health for whoever runs it.
 //!
 //! ```text
-//!  request ─► host, origin ─► size ─► token ─► handler ─► intake | store
+//!  request ─► host, origin ─► size ─► token ─► rate ─► handler ─► intake | store
 //!             (guard)                          tasks, events, settle, health
+//!                                     └─► signature ─► rate ─► hooks ─► intake
 //! ```
-//! Errors are problem documents ([`problem`]); [`openapi`] describes all of it. The door holds no
-//! state of its own: two of them over one store answer alike. What it leaves out: TLS (a proxy's
-//! work), limits on how often somebody may ask, and any change of the configuration.
+//! Errors are problem documents ([`problem`]); [`openapi`] describes all of it, [`docs`] shows that. The
+//! door holds no state of its own but counts of requests ([`rate`]): two of them over one store answer
+//! alike. What it leaves out: TLS (a proxy's
+//! work), answers to pages of other origins, and any change of the configuration.
 
+pub mod hooks;
 pub mod problem;
+pub mod rate;
 pub mod tasks;
 
 mod again;
 mod connections;
+mod docs;
 mod events;
 mod guard;
 mod health;
@@ -35,17 +40,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower_http::trace::TraceLayer;
 
+use shared::config::Settings;
+use shared::egress::Gateway;
 use shared::id::AgentName;
 
 use crate::app::App;
 use crate::auth::LocalToken;
+use crate::channels::callback;
 use crate::desk::Desk;
 use crate::intake::Intake;
 use crate::telemetry;
 use connections::Bounds;
 use guard::BodyLimit;
 use health::Health;
+use hooks::Hooks;
 use problem::{Kind, Problem};
+use rate::Rates;
 
 /// How long answers in flight get to end when the door closes.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -94,6 +104,10 @@ pub(crate) struct Door {
     /// Places for answers that take their time: streams of events, and waits for a task's end.
     lasting: Arc<Semaphore>,
     health: Health,
+    rates: Rates,
+    hooks: Hooks,
+    /// What decides who can be called back; none where nobody is.
+    callbacks: Option<Gateway>,
 }
 
 impl Door {
@@ -139,6 +153,8 @@ pub async fn serve(
     let bounds = Bounds::new(settings.max_connections);
     let body_limit = BodyLimit(settings.body_limit_kib as usize * 1024);
     let loopback = is_loopback(listener.local_addr()?);
+    let (rates, hooks) = (Rates::new(settings.requests_per_minute), hooks(&app)?);
+    let callbacks = callbacks(&app.config.settings)?;
     let door = Door {
         inside: app,
         local: local_token,
@@ -148,9 +164,26 @@ pub async fn serve(
         body_limit,
         lasting: Arc::new(Semaphore::new(bounds.lasting())),
         health: Health::default(),
+        rates,
+        hooks,
+        callbacks,
     };
     answer(Arc::new(door), listener, bounds).await;
     Ok(())
+}
+
+fn hooks(app: &App) -> std::io::Result<Hooks> {
+    Hooks::new(&app.config.settings.hooks).map_err(std::io::Error::other)
+}
+
+/// Nobody is called back where there is nothing to sign with.
+fn callbacks(settings: &Settings) -> std::io::Result<Option<Gateway>> {
+    let Some(configured) = &settings.callbacks else {
+        return Ok(None);
+    };
+    callback::key(configured).map_err(std::io::Error::other)?;
+    let gateway = Gateway::new(&settings.egress).map_err(std::io::Error::other)?;
+    Ok(Some(gateway))
 }
 
 async fn answer(door: Arc<Door>, listener: TcpListener, bounds: Bounds) {
@@ -170,10 +203,12 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
     ));
     let (open, open_api) = openapi::open_routes().split_for_parts();
     let described = Arc::new(openapi::describe(api, open_api));
+    let docs = get(openapi::docs(&described));
     let described = get(move || openapi::answer(described.clone()));
     tasks
         .merge(open)
         .route("/openapi.json", described)
+        .route("/docs", docs)
         .route("/", get(hint))
         .fallback(nothing)
         .method_not_allowed_fallback(no_method)
@@ -191,7 +226,7 @@ fn span<B>(request: &axum::http::Request<B>) -> tracing::Span {
 }
 
 async fn hint() -> &'static str {
-    "majordomo: POST /v1/tasks hands in a task; /openapi.json describes the rest\n"
+    "majordomo: POST /v1/tasks hands in a task; /docs and /openapi.json describe the rest\n"
 }
 
 async fn nothing() -> Problem {

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::handler::Handler;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::response::IntoResponse;
 use utoipa::OpenApi as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, OpenApi, SecurityRequirement};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Door, again, events, health, settle, tasks, tokens};
+use super::{Door, again, docs, events, health, hooks, settle, tasks, tokens};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(info(
@@ -44,6 +47,7 @@ pub(super) fn open_routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
+        .routes(routes!(hooks::take))
 }
 
 /// One description of both.
@@ -69,4 +73,18 @@ pub(super) fn describe(mut api: OpenApi, open: OpenApi) -> OpenApi {
 /// The description.
 pub(super) async fn answer(api: Arc<OpenApi>) -> Json<OpenApi> {
     Json(OpenApi::clone(&api))
+}
+
+/// What answers with the description for people.
+pub(super) fn docs(api: &OpenApi) -> impl Handler<((),), Arc<Door>> + use<> {
+    // What cannot be written down as JSON could not be described either.
+    let page: Arc<str> = docs::page(&serde_json::to_value(api).unwrap_or_default()).into();
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (
+            CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'",
+        ),
+    ];
+    move || async move { (headers, String::from(&*page)).into_response() }
 }

@@ -45,6 +45,10 @@ pub enum Kind {
     Unavailable,
     /// Too many answers that take their time are under way.
     Busy,
+    /// Not signed by whom a hook is for, or for no hook at all.
+    Unsigned,
+    /// Asked too often.
+    Often,
 }
 
 impl Kind {
@@ -74,6 +78,8 @@ impl Kind {
                 "The store cannot be used now",
             ),
             Kind::Busy => (S::SERVICE_UNAVAILABLE, "busy", "Too much is under way"),
+            Kind::Unsigned => (S::UNAUTHORIZED, "signature", "A good signature is needed"),
+            Kind::Often => (S::TOO_MANY_REQUESTS, "rate", "Too many requests"),
         }
     }
 }
@@ -84,6 +90,7 @@ pub struct Problem {
     kind: Kind,
     detail: String,
     field: Option<String>,
+    retry_after_s: Option<u32>,
 }
 
 impl Problem {
@@ -93,7 +100,22 @@ impl Problem {
             kind,
             detail: detail.into(),
             field: None,
+            retry_after_s: matches!(kind, Kind::Unavailable | Kind::Busy).then_some(RETRY_AFTER_S),
         }
+    }
+
+    /// Somebody asked too often, and may ask again after so many seconds.
+    pub fn often(retry_after_s: u32) -> Self {
+        let detail = format!("ask again in {retry_after_s} s ([server] requests_per_minute)");
+        Self {
+            retry_after_s: Some(retry_after_s),
+            ..Self::new(Kind::Often, detail)
+        }
+    }
+
+    /// Whether it is of this kind.
+    pub fn is(&self, kind: Kind) -> bool {
+        self.kind == kind
     }
 
     /// A field with a value that cannot be used.
@@ -128,14 +150,11 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         let problem_json = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, problem_json);
-        match self.kind {
-            Kind::Unauthorised => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            Kind::Unavailable | Kind::Busy => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
-            }
-            _ => {}
+        if self.kind == Kind::Unauthorised {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -13,13 +13,14 @@ use serde_json::Value;
 use shared::hash::Hash;
 use shared::id::{PrincipalId, TaskId};
 use shared::money::Usd;
-use shared::store::{Accepted, TaskFilter};
+use shared::store::{Accepted, NewOut, TaskFilter};
 use shared::task::{Budget, Request, Task, TaskState};
 
 use super::Door;
 use super::input::{self, Id, Query, check_short};
 use super::problem::{Kind, Problem};
 use crate::auth::{self, Act, Caller};
+use crate::channels::callback::address;
 use crate::intake::Submission;
 use crate::transcript::Transcript;
 use crate::view::TaskView;
@@ -58,7 +59,11 @@ pub(super) async fn create(
     let (order, body) = input::json::<TaskOrder>(http).await?;
     let wait = wait_of(&order)?;
     let dedupe = key.map(|key| (key, hash_of(&body)));
-    let submission = submission(&caller, order, dedupe)?;
+    let card = door.card(&order)?;
+    let submission = Submission {
+        card,
+        ..submission(&caller, order, dedupe)?
+    };
     let (id, fresh) = match door.inside.intake().submit(submission).await? {
         Accepted::New(id) => (id, true),
         Accepted::Known(id) => (id, false),
@@ -378,6 +383,20 @@ impl Door {
     pub(super) async fn task(&self, id: TaskId) -> Result<Task, Problem> {
         let found = self.desk().store.task(&self.desk().tenant, id).await?;
         found.ok_or_else(|| auth::Denied::Hidden.into())
+    }
+
+    /// The call that is owed when the task has ended.
+    fn card(&self, order: &TaskOrder) -> Result<Option<NewOut>, Problem> {
+        let Some(url) = &order.callback_url else {
+            return Ok(None);
+        };
+        let refused = |why: String| Problem::field("callback_url", why);
+        let Some(gateway) = &self.callbacks else {
+            let why = "nobody is called back here: [callbacks] secret is not set";
+            return Err(refused(why.into()));
+        };
+        let card = address::card(gateway, url);
+        card.map(Some).map_err(|why| refused(why.to_string()))
     }
 
     /// The task when it has ended, or as it stands when the time is over or the door closes.

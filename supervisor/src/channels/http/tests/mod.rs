@@ -4,9 +4,12 @@
 mod access;
 mod connections;
 mod contract;
+mod docs;
 mod failing;
 mod fuzz;
+mod hooks;
 mod idempotency;
+mod limits;
 mod streams;
 
 use std::sync::Mutex;
@@ -87,6 +90,19 @@ impl World {
         loopback: bool,
         wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
     ) -> Self {
+        Self::made(loopback, wrap, |_| {}).await
+    }
+
+    /// A loopback door that is changed before it opens.
+    pub(super) async fn with(change: impl FnOnce(&mut Door)) -> Self {
+        Self::made(true, |store| store, change).await
+    }
+
+    async fn made(
+        loopback: bool,
+        wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+        change: impl FnOnce(&mut Door),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path()).await.unwrap());
         let store = wrap(store);
@@ -107,7 +123,7 @@ impl World {
         let worker = WorkerId::fresh();
         store.register(worker, None).await.unwrap();
         let closing = CancellationToken::new();
-        let door = Arc::new(Door {
+        let mut door = Door {
             inside: house.clone(),
             local: LocalToken::fresh().unwrap(),
             loopback,
@@ -116,7 +132,12 @@ impl World {
             body_limit: BodyLimit(MAX_BODY),
             lasting: Arc::new(Semaphore::new(LASTING)),
             health: Health::default(),
-        });
+            rates: Rates::new(0),
+            hooks: Hooks::default(),
+            callbacks: None,
+        };
+        change(&mut door);
+        let door = Arc::new(door);
         let router = router(door.clone());
         Self {
             store,

@@ -1,0 +1,329 @@
+//! Callbacks against a receiver that is slow, in trouble, gone, or dies; it verifies each call by an
+//! implementation of its own.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, Mac};
+use majordomo_tests::app::{Setup, TestApp};
+use majordomo_tests::on_both_stores;
+use majordomo_tests::place::Kind;
+use serde_json::Value;
+use sha2::Sha256;
+use shared::clock::{Stopwatch, stopwatch};
+use shared::config::EgressSettings;
+use shared::egress::Gateway;
+use shared::id::TaskId;
+use shared::store::Accepted;
+use supervisor::channels::callback::address;
+use supervisor::intake::Submission;
+use tokio::sync::watch;
+
+on_both_stores!(
+    the_end_of_a_task_is_told_once_and_signed,
+    a_receiver_in_trouble_is_called_again_with_the_same_id,
+    a_receiver_that_is_gone_is_given_up_at_once,
+    a_slow_receiver_holds_up_no_other,
+    a_call_that_was_not_recorded_is_made_again_with_the_same_id,
+    nobody_is_forgotten_however_often_it_is_stopped,
+);
+
+const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the receiver does with a call.
+#[derive(Clone, Copy)]
+enum Answer {
+    Status(u16),
+    /// Asks for a second of patience.
+    Later(u16),
+    /// Sends elsewhere, to itself.
+    Redirect,
+    /// Says nothing.
+    Hang,
+    /// Breaks the connection.
+    Die,
+}
+
+/// A call as it arrived.
+#[derive(Clone, Debug)]
+struct Call {
+    id: String,
+    taken: bool,
+    at_ms: u64,
+    body: Value,
+}
+
+/// A receiver: answers as it is told, and then with 204.
+struct Receiver {
+    url: String,
+    answers: Mutex<VecDeque<Answer>>,
+    calls: watch::Sender<Vec<Call>>,
+    clock: Stopwatch,
+}
+
+impl Receiver {
+    async fn start(answers: &[Answer]) -> Arc<Self> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let receiver = Arc::new(Self {
+            url: format!("http://{}/done?key=canary", listener.local_addr().unwrap()),
+            answers: Mutex::new(answers.iter().copied().collect()),
+            calls: watch::Sender::new(Vec::new()),
+            clock: stopwatch(),
+        });
+        let router = Router::new()
+            .route("/done", post(received))
+            .with_state(receiver.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        receiver
+    }
+
+    /// The calls once there are so many.
+    async fn until(&self, count: usize) -> Vec<Call> {
+        let mut calls = self.calls.subscribe();
+        let there = calls.wait_for(|calls| calls.len() >= count);
+        let there = tokio::time::timeout(PATIENCE, there).await;
+        there.expect("called in time").unwrap().clone()
+    }
+
+    fn count(&self) -> usize {
+        self.calls.borrow().len()
+    }
+}
+
+async fn received(
+    State(receiver): State<Arc<Receiver>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let id = verified(&headers, &body).expect("a good signature");
+    let answer = receiver.answers.lock().unwrap().pop_front();
+    let call = Call {
+        id,
+        taken: answer.is_none(),
+        at_ms: receiver.clock.ms(),
+        body: serde_json::from_slice(&body).expect("JSON"),
+    };
+    receiver.calls.send_modify(|calls| calls.push(call));
+    match answer {
+        None => StatusCode::NO_CONTENT.into_response(),
+        Some(Answer::Status(status)) => StatusCode::from_u16(status).unwrap().into_response(),
+        Some(Answer::Later(status)) => {
+            let status = StatusCode::from_u16(status).unwrap();
+            (status, [(header::RETRY_AFTER, "1")]).into_response()
+        }
+        Some(Answer::Redirect) => {
+            let there = [(header::LOCATION, receiver.url.clone())];
+            (StatusCode::TEMPORARY_REDIRECT, there).into_response()
+        }
+        Some(Answer::Hang) => std::future::pending().await,
+        Some(Answer::Die) => std::panic::resume_unwind(Box::new("the receiver dies")),
+    }
+}
+
+/// The id of a message, by <https://www.standardwebhooks.com>, where its signature is good and fresh.
+fn verified(headers: &HeaderMap, body: &[u8]) -> Option<String> {
+    let header = |name: &str| headers.get(name)?.to_str().ok();
+    let (id, timestamp) = (header("webhook-id")?, header("webhook-timestamp")?);
+    let age = shared::clock::now().0 / 1000 - timestamp.parse::<i64>().ok()?;
+    let signed = [format!("{id}.{timestamp}.").as_bytes(), body].concat();
+    let mut mac = Hmac::<Sha256>::new_from_slice(&STANDARD.decode(SECRET).ok()?).ok()?;
+    mac.update(&signed);
+    let expected = STANDARD.encode(mac.finalize().into_bytes());
+    let shown = header("webhook-signature")?.strip_prefix("v1,")?;
+    (shown == expected && age.abs() <= 300).then(|| id.to_owned())
+}
+
+async fn open(kind: Kind, timeout_s: f64) -> TestApp {
+    let secret = tempfile::tempdir().unwrap().keep().join("secret");
+    std::fs::write(&secret, format!("whsec_{SECRET}\n")).unwrap();
+    let settings = format!(
+        "[egress]\nallow_private = [\"127.0.0.1\"]\n\n[callbacks]\nsecret = \"${{file:{}}}\"\n\
+         first_pause_s = 0.001\ntimeout_s = {timeout_s}\n",
+        secret.display()
+    );
+    let reply = "[[agent.reply]]\ntext = \"It is 42.\"\n";
+    let app = Setup::worker(reply, &[], &settings).on(kind).start().await;
+    app.app.open_channels().unwrap();
+    app
+}
+
+/// Hands in a task whose end is to be told there.
+async fn submit(app: &TestApp, receiver: &Receiver) -> TaskId {
+    let allow_private = vec!["127.0.0.1".into()];
+    let gateway = Gateway::new(&EgressSettings { allow_private }).unwrap();
+    let submission = Submission {
+        request: TestApp::request("What is it?"),
+        principal: "local".into(),
+        submitted_by: "local".into(),
+        dedupe: None,
+        read: None,
+        card: Some(address::card(&gateway, &receiver.url).unwrap()),
+    };
+    match app.app.intake.submit(submission).await.unwrap() {
+        Accepted::New(id) => id,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Waits until a callback is not owed any more, and says what became of it.
+async fn settled(app: &TestApp, task: TaskId) -> String {
+    let waiting = async {
+        loop {
+            let card = app.app.store.mail().card(app.app.tenant(), task).await;
+            let (_, state) = card.unwrap().expect("owed from the start");
+            if state != "owed" {
+                return state;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let settled = tokio::time::timeout(PATIENCE, waiting).await;
+    settled.expect("settled in time")
+}
+
+fn assert_one_id(calls: &[Call]) {
+    assert!(
+        calls.iter().all(|call| call.id == calls[0].id),
+        "{calls:#?}"
+    );
+}
+
+async fn the_end_of_a_task_is_told_once_and_signed(kind: Kind) {
+    let receiver = Receiver::start(&[]).await;
+    let app = open(kind, 5.0).await;
+    let task = submit(&app, &receiver).await;
+    assert_eq!(settled(&app, task).await, "sent");
+    let calls = receiver.until(1).await;
+    assert_eq!(calls.len(), 1);
+    let body = &calls[0].body;
+    assert_eq!(body["id"], task.to_string());
+    assert_eq!(
+        (&body["state"], &body["answer"]),
+        (&"done".into(), &"It is 42.".into())
+    );
+    assert!(
+        body["steps"]
+            .as_array()
+            .is_some_and(|steps| !steps.is_empty())
+    );
+    let other = submit(&app, &receiver).await;
+    assert_eq!(settled(&app, other).await, "sent");
+    let calls = receiver.until(2).await;
+    assert_ne!(calls[0].id, calls[1].id, "each task has its own");
+    app.stop().await;
+}
+
+async fn a_receiver_in_trouble_is_called_again_with_the_same_id(kind: Kind) {
+    let trouble = [
+        Answer::Status(500),
+        Answer::Later(429),
+        Answer::Die,
+        Answer::Redirect,
+        Answer::Hang,
+    ];
+    let receiver = Receiver::start(&trouble).await;
+    let app = open(kind, 1.0).await;
+    let task = submit(&app, &receiver).await;
+    assert_eq!(settled(&app, task).await, "sent");
+    let calls = receiver.until(6).await;
+    assert_eq!(calls.len(), 6, "{calls:#?}");
+    assert_one_id(&calls);
+    assert!(
+        calls[2].at_ms - calls[1].at_ms >= 1000,
+        "asked for patience"
+    );
+    assert!(calls[3].at_ms - calls[2].at_ms >= 360, "pauses grow");
+    let card = app.app.store.mail().card(app.app.tenant(), task).await;
+    assert_eq!(card.unwrap().unwrap().0.attempts, 5);
+    app.stop().await;
+}
+
+async fn a_receiver_that_is_gone_is_given_up_at_once(kind: Kind) {
+    let receiver = Receiver::start(&[Answer::Status(410), Answer::Status(404)]).await;
+    let app = open(kind, 5.0).await;
+    for count in 1..=2 {
+        let task = submit(&app, &receiver).await;
+        assert_eq!(settled(&app, task).await, "dead");
+        assert_eq!(receiver.count(), count);
+    }
+    app.stop().await;
+}
+
+async fn a_slow_receiver_holds_up_no_other(kind: Kind) {
+    let (slow, quick) = (
+        Receiver::start(&[Answer::Hang; 100]).await,
+        Receiver::start(&[]).await,
+    );
+    let app = open(kind, 200.0).await;
+    for _ in 0..80 {
+        submit(&app, &slow).await;
+    }
+    slow.until(4).await;
+    let task = submit(&app, &quick).await;
+    assert_eq!(settled(&app, task).await, "sent");
+    assert_eq!(slow.count(), 4, "the others wait for their turns");
+    app.stop().await;
+}
+
+async fn a_call_that_was_not_recorded_is_made_again_with_the_same_id(kind: Kind) {
+    let receiver = Receiver::start(&[Answer::Hang, Answer::Hang]).await;
+    let mut app = open(kind, 200.0).await;
+    let task = submit(&app, &receiver).await;
+    for calls in 1..=2 {
+        receiver.until(calls).await;
+        app = app.down(PATIENCE).await.start().await;
+        app.app.open_channels().unwrap();
+    }
+    assert_eq!(settled(&app, task).await, "sent");
+    let calls = receiver.until(3).await;
+    assert_eq!(calls.len(), 3, "{calls:#?}");
+    assert_one_id(&calls);
+    app.stop().await;
+}
+
+async fn nobody_is_forgotten_however_often_it_is_stopped(kind: Kind) {
+    const TASKS: usize = 40;
+    const STOPS: usize = 5;
+    let trouble = [Answer::Status(500), Answer::Die, Answer::Status(502)];
+    let trouble: Vec<Answer> = trouble.into_iter().cycle().take(TASKS).collect();
+    let receiver = Receiver::start(&trouble).await;
+    let mut app = open(kind, 5.0).await;
+    let mut tasks = Vec::new();
+    for stop in 1..=STOPS {
+        for _ in 0..TASKS / STOPS {
+            tasks.push(submit(&app, &receiver).await);
+        }
+        receiver.until(stop * TASKS / STOPS / 2).await;
+        app = app.down(Duration::ZERO).await.start().await;
+        app.app.open_channels().unwrap();
+    }
+    for task in &tasks {
+        assert_eq!(settled(&app, *task).await, "sent");
+    }
+    let calls = receiver.until(TASKS).await;
+    let mut more = 0;
+    for task in &tasks {
+        let id = format!("msg_{task}");
+        let taken = calls.iter().filter(|call| call.id == id && call.taken);
+        let taken = taken.count();
+        assert!(taken >= 1, "{id} never arrived");
+        more += taken - 1;
+    }
+    let ids: std::collections::HashSet<&str> = calls.iter().map(|call| &*call.id).collect();
+    assert_eq!(ids.len(), TASKS, "one id for each task and no other");
+    assert!(
+        more <= STOPS * 4,
+        "{more} more than once: only calls under way at a stop may be"
+    );
+    app.stop().await;
+}
