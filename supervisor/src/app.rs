@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::channels::Channel;
 use crate::channels::health::Channels;
+use crate::channels::slack::Slack;
 use crate::channels::station::Station;
 use crate::channels::telegram::Telegram;
 use crate::desk::Desk;
@@ -174,6 +175,9 @@ impl App {
         let mut channels: Vec<Arc<dyn Channel>> = Vec::new();
         if let Some(telegram) = &settings.telegram {
             channels.push(Arc::new(Telegram::new(telegram, &gateway)?));
+        }
+        if let Some(slack) = &settings.slack {
+            channels.push(Arc::new(Slack::new(slack, &gateway)?));
         }
         let people = Arc::new(People::new(&settings.people));
         let house = House {

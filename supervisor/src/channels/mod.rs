@@ -17,6 +17,7 @@ pub mod http;
 mod lanes;
 mod pace;
 pub mod reception;
+pub mod slack;
 pub mod station;
 pub mod telegram;
 pub mod text;

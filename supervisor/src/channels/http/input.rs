@@ -31,18 +31,23 @@ pub async fn json<T: DeserializeOwned>(request: Request) -> Result<(T, Bytes), P
         );
         return Err(Problem::new(Kind::MediaType, detail).at("Content-Type"));
     }
+    let body = bytes(request).await?;
+    Ok((parse(&body)?, body))
+}
+
+/// Reads a body as it is.
+pub async fn bytes(request: Request) -> Result<Bytes, Problem> {
     // Without one that was said, nothing is read.
     let limit = request.extensions().get().copied().unwrap_or(BodyLimit(0));
     let arriving = tokio::time::timeout(BODY_TIME, to_bytes(request.into_body(), limit.0));
-    let body = match arriving.await {
-        Ok(Ok(body)) => body,
-        Ok(Err(error)) => return Err(unread(error, limit)),
+    match arriving.await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(error)) => Err(unread(error, limit)),
         Err(_) => {
             let detail = format!("it took longer than {} s", BODY_TIME.as_secs());
-            return Err(Problem::new(Kind::Slow, detail));
+            Err(Problem::new(Kind::Slow, detail))
         }
-    };
-    Ok((parse(&body)?, body))
+    }
 }
 
 fn unread(error: axum::Error, limit: BodyLimit) -> Problem {

@@ -19,6 +19,7 @@ mod health;
 mod input;
 mod openapi;
 mod settle;
+mod slack;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -29,7 +30,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware;
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,7 @@ use shared::id::AgentName;
 
 use crate::app::App;
 use crate::auth::LocalToken;
+use crate::channels::slack::{self as slack_door, events::Seal};
 use crate::desk::Desk;
 use crate::intake::Intake;
 use crate::telemetry;
@@ -94,6 +96,8 @@ pub(crate) struct Door {
     /// Places for answers that take their time: streams of events, and waits for a task's end.
     lasting: Arc<Semaphore>,
     health: Health,
+    /// How Slack's requests are known, where its events come over HTTP.
+    slack: Option<Seal>,
 }
 
 impl Door {
@@ -139,6 +143,8 @@ pub async fn serve(
     let bounds = Bounds::new(settings.max_connections);
     let body_limit = BodyLimit(settings.body_limit_kib as usize * 1024);
     let loopback = is_loopback(listener.local_addr()?);
+    let seal = app.config.settings.slack.as_ref().map(slack_door::seal);
+    let seal = seal.transpose().map(Option::flatten);
     let door = Door {
         inside: app,
         local: local_token,
@@ -148,6 +154,7 @@ pub async fn serve(
         body_limit,
         lasting: Arc::new(Semaphore::new(bounds.lasting())),
         health: Health::default(),
+        slack: seal.map_err(std::io::Error::other)?,
     };
     answer(Arc::new(door), listener, bounds).await;
     Ok(())
@@ -173,6 +180,7 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
     let described = get(move || openapi::answer(described.clone()));
     tasks
         .merge(open)
+        .route("/v1/slack/events", post(slack::receive))
         .route("/openapi.json", described)
         .route("/", get(hint))
         .fallback(nothing)

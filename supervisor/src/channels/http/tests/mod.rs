@@ -116,6 +116,7 @@ impl World {
             body_limit: BodyLimit(MAX_BODY),
             lasting: Arc::new(Semaphore::new(LASTING)),
             health: Health::default(),
+            slack: None,
         });
         let router = router(door.clone());
         Self {
