@@ -422,7 +422,7 @@ mod tests {
         "$schema",
     ];
     const SILENT: [&str; 3] = ["description", "title", "default"];
-    const FORMATS: [&str; 10] = [
+    const FORMATS: [&str; 11] = [
         "uri",
         "regex",
         "socket-address",
@@ -432,6 +432,7 @@ mod tests {
         "uint8",
         "uint32",
         "uint64",
+        "int64",
         "double",
     ];
 

@@ -167,7 +167,8 @@ impl Event<'_> {
         let at = id(&now["edited"]["ts"]).or_else(|| id(&self.event["event_ts"]))?;
         let key = format!("{}/{at}", self.key(ts));
         let mail = self.mail(now, key, Said::Edit(self.words(now)))?;
-        self.addressed(now, mail, false)
+        // One that does not name us any more is the same message all the same.
+        self.addressed(now, mail, self.names_us(before))
     }
 
     /// Who a message is for.

@@ -9,6 +9,9 @@
 //! An envelope is acknowledged after what it holds is durable; where the store fails it is not, and
 //! comes again. A socket is dead when nothing was heard on it for longer than two pings take.
 //!
+//! The socket itself does not go through the gateway, which knows requests only; so it is opened to
+//! nobody but the server that the gateway's answer came from, or one below its name.
+//!
 //! Not slack-morphism's own: it takes over a minute to notice a dead socket, and keeps what it holds to
 //! its own schedule.
 
@@ -184,7 +187,16 @@ impl Line<'_> {
                     "Socket Mode is switched off for the app".into(),
                 ));
             }
-            Some("disconnect") => return Err(End::Replace),
+            Some("disconnect") => {
+                return Err(match envelope["reason"].as_str() {
+                    Some("warning" | "refresh_requested") => End::Replace,
+                    // Such as too many sockets: another one at once would fare no better.
+                    reason => End::Broken(format!(
+                        "Slack closes the socket: {}",
+                        reason.unwrap_or("it does not say why")
+                    )),
+                });
+            }
             _ => {}
         }
         let Some(id) = envelope["envelope_id"].as_str() else {
