@@ -72,7 +72,7 @@ pub struct Settings {
 #[serde(deny_unknown_fields)]
 pub struct Person {
     /// The name that their tasks bear.
-    #[schemars(extend("pattern" = NAME_PATTERN))]
+    #[schemars(with = "String", extend("pattern" = NAME_PATTERN))]
     pub name: PrincipalId,
     /// Their number in Telegram, which the bot tells everybody whom it does not know.
     #[serde(default)]
