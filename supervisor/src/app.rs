@@ -26,6 +26,7 @@ use crate::channels::callback::Callbacks;
 use crate::channels::health::Channels;
 use crate::channels::papers::Limits;
 use crate::channels::papers::child::Readers;
+use crate::channels::slack::Slack;
 use crate::channels::station::Station;
 use crate::channels::telegram::Telegram;
 use crate::desk::Desk;
@@ -187,6 +188,9 @@ impl App {
         let mut channels: Vec<Arc<dyn Channel>> = Vec::new();
         if let Some(telegram) = &settings.telegram {
             channels.push(Arc::new(Telegram::new(telegram, &gateway)?));
+        }
+        if let Some(slack) = &settings.slack {
+            channels.push(Arc::new(Slack::new(slack, &gateway)?));
         }
         let people = Arc::new(People::new(&settings.people));
         let house = House {

@@ -19,6 +19,7 @@ mod replay;
 mod replicas;
 mod retry;
 mod routing;
+mod slack;
 mod store;
 mod telegram;
 mod tenancy;

@@ -25,7 +25,7 @@ use crate::tool::TestTool;
 /// An instance under test, with its folders.
 pub struct TestApp {
     /// The instance.
-    pub app: App,
+    pub app: Arc<App>,
     setup: Setup,
 }
 
@@ -173,7 +173,7 @@ impl Setup {
                 .into_iter()
                 .collect(),
         });
-        let app = app.await.expect("the instance starts");
+        let app = Arc::new(app.await.expect("the instance starts"));
         self.place = Some(place);
         TestApp { app, setup: self }
     }

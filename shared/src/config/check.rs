@@ -21,7 +21,7 @@ const SHORTEST_DESCRIPTION: usize = 40;
 const RESERVED_NAME: &str = "supervisor";
 
 /// The channels that tasks come in by.
-const CHANNELS: [&str; 4] = ["cli", "http", "telegram", "hook"];
+const CHANNELS: [&str; 5] = ["cli", "http", "slack", "telegram", "hook"];
 
 /// All documents of one configuration that are TOML.
 pub(super) struct Documents<'a> {
@@ -59,6 +59,7 @@ pub(super) fn problems(documents: &Documents<'_>, tools: &KnownTools) -> Vec<Pro
         problems.extend(supervisor_model(settings));
         problems.extend(lease(settings));
         problems.extend(hooks(settings, &names));
+        problems.extend(slack(settings));
     }
     for agent in &documents.agents {
         problems.extend(agent_name(agent));
@@ -70,6 +71,30 @@ pub(super) fn problems(documents: &Documents<'_>, tools: &KnownTools) -> Vec<Pro
     problems.extend(duplicates(&documents.agents));
     problems.extend(cycles(&documents.agents));
     problems
+}
+
+/// What Slack's events come in by must be there: a token for the socket, or a secret for signatures.
+fn slack(settings: &Document<'_>) -> Option<Problem> {
+    let found = settings.find(&["slack"]).pop()?;
+    let table = found.value.as_ref().as_table()?;
+    let has = |key: &str| table.iter().any(|(name, _)| name.as_ref() == key);
+    let mode = settings.string(&["slack", "mode"]);
+    let missing = match mode {
+        Some("socket") if !has("app_token") => "app_token",
+        Some("socket") => return None,
+        _ if mode.is_none() && has("app_token") => return None,
+        _ if !has("signing_secret") => "signing_secret",
+        _ => return None,
+    };
+    let message = format!("`[slack]` needs `{missing}` for the way that its events come in");
+    Some(
+        settings
+            .problem(found.value.span(), &format!("no `{missing}`"), message)
+            .help(
+                "set `app_token` (Socket Mode, needs no public address), or `signing_secret` (events \
+                 over HTTP); docs/slack.md says where both are found",
+            ),
+    )
 }
 
 /// Three beats at least must fit a lease: one that is late must not cost a worker its runs.

@@ -402,6 +402,31 @@ fn unwise_but_allowed() {
 }
 
 #[test]
+fn slack_needs_what_its_events_come_in_by() {
+    let complains = |rest: &str| {
+        let text = format!("[slack]\nbot_token = \"${{PATH}}\"\n{rest}");
+        report(files(&text, &[])).contains("needs `")
+    };
+    let (app, signing) = (
+        "app_token = \"${PATH}\"\n",
+        "signing_secret = \"${PATH}\"\n",
+    );
+    let mode = |mode: &str, more: &str| format!("mode = \"{mode}\"\n{more}");
+    for wrong in [String::new(), mode("socket", signing), mode("http", app)] {
+        assert!(complains(&wrong), "{wrong}");
+    }
+    // No agents: there is a report, and nothing about Slack is in it.
+    for right in [
+        app.into(),
+        signing.into(),
+        mode("socket", app),
+        mode("http", signing),
+    ] {
+        assert!(!complains(&right), "{right}");
+    }
+}
+
+#[test]
 fn bytes_that_are_no_text() {
     let mut files = files("", &[("agents/helper.toml", AGENT)]);
     files.agents.push(File {

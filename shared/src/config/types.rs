@@ -69,6 +69,8 @@ pub struct Settings {
     pub conversations: ConversationSettings,
     /// The Telegram door; closed where this is absent.
     pub telegram: Option<TelegramSettings>,
+    /// The Slack door; closed where this is absent.
+    pub slack: Option<SlackSettings>,
 }
 
 /// `[[people]]`: a person and their numbers in chats.
@@ -157,6 +159,55 @@ pub struct TelegramSettings {
 #[expect(clippy::expect_used, reason = "a literal URL parses")]
 fn telegram_api_url() -> url::Url {
     url::Url::parse("https://api.telegram.org").expect("a literal URL parses")
+}
+
+/// `[slack]`: an app in a workspace.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SlackSettings {
+    /// The bot's token, `xoxb-…`: `"${SLACK_BOT_TOKEN}"`.
+    #[schemars(with = "String", extend("format" = "secret"))]
+    pub bot_token: SecretRef,
+    /// What events over HTTP are signed with.
+    #[serde(default)]
+    #[schemars(with = "Option<String>", extend("format" = "secret"))]
+    pub signing_secret: Option<SecretRef>,
+    /// The app-level token, `xapp-…`, for Socket Mode.
+    #[serde(default)]
+    #[schemars(with = "Option<String>", extend("format" = "secret"))]
+    pub app_token: Option<SecretRef>,
+    /// The Web API. `SLACK_API_URL` in the environment goes before it.
+    #[serde(default = "slack_api_url")]
+    pub api_url: url::Url,
+    /// How events come in; by a socket where there is an `app_token`, else over HTTP.
+    #[serde(default)]
+    pub mode: Option<SlackMode>,
+}
+
+/// How events come in from Slack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SlackMode {
+    /// Over a WebSocket that we open. Needs no public address.
+    Socket,
+    /// By requests to `/v1/slack/events`.
+    Http,
+}
+
+impl SlackSettings {
+    /// How events come in.
+    pub fn mode(&self) -> SlackMode {
+        let usual = match self.app_token {
+            Some(_) => SlackMode::Socket,
+            None => SlackMode::Http,
+        };
+        self.mode.unwrap_or(usual)
+    }
+}
+
+#[expect(clippy::expect_used, reason = "a literal URL parses")]
+fn slack_api_url() -> url::Url {
+    url::Url::parse("https://slack.com/api").expect("a literal URL parses")
 }
 
 /// The tenant's name.

@@ -20,6 +20,7 @@ mod pace;
 pub mod papers;
 pub mod reception;
 pub mod signature;
+pub mod slack;
 pub mod station;
 pub mod telegram;
 pub mod text;

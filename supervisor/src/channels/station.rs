@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use shared::config::ConversationSettings;
 use shared::id::TenantId;
-use shared::store::{Cursor, Duty, NewMail, Store};
+use shared::store::{Cursor, Duty, Mailroom, NewMail, Store};
 
 use super::Channel;
 use super::courier::Courier;
@@ -76,6 +76,11 @@ impl Inlet {
                 return false;
             }
         }
+    }
+
+    /// Where a channel that acknowledges message by message puts them itself.
+    pub fn mailroom(&self) -> (&dyn Mailroom, &TenantId) {
+        (self.store.mail(), &self.tenant)
     }
 
     /// The far side answers.

@@ -18,6 +18,7 @@ mod progress;
 mod schema;
 mod serve;
 mod signals;
+mod slack;
 mod story;
 mod tasks;
 mod token;
@@ -114,6 +115,8 @@ enum Command {
     Check(check::Check),
     Init(init::Init),
     Schema(schema::Schema),
+    #[command(subcommand)]
+    Slack(slack::Slack),
     Health(health::Health),
     Doctor(doctor::Doctor),
     Backup(backup::Backup),
@@ -186,6 +189,7 @@ async fn command(cli: Cli, tools: Vec<Arc<dyn Tool>>) -> anyhow::Result<Exit> {
         Command::Check(check) => check::run(&context, check),
         Command::Init(init) => init::run(&context, init),
         Command::Schema(schema) => schema::run(schema),
+        Command::Slack(slack) => slack::run(slack),
         Command::Health(health) => health::run(&context, health).await,
         Command::Doctor(doctor) => doctor::run(&context, doctor).await,
         Command::Backup(backup) => backup::run(&context, backup).await,

@@ -24,6 +24,7 @@ mod health;
 mod input;
 mod openapi;
 mod settle;
+mod slack;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -34,7 +35,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware;
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +48,7 @@ use shared::id::AgentName;
 use crate::app::App;
 use crate::auth::LocalToken;
 use crate::channels::callback;
+use crate::channels::slack::{self as slack_door, events::Seal};
 use crate::desk::Desk;
 use crate::intake::Intake;
 use crate::telemetry;
@@ -108,6 +110,8 @@ pub(crate) struct Door {
     hooks: Hooks,
     /// What decides who can be called back; none where nobody is.
     callbacks: Option<Gateway>,
+    /// How Slack's requests are known, where its events come over HTTP.
+    slack: Option<Seal>,
 }
 
 impl Door {
@@ -155,6 +159,8 @@ pub async fn serve(
     let loopback = is_loopback(listener.local_addr()?);
     let (rates, hooks) = (Rates::new(settings.requests_per_minute), hooks(&app)?);
     let callbacks = callbacks(&app.config.settings)?;
+    let seal = app.config.settings.slack.as_ref().map(slack_door::seal);
+    let seal = seal.transpose().map(Option::flatten);
     let door = Door {
         inside: app,
         local: local_token,
@@ -167,6 +173,7 @@ pub async fn serve(
         rates,
         hooks,
         callbacks,
+        slack: seal.map_err(std::io::Error::other)?,
     };
     answer(Arc::new(door), listener, bounds).await;
     Ok(())
@@ -207,6 +214,7 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
     let described = get(move || openapi::answer(described.clone()));
     tasks
         .merge(open)
+        .route("/v1/slack/events", post(slack::receive))
         .route("/openapi.json", described)
         .route("/docs", docs)
         .route("/", get(hint))

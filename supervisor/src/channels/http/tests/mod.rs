@@ -135,6 +135,7 @@ impl World {
             rates: Rates::new(0),
             hooks: Hooks::default(),
             callbacks: None,
+            slack: None,
         };
         change(&mut door);
         let door = Arc::new(door);

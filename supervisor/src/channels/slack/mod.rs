@@ -1,0 +1,262 @@
+//! Slack: an app that is mentioned, written to directly, and called by commands. How it is read is in
+//! [`read`], how it is called in [`client`], how what it sends is known and kept in [`events`], how it
+//! comes over a socket in [`socket`]; here is how it is spoken to.
+//!
+//! Answers go to the thread that they belong to, and a message's id is `CHANNEL/TS`: what was written to
+//! a person stands in a channel that only Slack knows before.
+
+mod client;
+pub mod events;
+mod read;
+mod socket;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use shared::config::secret::{Secret, SecretRef};
+use shared::config::{SlackMode, SlackSettings};
+use shared::egress::Gateway;
+use shared::store::{Mail, duty};
+
+use super::station::Inlet;
+use super::text::slack as render;
+use super::{Button, Channel, Incoming, Page, Undelivered};
+use client::{Client, Failed};
+
+/// The channel's name.
+pub const NAME: &str = "slack";
+
+/// What stands in the environment in place of the configured server.
+const API_URL: &str = "SLACK_API_URL";
+/// Characters on a button.
+const LABEL: usize = 75;
+
+/// The Slack door.
+pub struct Slack {
+    client: Client,
+    /// What a socket is opened with, where one is to be.
+    app_token: Option<Secret>,
+}
+
+impl Slack {
+    /// Builds it; nobody is called yet.
+    pub fn new(settings: &SlackSettings, gateway: &Gateway) -> anyhow::Result<Self> {
+        let url = match std::env::var(API_URL) {
+            Ok(url) => url
+                .parse()
+                .with_context(|| format!("{API_URL} is no URL"))?,
+            Err(_) => settings.api_url.clone(),
+        };
+        let token = settings.bot_token.resolve().context("[slack] bot_token")?;
+        let app_token = match settings.mode() {
+            SlackMode::Socket => Some(needed(&settings.app_token, "app_token")?),
+            SlackMode::Http => None,
+        };
+        Ok(Self {
+            client: Client::new(gateway.trusted(&url, false)?, token),
+            app_token,
+        })
+    }
+
+    /// Posts where a conversation is; to the person who began it where the bot may not write there.
+    async fn speak(&self, place: &Place<'_>, body: &Value) -> Result<Value, Failed> {
+        let mut body = body.clone();
+        body["channel"] = place.channel.into();
+        if let Some(thread) = place.thread {
+            body["thread_ts"] = thread.into();
+        }
+        match (
+            self.client.call("chat.postMessage", &body).await,
+            place.person,
+        ) {
+            (Err(failed), Some(person)) if failed.is_outside() => {
+                body["channel"] = person.into();
+                self.client.call("chat.postMessage", &body).await
+            }
+            (said, _) => said,
+        }
+    }
+}
+
+/// How Slack's requests are known, where events come by them.
+pub fn seal(settings: &SlackSettings) -> anyhow::Result<Option<events::Seal>> {
+    match settings.mode() {
+        SlackMode::Socket => Ok(None),
+        SlackMode::Http => {
+            let secret = needed(&settings.signing_secret, "signing_secret")?;
+            Ok(Some(events::Seal::new(secret)))
+        }
+    }
+}
+
+fn needed(secret: &Option<SecretRef>, name: &str) -> anyhow::Result<Secret> {
+    let secret = secret
+        .as_ref()
+        .with_context(|| format!("[slack] {name} is needed for the way that events come in"))?;
+    secret.resolve().with_context(|| format!("[slack] {name}"))
+}
+
+/// Where a conversation is.
+#[derive(Debug, PartialEq, Eq)]
+struct Place<'a> {
+    /// The channel, or the person who is written to directly.
+    channel: &'a str,
+    /// The thread.
+    thread: Option<&'a str>,
+    /// The person who began it by a command.
+    person: Option<&'a str>,
+}
+
+impl<'a> Place<'a> {
+    /// Reads `TEAM/CHANNEL`, `TEAM/CHANNEL/TS` and `TEAM/CHANNEL/USER`.
+    fn of(conversation: &'a str) -> Result<Self, Undelivered> {
+        let mut parts = conversation.split('/').skip(1);
+        let channel = parts.next().filter(|channel| !channel.is_empty());
+        let channel = channel
+            .ok_or_else(|| Undelivered::Never(format!("{conversation:?} is no conversation")))?;
+        let last = parts.next();
+        let is_ts = |last: &&str| last.starts_with(|c: char| c.is_ascii_digit());
+        Ok(Self {
+            channel,
+            thread: last.filter(is_ts),
+            person: last.filter(|last| !is_ts(last)),
+        })
+    }
+}
+
+#[async_trait]
+impl Channel for Slack {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn duty(&self) -> &'static str {
+        duty::SLACK
+    }
+
+    fn read(&self, mail: &Mail) -> Incoming {
+        read::read(mail)
+    }
+
+    fn pages(&self, markdown: &str) -> Vec<Page> {
+        let page = |content: Value| Page {
+            content,
+            buttons: Vec::new(),
+        };
+        let posts = render::render(markdown);
+        match posts.is_empty() {
+            // Nothing that can be seen: said so, since an empty message is none.
+            true => vec![page(json!({ "text": "(nothing)" }))],
+            false => posts.iter().map(|post| page(json!(post))).collect(),
+        }
+    }
+
+    async fn post(
+        &self,
+        conversation: &str,
+        _: Option<&str>,
+        page: &Page,
+    ) -> Result<String, Undelivered> {
+        let place = Place::of(conversation)?;
+        let mut body = fields(page);
+        // A model's link must not be fetched by anybody because it was shown.
+        body["unfurl_links"] = false.into();
+        body["unfurl_media"] = false.into();
+        let said = self
+            .speak(&place, &body)
+            .await
+            .map_err(Failed::undelivered)?;
+        match (said["channel"].as_str(), said["ts"].as_str()) {
+            (Some(channel), Some(ts)) => Ok(format!("{channel}/{ts}")),
+            _ => Err(Undelivered::Trouble("the message has no id".into())),
+        }
+    }
+
+    async fn change(&self, _: &str, id: &str, page: &Page) -> Result<(), Undelivered> {
+        let (channel, ts) = id.split_once('/').ok_or(Undelivered::Missing)?;
+        let mut body = fields(page);
+        body["channel"] = channel.into();
+        body["ts"] = ts.into();
+        let changed = self.client.call("chat.update", &body).await;
+        changed.map(drop).map_err(Failed::undelivered)
+    }
+
+    async fn busy(&self, _: &str, _: Option<&str>) {
+        // Bots do not type here; the card says how it goes.
+    }
+
+    async fn pressed(&self, press: &str, word: &str) {
+        let mut parts = press.split('/');
+        let (Some(channel), Some(thread), Some(user)) = (parts.next(), parts.next(), parts.next())
+        else {
+            return;
+        };
+        let body = json!({ "channel": channel, "thread_ts": thread, "user": user, "text": word });
+        if let Err(failed) = self.client.call("chat.postEphemeral", &body).await {
+            // The press was taken all the same.
+            tracing::debug!(?failed, "a press was not confirmed");
+        }
+    }
+
+    async fn listen(&self, inlet: &Inlet) {
+        match &self.app_token {
+            Some(token) => socket::listen(&self.client, token, inlet).await,
+            None => socket::greet(&self.client, inlet).await,
+        }
+    }
+}
+
+/// What a page is to the Web API. A page without blocks takes those away that were there.
+fn fields(page: &Page) -> Value {
+    let mut blocks = match page.content["blocks"].as_array() {
+        Some(blocks) => blocks.clone(),
+        None => {
+            let text = json!({ "type": "plain_text", "text": page.content["text"] });
+            vec![json!({ "type": "section", "text": text })]
+        }
+    };
+    let rows = page.buttons.iter().enumerate();
+    let rows = rows.filter(|(_, row)| !row.is_empty());
+    blocks.extend(rows.map(|(at, row)| actions(at, row)));
+    json!({ "text": page.content["text"], "blocks": blocks })
+}
+
+/// A row of buttons.
+fn actions(row: usize, buttons: &[Button]) -> Value {
+    let button = |(at, button): (usize, &Button)| {
+        let label: String = button.label.chars().take(LABEL).collect();
+        json!({
+            "type": "button",
+            "action_id": format!("{row}.{at}"),
+            "text": { "type": "plain_text", "text": label },
+            "value": button.data,
+        })
+    };
+    let elements: Vec<Value> = buttons.iter().enumerate().map(button).collect();
+    json!({ "type": "actions", "elements": elements })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conversations_say_where_they_are() {
+        let place = |channel, thread, person| Place {
+            channel,
+            thread,
+            person,
+        };
+        for (conversation, wanted) in [
+            ("T1/C1/17.000200", place("C1", Some("17.000200"), None)),
+            ("T1/C1/U1", place("C1", None, Some("U1"))),
+            ("T1/U1", place("U1", None, None)),
+        ] {
+            assert_eq!(Place::of(conversation), Ok(wanted));
+        }
+        for odd in ["", "T1", "T1/"] {
+            assert!(Place::of(odd).is_err(), "{odd}");
+        }
+    }
+}
