@@ -160,9 +160,10 @@ fn sender(user: &User) -> Sender {
     }
 }
 
-/// Whether somebody said it: no note of the service about people or titles.
+/// Whether somebody said it: no note of the service about people or titles. What the types do not know
+/// is empty to them.
 fn is_said(message: &Message) -> bool {
-    matches!(message.kind, MessageKind::Common(_))
+    matches!(message.kind, MessageKind::Common(_) | MessageKind::Empty {})
 }
 
 /// Whether a message holds nothing that is more than words: people joining, a title changing.
