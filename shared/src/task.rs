@@ -131,6 +131,13 @@ pub struct Request {
     /// What was said before in the conversation, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<Turn>,
+    /// Which of its principal's waiting tasks goes first: the highest.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i16,
+}
+
+fn is_zero(priority: &i16) -> bool {
+    *priority == 0
 }
 
 /// A turn of a conversation: what somebody asked, and what was answered.

@@ -39,6 +39,11 @@ pub struct TaskOrder {
     /// Limits of your own, below the configured ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetOrder>,
+    /// Which of your own waiting tasks goes first: from -100 to 100, the highest first. Between people turns
+    /// are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = -100, maximum = 100)]
+    pub priority: Option<i16>,
     /// The folder on the server that it reads; needs the scope `admin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir: Option<String>,

@@ -267,6 +267,7 @@ async fn unfinished(data: &Path, material: &Path) {
             metadata: Default::default(),
             budget: Budget::default(),
             turns: Vec::new(),
+            priority: 0,
         },
         principal: "local".into(),
         submitted_by: "local".into(),

@@ -35,6 +35,7 @@ on_both_stores!(
     long_results_come_back_whole,
     what_is_left_of_a_task_ends_with_a_root_that_cannot_go_on,
     one_answer_of_two_leaves_the_task_waiting,
+    a_parent_goes_on_when_nothing_is_left_of_its_children,
 );
 
 const SHORT: Duration = Duration::from_millis(30);
@@ -711,4 +712,71 @@ async fn one_answer_of_two_leaves_the_task_waiting(kind: Kind) {
     assert_eq!(bench.ends(task).await.state, RunState::Done);
     assert_eq!(state().await, (TaskState::Done, 0));
     bench.stop().await;
+}
+
+/// What a child came to stands in its parent's own journal: the child's may be gone.
+async fn a_parent_goes_on_when_nothing_is_left_of_its_children(kind: Kind) {
+    let code: Arc<Code> = Arc::new(|ctx, run| {
+        async move {
+            if run.parent.is_some() {
+                ctx.act("a".into(), tool(Effect::Idempotent, json!({})))
+                    .await?;
+                return Ok(ended(json!("part")));
+            }
+            let part = Child {
+                agent: "worker".into(),
+                input: json!({}),
+            };
+            let recorded = ctx.child("part".into(), part).await?;
+            ctx.signal("word".into(), LONG).await?;
+            Ok(ended(json!(format!("{:?}", recorded.outcome))))
+        }
+        .boxed()
+    });
+    let place = kind.place().await;
+    let (first, world) = bench(&place, code.clone(), Duration::ZERO).await;
+    let task = first.submit("go").await;
+    first.reaches(task, &[RunState::Waiting]).await;
+    while first
+        .store
+        .step(&tenant(), task.into(), &"signal/word".into())
+        .await
+        .unwrap()
+        .is_none()
+    {
+        tokio::task::yield_now().await;
+    }
+    first.stop().await;
+    match place.postgres() {
+        Some(database) => {
+            let gone = "delete from majordomo.step s using majordomo.run r
+                        where r.id = s.run and r.parent is not null;
+                        delete from majordomo.run where parent is not null";
+            database.run(gone).await;
+        }
+        None => {
+            let file = place.path().join("data").join("majordomo.db");
+            let database = rusqlite::Connection::open(file).unwrap();
+            let gone =
+                "delete from step where run in (select id from run where parent is not null);
+                        delete from run where parent is not null";
+            database.execute_batch(gone).unwrap();
+        }
+    }
+    place.lapse().await;
+    let (next, again) = bench(&place, code, Duration::ZERO).await;
+    assert_eq!(next.store.runs(&tenant(), task).await.unwrap().len(), 1);
+    next.store
+        .deliver(word(task, json!("go on")))
+        .await
+        .unwrap();
+    assert_eq!(next.ends(task).await.state, RunState::Done);
+    let stored = next.store.task(&tenant(), task).await.unwrap().unwrap();
+    assert!(stored.answer.unwrap().contains("part"));
+    assert_eq!(
+        (world.done().len(), again.done().len()),
+        (1, 0),
+        "nothing is done again"
+    );
+    next.stop().await;
 }

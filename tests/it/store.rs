@@ -13,7 +13,7 @@ use majordomo_tests::on_both_stores;
 use majordomo_tests::place::{Kind, Place};
 use shared::event::Event;
 use shared::hash::Hash;
-use shared::id::WorkerId;
+use shared::id::{TaskId, WorkerId};
 use shared::label::Taint;
 use shared::money::{Usage, Usd};
 use shared::run::{Attempt, Effect, Timestamp};
@@ -28,6 +28,7 @@ on_both_stores!(
     an_operation_costs_as_many_commits_as_its_class_says,
     a_store_that_fails_for_a_while_costs_time_and_nothing_else,
     an_outcome_outlives_a_store_that_fails_for_a_moment,
+    people_take_turns_and_priority_orders_ones_own,
 );
 
 fn step(key: &str) -> Step {
@@ -49,7 +50,7 @@ fn step(key: &str) -> Step {
     }
 }
 
-fn entry(task: shared::id::TaskId, key: &str) -> Entry {
+fn entry(task: TaskId, key: &str) -> Entry {
     Entry {
         task,
         tenant: "default".into(),
@@ -361,4 +362,33 @@ async fn a_probe_is_a_real_write_that_leaves_nothing() {
         store.probe().await.is_err(),
         "a closed store takes no writes"
     );
+}
+
+/// One person's thousand tasks do not hold up another's one, and of one's own the highest priority goes
+/// first.
+async fn people_take_turns_and_priority_orders_ones_own(kind: Kind) {
+    let place = kind.place().await;
+    let store = place.open().await;
+    let worker = WorkerId::fresh();
+    store.register(worker, None).await.unwrap();
+    let submit = async |who: &str, priority: i16| {
+        let mut task = new_task("x");
+        task.authority.principal = who.into();
+        task.request.priority = priority;
+        let id = task.id;
+        store.accept(task).await.unwrap();
+        id
+    };
+    for _ in 0..40 {
+        submit("busy", 0).await;
+    }
+    let (urgent, other) = (submit("busy", 7).await, submit("calm", -7).await);
+    let claimed = store.claim(worker, 4).await.unwrap().runs;
+    let tasks: Vec<TaskId> = claimed.iter().map(|run| run.task).collect();
+    assert_eq!(tasks.len(), 4, "what one leaves, another gets");
+    assert!(
+        tasks.contains(&urgent) && tasks.contains(&other),
+        "{tasks:?}"
+    );
+    assert_eq!(store.claim(worker, 99).await.unwrap().runs.len(), 38);
 }

@@ -190,6 +190,7 @@ impl TestApp {
             metadata: BTreeMap::new(),
             budget: Budget::default(),
             turns: Vec::new(),
+            priority: 0,
         }
     }
 

@@ -231,6 +231,7 @@ pub fn new_task(text: &str) -> NewTask {
             metadata: BTreeMap::new(),
             budget: shared::task::Budget::default(),
             turns: Vec::new(),
+            priority: 0,
         },
         authority: Authority {
             tenant: tenant(),

@@ -343,6 +343,29 @@ pub struct Fence {
 /// a time, so that the next death says which it was.
 pub const SUSPECT: i64 = 2;
 
+/// How many runs of each a claim of so many may take, in turn: first an equal share each, beginning with
+/// anybody, then what those leave who have less. What one has of it is for the caller to keep count of.
+pub(crate) fn shares(parties: &[String], limit: u32) -> Vec<(&str, u32)> {
+    if parties.len() < 2 {
+        return parties
+            .iter()
+            .map(|party| (party.as_str(), limit))
+            .collect();
+    }
+    let first = fastrand::usize(..parties.len());
+    let turn = || {
+        parties[first..]
+            .iter()
+            .chain(&parties[..first])
+            .map(String::as_str)
+    };
+    let share = (limit / parties.len() as u32).max(1);
+    turn()
+        .map(|party| (party, share))
+        .chain(turn().map(|party| (party, limit)))
+        .collect()
+}
+
 /// One entry of a run's journal.
 #[derive(Clone, Debug)]
 pub struct Entry {

@@ -635,6 +635,7 @@ impl Reception {
                 metadata: Default::default(),
                 budget: Default::default(),
                 turns,
+                priority: 0,
             },
             principal: known.principal.clone(),
             submitted_by: known.principal.clone(),

@@ -341,6 +341,7 @@ fn submission(order: TaskOrder) -> Submission {
                 tokens: budget.tokens,
             },
             turns: Vec::new(),
+            priority: order.priority.unwrap_or_default(),
         },
         principal: LOCAL.into(),
         submitted_by: LOCAL.into(),

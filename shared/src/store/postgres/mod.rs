@@ -370,7 +370,12 @@ impl Store for PostgresStore {
         };
         let ((), (), has_card, events, _, ()) = try_join!(
             task::insert(&tx, &insert, &task),
-            run::insert_root(&tx, &insert_root, &root, task.worker),
+            run::insert_root(
+                &tx,
+                &insert_root,
+                &root,
+                (task.worker, task.request.priority)
+            ),
             card,
             event::insert(&tx, &told, new, self.engine.teller()),
             tx.query(&ring, rung),

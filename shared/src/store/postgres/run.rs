@@ -8,7 +8,7 @@ use super::tx::{Params, Tx, get, prepare};
 use super::{AppRole, EngineRole, clean, corrupt, from_json, parse, to_json};
 use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::run::Timestamp;
-use crate::store::{Change, DeadRun, Delivered, Error, NewSignal, Run, RunState};
+use crate::store::{Change, DeadRun, Delivered, Error, NewSignal, Run, RunState, shares};
 
 /// Whoever writes to the runs of a task holds the task's row first, and several in order: so no two
 /// of us wait for each other, and events get their numbers one commit after the other.
@@ -22,15 +22,15 @@ pub(super) const LOCK_RUNS: &str =
 /// Makes a task's root run: queued, or in the hands of the worker that takes it in.
 pub(super) const INSERT_ROOT: &str = "
 insert into run (id, task, tenant, principal, kind, input, catalog, authority, state, owner, epoch,
-                 created_at, updated_at)
-select $1, $1, $2, $3, $4, $5::text::json, $6, $7::text::json, $8, $9, $10, t.now, t.now
+                 created_at, updated_at, priority)
+select $1, $1, $2, $3, $4, $5::text::json, $6, $7::text::json, $8, $9, $10, t.now, t.now, $11::bigint
 from (select now_ms() as now) t";
 
 pub(super) async fn insert_root(
     tx: &Tx<'_>,
     insert: &Statement,
     root: &Run,
-    worker: Option<WorkerId>,
+    (worker, priority): (Option<WorkerId>, i16),
 ) -> Result<(), Error> {
     let authority = &root.authority;
     tx.execute(
@@ -46,6 +46,7 @@ pub(super) async fn insert_root(
             &root.state.as_str(),
             &worker.map(|worker| worker.0),
             &root.epoch,
+            &i64::from(priority),
         ],
     )
     .await
@@ -90,8 +91,18 @@ update run set state = 'queued', wake_at = null, updated_at = now_ms()
 where id in (select id from run where state = 'waiting' and wake_at <= (select now_ms())
              for update skip locked)";
 
-/// Takes due runs, those furthest down a tree first: their parents wait for them. Of those that may
-/// be what kills ([`SUSPECT`](crate::store::SUSPECT)), one while the worker has no other. Neither this
+/// Those whose runs wait, one after the other by the index that holds them.
+const PARTIES: &str = "
+with recursive p (party) as (
+  select min(tenant || '/' || principal) from run where state = 'queued' and not held
+  union all
+  select (select min(tenant || '/' || principal) from run
+          where state = 'queued' and not held and tenant || '/' || principal > p.party)
+  from p where p.party is not null)
+select party from p where party is not null";
+
+/// Takes due runs of one party, the highest priority first, and those furthest down a tree: their parents
+/// wait for them. Of those that may be what kills ([`SUSPECT`](crate::store::SUSPECT)), one while the worker has no other. Neither this
 /// nor [`WAKE_DUE`] ever waits for a lock; whoever holds a queued run rings when it lets go.
 fn claim_sql() -> String {
     format!(
@@ -102,6 +113,7 @@ fn claim_sql() -> String {
            for update skip locked)
          update run set state = 'running', owner = $1, epoch = epoch + 1, updated_at = now_ms()
          where id in (select id from run where state = 'queued' and not held
+                        and tenant || '/' || principal = $3
                         and (deaths < 2 or id in (select id from suspect))
                       order by priority desc, (parent is null), id limit $2
                       for update skip locked)
@@ -144,24 +156,36 @@ fn read_due(rows: &[Row]) -> Result<Due, Error> {
     })
 }
 
-/// Claims in one round trip. Answers the runs, and what is due afterwards.
+/// Claims; where several people's runs wait, they take turns ([`shares`]). Answers the runs, and what is
+/// due afterwards.
 pub(super) async fn claim(
     engine: &EngineRole,
     worker: WorkerId,
     limit: u32,
 ) -> Result<(Vec<Run>, Due), Error> {
     let client = engine.get().await?;
-    let limit = i64::from(limit);
-    let [wake_due, claim, due] = prepare(&client, [WAKE_DUE, &claim_sql(), DUE]).await?;
+    let texts = [WAKE_DUE, PARTIES, &claim_sql(), DUE];
+    let [wake_due, parties, claim, due] = prepare(&client, texts).await?;
     let tx = Tx::on(&client);
-    let params: Params<'_> = &[&worker.0, &limit];
-    let ((), _, claimed, due, ()) = futures::try_join!(
+    let ((), _, waiting) = futures::try_join!(
         tx.begin(),
         tx.execute(&wake_due, &[]),
-        tx.query(&claim, params),
-        tx.query(&due, &[]),
-        tx.commit(),
+        tx.query(&parties, &[]),
     )?;
+    let waiting: Vec<String> = waiting
+        .iter()
+        .map(|row| get(row, 0))
+        .collect::<Result<_, _>>()?;
+    let mut claimed = Vec::new();
+    for (party, share) in shares(&waiting, limit) {
+        let left = i64::from(limit) - claimed.len() as i64;
+        if left == 0 {
+            break;
+        }
+        let share = i64::from(share).min(left);
+        claimed.extend(tx.query(&claim, &[&worker.0, &share, &party]).await?);
+    }
+    let (due, ()) = futures::try_join!(tx.query(&due, &[]), tx.commit())?;
     tx.done();
     let runs: Result<_, _> = claimed.iter().map(read).collect();
     Ok((runs?, read_due(&due)?))

@@ -51,6 +51,7 @@ const MIGRATIONS: &[M<'static>] = &[
         "../../../migrations/sqlite/0002_operations.sql"
     )),
     M::up(include_str!("../../../migrations/sqlite/0003_mail.sql")),
+    M::up(include_str!("../../../migrations/sqlite/0004_turns.sql")),
 ];
 
 /// How many entries may wait for a commit before their runs are held up.
@@ -297,7 +298,7 @@ impl Store for SqliteStore {
                 }
                 let root = task.root(now);
                 task::insert(tx, &task, now)?;
-                run::insert_root(tx, &root, task.worker)?;
+                run::insert_root(tx, &root, (task.worker, task.request.priority))?;
                 if let Some(card) = &task.card {
                     mail::owe(tx, &task.authority.tenant, card, Some(task.id), now)?;
                 }

@@ -7,7 +7,9 @@ use super::{corrupt, from_json, maybe_text, parse, text, to_json};
 use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::label::Authority;
 use crate::run::Timestamp;
-use crate::store::{DeadRun, Delivered, Error, Fence, NewRun, NewSignal, Run, RunState, SUSPECT};
+use crate::store::{
+    DeadRun, Delivered, Error, Fence, NewRun, NewSignal, Run, RunState, SUSPECT, shares,
+};
 
 /// A death counts where the run was not merely waiting. Progress begins the count anew ([`survive`]).
 const ORPHANS: &str = "
@@ -40,12 +42,12 @@ pub(super) fn is_live(conn: &Connection, worker: WorkerId) -> Result<bool, Error
 pub(super) fn insert_root(
     tx: &Connection,
     root: &Run,
-    worker: Option<WorkerId>,
+    (worker, priority): (Option<WorkerId>, i16),
 ) -> Result<(), Error> {
     tx.prepare_cached(
         "insert into run (id, task, tenant, principal, kind, input, catalog, authority, state, owner,
-                          epoch, created_at, updated_at)
-         values (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11)",
+                          epoch, created_at, updated_at, priority)
+         values (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12)",
     )?
     .execute(params![
         root.id.to_string(),
@@ -58,7 +60,8 @@ pub(super) fn insert_root(
         root.state.as_str(),
         worker.map(|worker| worker.to_string()),
         root.epoch,
-        root.created_at.0
+        root.created_at.0,
+        priority
     ])?;
     Ok(())
 }
@@ -102,8 +105,19 @@ where state = 'queued' and held = 0 and deaths >= 2
   and not exists (select 1 from run o where o.owner = ?1 and o.state = 'running' and o.deaths >= 2)
 order by priority desc, parent is null, id limit 1";
 
-/// Takes due runs, those furthest down a tree first: their parents wait for them. Of those that may
-/// be what kills ([`SUSPECT`]), one at a time.
+/// Those whose runs wait, one after the other by the index that holds them.
+const PARTIES: &str = "
+with recursive p (party) as (
+  select min(tenant || '/' || principal) from run where state = 'queued' and held = 0
+  union all
+  select (select min(tenant || '/' || principal) from run
+          where state = 'queued' and held = 0 and tenant || '/' || principal > p.party)
+  from p where p.party is not null)
+select party from p where party is not null";
+
+/// Takes due runs. Where several people's wait, they take turns ([`shares`](crate::store::shares)); of
+/// one's own the highest priority goes first, and those furthest down a tree, because their parents wait
+/// for them. Of those that may be what kills ([`SUSPECT`]), one at a time.
 pub(super) fn claim(
     tx: &Connection,
     worker: WorkerId,
@@ -115,15 +129,38 @@ pub(super) fn claim(
          where state = 'waiting' and wake_at <= ?1",
     )?
     .execute(params![now.0])?;
+    let parties: Vec<String> = tx
+        .prepare_cached(PARTIES)?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let mut claimed = Vec::new();
+    for (party, share) in shares(&parties, limit) {
+        let left = limit - claimed.len() as u32;
+        if left == 0 {
+            break;
+        }
+        claimed.extend(claim_of(tx, worker, party, share.min(left), now)?);
+    }
+    Ok(claimed)
+}
+
+fn claim_of(
+    tx: &Connection,
+    worker: WorkerId,
+    party: &str,
+    limit: u32,
+    now: Timestamp,
+) -> Result<Vec<Run>, Error> {
     let claim = format!(
         "update run set state = 'running', owner = ?1, epoch = epoch + 1, updated_at = ?3
          where id in (select id from run
-                      where state = 'queued' and held = 0 and (deaths < {SUSPECT} or id = ({NEXT_SUSPECT}))
+                      where state = 'queued' and held = 0 and tenant || '/' || principal = ?4
+                        and (deaths < {SUSPECT} or id = ({NEXT_SUSPECT}))
                       order by priority desc, parent is null, id limit ?2)
          returning {COLUMNS}"
     );
     let mut statement = tx.prepare_cached(&claim)?;
-    let rows = statement.query_map(params![worker.to_string(), limit, now.0], |row| {
+    let rows = statement.query_map(params![worker.to_string(), limit, now.0, party], |row| {
         Ok(read(row))
     })?;
     rows.map(|row| row?).collect()

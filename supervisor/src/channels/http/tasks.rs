@@ -34,6 +34,8 @@ pub const MAX_KEY: usize = 255;
 pub const MAX_LABELS: usize = 64;
 /// Tasks on a page where nobody says how many.
 const PAGE: u32 = 50;
+/// What a priority may be.
+const PRIORITIES: std::ops::RangeInclusive<i16> = -100..=100;
 /// The most tasks on a page.
 const MAX_PAGE: u32 = 200;
 
@@ -157,6 +159,7 @@ fn submission(
             metadata,
             budget: budget_of(order.budget.unwrap_or_default())?,
             turns: Vec::new(),
+            priority: priority_of(order.priority)?,
         },
         principal,
         submitted_by: caller.principal.clone(),
@@ -181,6 +184,14 @@ fn check_labels(metadata: &BTreeMap<String, String>) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+fn priority_of(order: Option<i16>) -> Result<i16, Problem> {
+    let priority = order.unwrap_or_default();
+    match PRIORITIES.contains(&priority) {
+        true => Ok(priority),
+        false => Err(Problem::field("priority", "must be between -100 and 100")),
+    }
 }
 
 fn budget_of(order: BudgetOrder) -> Result<Budget, Problem> {

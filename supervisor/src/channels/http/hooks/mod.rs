@@ -157,6 +157,7 @@ impl Hook {
                 metadata: [(CHANNEL.to_owned(), self.name.clone())].into(),
                 budget: Budget::default(),
                 turns: Vec::new(),
+                priority: 0,
             },
             principal: self.principal.clone(),
             submitted_by: format!("{CHANNEL}:{}", self.name).into(),
