@@ -14,7 +14,7 @@ pub enum Slack {
 
 /// Prints the manifest to make a Slack app from.
 ///
-/// Paste it at https://api.slack.com/apps under "Create New App", "From a manifest".
+/// Paste it at api.slack.com/apps under "Create New App", "From a manifest".
 #[derive(Debug, Args)]
 pub struct Manifest {
     /// Where this instance is reached from outside, for events over HTTP; else the app uses Socket

@@ -115,7 +115,7 @@ with recursive p (party) as (
   from p where p.party is not null)
 select party from p where party is not null";
 
-/// Takes due runs. Where several people's wait, they take turns ([`shares`](crate::store::shares)); of
+/// Takes due runs. Where several people's wait, they take turns ([`shares`]); of
 /// one's own the highest priority goes first, and those furthest down a tree, because their parents wait
 /// for them. Of those that may be what kills ([`SUSPECT`]), one at a time.
 pub(super) fn claim(
