@@ -131,10 +131,10 @@ async fn life(fleet: &Fleet, fake: &FakeTelegram, asked: &[i64], at: Option<Stri
     // Waiting for its end would close it, and end it.
     let _input = child.stdin.take();
     let all = async {
-        let patience = if at.is_some() {
-            PATIENCE
-        } else {
-            PATIENCE * 10
+        // At the end everything is answered, at the pace that a chat allows.
+        let patience = match at {
+            Some(_) => PATIENCE,
+            None => PATIENCE + Duration::from_secs(2) * asked.len() as u32,
         };
         fake.until(patience, |fake| count(fake, asked, 0).lost == 0)
             .await;
