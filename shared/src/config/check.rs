@@ -60,6 +60,7 @@ pub(super) fn problems(documents: &Documents<'_>, tools: &KnownTools) -> Vec<Pro
         problems.extend(lease(settings));
         problems.extend(hooks(settings, &names));
         problems.extend(slack(settings));
+        problems.extend(people(settings));
     }
     for agent in &documents.agents {
         problems.extend(agent_name(agent));
@@ -74,6 +75,40 @@ pub(super) fn problems(documents: &Documents<'_>, tools: &KnownTools) -> Vec<Pro
 }
 
 /// What Slack's events come in by must be there: a token for the socket, or a secret for signatures.
+/// What a person is known by is theirs alone, and of the form that the channel has.
+fn people(settings: &Document<'_>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for key in ["name", "telegram", "slack"] {
+        let mut known = BTreeSet::new();
+        for found in settings.find(&["people", "*", key]) {
+            let (value, span) = (found.value.as_ref(), found.value.span());
+            let text = match value {
+                DeValue::String(text) => text.to_string(),
+                DeValue::Integer(number) => number.to_string(),
+                _ => continue,
+            };
+            let is_whole = text.split_once('/').is_some_and(|(team, user)| {
+                !team.is_empty() && !user.is_empty() && !user.contains('/')
+            });
+            if key == "slack" && !is_whole {
+                let message = format!("{text:?} is no person in Slack");
+                let problem = settings.problem(span.clone(), "no team", message);
+                problems.push(
+                    problem.help("write it as \"TEAM/USER\"; whoever is not known is told theirs"),
+                );
+            }
+            if !known.insert(text.clone()) {
+                let message = format!("two people have the {key} {text:?}");
+                let problem = settings.problem(span, "the second", message);
+                problems.push(
+                    problem.help("give each person an entry of their own, and each entry one"),
+                );
+            }
+        }
+    }
+    problems
+}
+
 fn slack(settings: &Document<'_>) -> Option<Problem> {
     let found = settings.find(&["slack"]).pop()?;
     let table = found.value.as_ref().as_table()?;

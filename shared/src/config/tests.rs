@@ -162,6 +162,14 @@ fn unknown_keys_at_every_depth() {
 }
 
 #[test]
+fn people_who_cannot_be_told_apart() {
+    assert_snapshot!(settings(
+        "[[people]]\nname = \"ada\"\ntelegram = 1\nslack = \"T1/U1\"\n\
+         [[people]]\nname = \"bob\"\ntelegram = 1\nslack = \"U2\"\n[[people]]\nname = \"ada\"\n"
+    ));
+}
+
+#[test]
 fn unknown_keys_of_an_agent() {
     assert_snapshot!(agent(&format!(
         "{AGENT}desciption = \"x\"\n[limits]\nstep = 3\n"
