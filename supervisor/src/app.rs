@@ -180,8 +180,9 @@ impl App {
         })
     }
 
-    /// Opens the chats that the configuration names, and begins to call back. Where one cannot be reached it is tried again and
-    /// again, and everything else goes on; only what is wrong in the configuration is an error.
+    /// Opens the chats that the configuration names, and begins to call back. Where one cannot be reached
+    /// it is tried again and again, and everything else goes on; only what is wrong in the configuration
+    /// is an error.
     pub fn open_channels(&self) -> anyhow::Result<()> {
         let settings = &self.config.settings;
         let gateway = Gateway::new(&settings.egress)?;

@@ -1,16 +1,17 @@
 //! The supervisor: one binary in which tasks come in, are routed to agents, and are answered.
 //!
 //! ```text
-//!  HTTP ─┐
-//!  CLI  ─┼─► intake ─► run: route → plan → delegate → close ─► answer
-//!  …    ─┘     │             │   ▲
-//!              ▼             ▼   │ children: one run for each agent's part
-//!           journal ◄─── engine ─┴─ask─► agents' actors ─► model, tool
+//!  chats ─► inbound ─► reception ─┐
+//!  HTTP, hooks ───────────────────┼─► intake ─► run: route → plan → delegate → close ─► answer
+//!  CLI ───────────────────────────┘     │             │   ▲                              │
+//!                                       ▼             ▼   │ children: one run for each    ▼
+//!                                    journal ◄─── engine ─┴─ask─► agents' actors    outbox ─► courier
 //! ```
-//! Doors differ only before [`intake`]. Everything after it is driven by the [`engine`] and written
-//! against `RunCtx`: [`supervise`] is the task's own run, [`route`] and [`plan`] are its pure parts.
-//! [`app`] wires it all; [`view`] is what people see of it, [`wire`] what is said over HTTP, at the [`desk`] where tasks are looked at,
-//! cancelled and answered. [`cli`] is what the binary does.
+//! Doors differ only before [`intake`] and after the outbox. Everything between is driven by the
+//! [`engine`] and written against `RunCtx`: [`supervise`] is the task's own run, [`route`] and [`plan`]
+//! are its pure parts. [`app`] wires it all; [`channels`] are the doors, [`people`] who may use them;
+//! [`view`] is what people see of a task, [`wire`] what is said over HTTP, the [`desk`] where tasks are
+//! looked at, cancelled and answered. [`cli`] is what the binary does.
 
 pub mod app;
 pub mod auth;

@@ -32,8 +32,27 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use shared::config::Settings;
+use shared::egress::Gateway;
 use shared::run::Timestamp;
 use shared::store::Mail;
+
+/// Whether all that the doors need can be had: secrets, keys, addresses. Opens nothing and calls nobody.
+pub fn check(settings: &Settings) -> anyhow::Result<()> {
+    let gateway = Gateway::new(&settings.egress)?;
+    if let Some(telegram) = &settings.telegram {
+        telegram::Telegram::new(telegram, &gateway)?;
+    }
+    if let Some(slack) = &settings.slack {
+        slack::Slack::new(slack, &gateway)?;
+        slack::seal(slack)?;
+    }
+    if let Some(callbacks) = &settings.callbacks {
+        callback::key(callbacks)?;
+    }
+    http::hooks::Hooks::new(&settings.hooks)?;
+    Ok(())
+}
 
 /// A chat service.
 #[async_trait]

@@ -10,6 +10,7 @@ use shared::config::{Close, SearchSettings};
 use super::context::{Context, colours, width};
 use super::exit::Exit;
 use super::words;
+use crate::channels;
 use crate::equip::Equipped;
 
 /// Validates the configuration and prints what would run.
@@ -26,6 +27,10 @@ pub fn run(context: &Context, _: Check) -> anyhow::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
+    if let Err(error) = channels::check(&equipped.config.settings) {
+        super::complain(&error);
+        return Ok(Exit::Usage);
+    }
     words::say(format_args!("{}", plan(&equipped, context).trim_end()));
     let warnings = &equipped.config.warnings;
     for problem in warnings {

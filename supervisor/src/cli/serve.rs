@@ -18,7 +18,7 @@ use super::words;
 use super::{access, ask, token};
 use crate::app::{App, GRACE};
 use crate::auth::LocalToken;
-use crate::channels::http;
+use crate::channels::{self, http};
 use crate::instance::Instance;
 use crate::telemetry;
 
@@ -63,6 +63,9 @@ pub async fn run(context: &Context, serve: Serve) -> anyhow::Result<Exit> {
         }
         Some(folder) => context.keep_apart(folder)?,
     }
+    // Before anything runs that a missing secret would end again.
+    channels::check(&context.equip()?.config.settings)
+        .map_err(|error| Fault::usage(format!("{error:#}")))?;
     raise_open_files();
     let mut signals = Signals::new()?;
     let app = tokio::select! {

@@ -139,6 +139,11 @@ pub(super) fn nothing(question: &str, looked: &[String]) -> String {
     format!("{NOTHING} about {about}. {looked} Other words for the same thing may find more.")
 }
 
+/// Whether code begins, or ends, in this half of a line: its marks do not come in pairs.
+fn is_open(half: &str) -> bool {
+    half.matches('`').count() % 2 == 1
+}
+
 /// The quotes with sources in a text, first ones first. Lists of bare sources hold none.
 pub(super) fn quotes_in(text: &str) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();
@@ -148,8 +153,9 @@ pub(super) fn quotes_in(text: &str) -> Vec<Candidate> {
             let (Some(whole), Some(name)) = (source.get(0), source.get(1)) else {
                 continue;
             };
-            // A link in a quote is no source.
-            if line[whole.end()..].starts_with('(') {
+            // A link in a quote is no source, and nothing is in code.
+            let (before, after) = (&line[..whole.start()], &line[whole.end()..]);
+            if after.starts_with('(') || (is_open(before) && is_open(after)) {
                 continue;
             }
             let quote = line[from..whole.start()].trim();
@@ -319,6 +325,21 @@ mod tests {
             [
                 ("Leases last.".into(), "a.md:1".into()),
                 ("Epochs count.".into(), "b.md:9".into())
+            ]
+        );
+    }
+
+    #[test]
+    fn code_in_a_quote_is_no_source() {
+        let text = "- A policy of its own: `[tool.NAME]` below. [a.md:3]\n- One ` alone. [b.md:4]";
+        assert_eq!(
+            read(text),
+            [
+                (
+                    "A policy of its own: `[tool.NAME]` below.".into(),
+                    "a.md:3".into()
+                ),
+                ("One ` alone.".into(), "b.md:4".into())
             ]
         );
     }
