@@ -29,9 +29,16 @@ static SOURCE: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a literal")
 });
 
-/// A text without what looks like sources in it.
+/// A text without what looks like sources in it. What stands in code is none.
 pub(super) fn without_sources(text: &str) -> String {
-    SOURCE.replace_all(text, "").into_owned()
+    let kept = |captures: &regex::Captures<'_>| {
+        let whole = captures.get_match();
+        match is_open(&text[..whole.start()]) && is_open(&text[whole.end()..]) {
+            true => whole.as_str().to_owned(),
+            false => String::new(),
+        }
+    };
+    SOURCE.replace_all(text, kept).into_owned()
 }
 
 /// The answer of an agent without tools: the quotes that came with the task, or the sentences of
@@ -331,6 +338,8 @@ mod tests {
 
     #[test]
     fn code_in_a_quote_is_no_source() {
+        let line = "`[tool.NAME]` changes one tool. [docs/a.md:3]";
+        assert_eq!(without_sources(line), "`[tool.NAME]` changes one tool.");
         let text = "- A policy of its own: `[tool.NAME]` below. [a.md:3]\n- One ` alone. [b.md:4]";
         assert_eq!(
             read(text),
