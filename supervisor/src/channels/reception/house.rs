@@ -1,0 +1,124 @@
+//! Words to the house itself: commands, and what is answered to them.
+
+use shared::config::Role;
+use shared::id::AgentName;
+use shared::store::Conversation;
+use shared::task::Task;
+
+use super::{Letter, Pending, Reception};
+use crate::channels::Says;
+use crate::channels::command::{Command, MENU};
+use crate::people::Known;
+
+impl Reception {
+    pub(super) async fn command(
+        &self,
+        letter: &Letter,
+        known: &Known,
+        command: Command,
+    ) -> Result<(), Pending> {
+        let changes = matches!(command, Command::New | Command::Stop | Command::Agent(_));
+        let text = match command {
+            _ if changes && !known.may(Role::Member) => {
+                "Your roles do not let you change anything here.".into()
+            }
+            Command::Help => self.help(known),
+            Command::New => {
+                let settled = Conversation {
+                    since: self.store().now(),
+                    ..self.conversation(letter).await?
+                };
+                self.settle(letter, settled).await?;
+                "A new conversation begins: what was said before does not count any more.".into()
+            }
+            Command::Status => self.status(letter).await?,
+            Command::Stop => self.stop(letter, known).await?,
+            Command::Agents => {
+                let line = |(name, what): &(AgentName, String)| format!("- **{name}**: {what}");
+                let lines: Vec<String> = self.house.agents.iter().map(line).collect();
+                let how = "`/agent NAME` has one of them answer here, `/agent` leaves it to me.";
+                format!("{}\n\n{how}", lines.join("\n"))
+            }
+            Command::Agent(name) => self.choose(letter, name).await?,
+            Command::Unknown(name) => {
+                format!("There is no command `/{name}`. `/help` lists those that there are.")
+            }
+        };
+        self.say(letter, &letter.mail.key, text).await
+    }
+
+    fn help(&self, known: &Known) -> String {
+        let commands = MENU.iter().map(|(name, what)| format!("- /{name}: {what}"));
+        let commands: Vec<String> = commands.collect();
+        format!(
+            "Hello {}. Write what you want to have done or to know, and I have it done: one of the \
+             agents works on it, you see here how it goes, and the answer comes to this place.\n\n{}",
+            known.principal,
+            commands.join("\n")
+        )
+    }
+
+    async fn status(&self, letter: &Letter) -> Result<String, Pending> {
+        let unfinished = self.unfinished(letter).await?;
+        if unfinished.is_empty() {
+            return Ok("Nothing is going on here.".into());
+        }
+        let line = |task: &Task| {
+            let asked: String = task.request.text.chars().take(80).collect();
+            let state = task.state.as_str().replace('_', " ");
+            format!(
+                "- **{state}**: {asked}\n  `{}`, {} so far",
+                task.id, task.usage.usd
+            )
+        };
+        let lines: Vec<String> = unfinished.iter().map(line).collect();
+        Ok(lines.join("\n"))
+    }
+
+    async fn stop(&self, letter: &Letter, known: &Known) -> Result<String, Pending> {
+        // What waits for its turn first, or it would begin when its turn comes.
+        let mut waiting = 0;
+        for mail in self.behind(letter, 0).await? {
+            let is_work = matches!(self.channel.read(&mail).says, Says::Words(text) if Command::parse(&text).is_none());
+            if mail.seq < letter.mail.seq && is_work {
+                waiting += i32::from(self.done(&mail, mail.state).await?);
+            }
+        }
+        let mut stopped = 0;
+        for task in self.unfinished(letter).await? {
+            let reason = format!("{} stopped it in {}", known.principal, self.channel.name());
+            stopped += i32::from(self.house.desk.cancel(task.id, &reason).await?);
+        }
+        Ok(match (stopped, waiting) {
+            (0, 0) => "There is nothing to stop here.".into(),
+            (tasks, 0) => format!("Stopped: {tasks}."),
+            (tasks, waiting) => format!("Stopped: {tasks}; not begun any more: {waiting}."),
+        })
+    }
+
+    async fn choose(&self, letter: &Letter, name: Option<String>) -> Result<String, Pending> {
+        let agent = match &name {
+            Some(name) => {
+                let known = self
+                    .house
+                    .agents
+                    .iter()
+                    .find(|(agent, _)| agent.as_str() == name);
+                let Some((agent, _)) = known else {
+                    return Ok(format!("There is no agent `{name}`. `/agents` lists them."));
+                };
+                Some(agent.clone())
+            }
+            None => None,
+        };
+        let settled = Conversation {
+            agent,
+            ..self.conversation(letter).await?
+        };
+        self.settle(letter, settled).await?;
+        Ok(match name {
+            Some(name) => format!("From now on **{name}** answers here."),
+            None => "From now on whoever fits answers here.".into(),
+        })
+    }
+}

@@ -1,0 +1,70 @@
+//! Messages that come so late that nobody may want an answer any more: held until somebody says.
+
+use std::time::Duration;
+
+use shared::config::Role;
+use shared::store::MailState;
+
+use super::{Letter, Pending, Reception};
+use crate::channels::{Button, Sender, Word};
+use crate::people::Known;
+
+impl Reception {
+    /// Whether so much time has passed that nobody may want an answer any more.
+    pub(super) fn is_stale(&self, letter: &Letter) -> bool {
+        let late = letter.mail.at.since(letter.says.at);
+        late > Duration::from_secs(u64::from(self.settings.stale_after_min) * 60)
+    }
+
+    pub(super) async fn ask_first(&self, letter: &Letter) -> Result<(), Pending> {
+        let minutes = letter.mail.at.since(letter.says.at).as_secs() / 60;
+        let button = |label: &str, what: &str| Button {
+            label: label.into(),
+            data: format!("{what}:{}", letter.mail.key),
+        };
+        let word = Word {
+            text: format!(
+                "I was away when you wrote this, {minutes} minutes ago. Shall I still do it?"
+            ),
+            reply_to: letter.says.message.clone(),
+            buttons: vec![vec![button("Do it", "run"), button("Leave it", "drop")]],
+        };
+        self.owe(letter, format!("stale/{}", letter.mail.key), word)
+            .await?;
+        self.moved(&letter.mail, (MailState::New, MailState::Held))
+            .await?;
+        Ok(())
+    }
+
+    /// Decides about a message that was held: its author, or an admin, in its own conversation.
+    pub(super) async fn pressed(
+        &self,
+        letter: &Letter,
+        (known, from): (&Known, &Sender),
+        press: &str,
+        data: &str,
+    ) -> Result<(), Pending> {
+        let (what, key) = data.split_once(':').unwrap_or_default();
+        let held = self.find(key).await?.filter(|mail| {
+            mail.state == MailState::Held && mail.conversation == letter.mail.conversation
+        });
+        let author = held.as_ref().and_then(|mail| self.channel.read(mail).from);
+        let may = author.is_some_and(|author| author.id == from.id) || known.may(Role::Admin);
+        let word = match (held, what) {
+            (Some(_), _) if !may => "This is for its author to decide.",
+            (Some(held), "run") => {
+                self.moved(&held, (MailState::Held, MailState::Wanted))
+                    .await?;
+                "I am at it."
+            }
+            (Some(held), "drop") => {
+                self.done(&held, MailState::Held).await?;
+                "Left alone."
+            }
+            _ => "This was decided before.",
+        };
+        let told = self.channel.pressed(press, word);
+        self.over.run_until_cancelled(told).await;
+        Ok(())
+    }
+}

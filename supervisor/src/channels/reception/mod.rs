@@ -1,0 +1,387 @@
+//! The reception: what becomes of each message that came in from a channel. Within a conversation
+//! messages are dealt with in order; words to the house itself go before work that waits.
+//!
+//! ```text
+//!   inbound ─► read ─┬─ stranger ─► a word with their number
+//!                    ├─ command, button ─► a word back
+//!                    ├─ stale ─► held, with a question
+//!                    └─ work ─► (waits for the one before) ─► intake, with its card
+//! ```
+//! Every step may be repeated: tasks and words bear the message's own key. A message is marked as dealt
+//! with last of all, so one that a process dies over is dealt with again, to the same end.
+
+mod house;
+mod late;
+mod work;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use shared::config::{ConversationSettings, Role};
+use shared::id::TenantId;
+use shared::store::{Conversation, Error, Mail, MailState, NewOut, Store, TaskFilter};
+use shared::task::Task;
+
+use super::command::Command;
+use super::lanes::Lanes;
+use super::{Channel, Incoming, Says, Sender, Word};
+use crate::app::House;
+use crate::people::{Known, People};
+
+/// Messages that are read at once.
+const PAGE: u32 = 256;
+/// Commits do not become visible in the order of their numbers: so many are looked at again.
+const MARGIN: i64 = 256;
+/// Looks for messages at least so often: a backstop, not the way they are found.
+const SWEEP: Duration = Duration::from_secs(60);
+/// Between two attempts at a store that fails.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Tasks of a conversation that are looked through.
+const RECENT: u32 = 50;
+
+/// Who receives.
+pub struct Reception {
+    /// Store, intake and desk.
+    pub house: House,
+    /// Where messages come from.
+    pub channel: Arc<dyn Channel>,
+    /// Who is who.
+    pub people: Arc<People>,
+    /// How conversations go.
+    pub settings: ConversationSettings,
+    /// Ended when somebody else receives.
+    pub over: CancellationToken,
+}
+
+/// The lanes of conversations.
+struct Both {
+    /// All messages, in the order in which they came.
+    words: Lanes<Letter>,
+    /// Those of them that are work, one after the other.
+    works: Lanes<(Letter, Known)>,
+    /// Messages that are in one of them.
+    under_way: Mutex<HashSet<i64>>,
+}
+
+impl Both {
+    /// Whether a message is in neither; from now on it is.
+    fn take(&self, seq: i64) -> bool {
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        under_way.insert(seq)
+    }
+
+    fn leave(&self, seq: i64) {
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        under_way.remove(&seq);
+    }
+}
+
+/// A message on its way, as it was read.
+struct Letter {
+    mail: Mail,
+    says: Incoming,
+}
+
+/// Why a message is not dealt with now.
+enum Pending {
+    /// Somebody else does, or nobody does any more.
+    Over,
+    /// The store failed.
+    Store(Error),
+}
+
+impl From<Error> for Pending {
+    fn from(error: Error) -> Self {
+        Pending::Store(error)
+    }
+}
+
+impl Reception {
+    /// Deals with messages until it is over. On return none is being dealt with.
+    pub async fn work(self: Arc<Self>) {
+        let tracker = TaskTracker::new();
+        let lanes = Arc::new(Both {
+            words: Lanes::new(tracker.clone()),
+            works: Lanes::new(tracker.clone()),
+            under_way: Mutex::default(),
+        });
+        let mut bell = self.store().bell().mail();
+        let mut sweep = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen = 0;
+        while !self.over.is_cancelled() {
+            bell.mark_unchanged();
+            // Commits do not become visible in the order of their numbers.
+            let mut after = (seen - MARGIN).max(0);
+            loop {
+                let mail = self.store().mail();
+                let page = mail.unread(self.tenant(), self.channel.name(), after, PAGE);
+                let page = match page.await {
+                    Ok(page) => page,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot read a channel's messages, trying again");
+                        let rest = tokio::time::sleep(AGAIN);
+                        self.over.run_until_cancelled(rest).await;
+                        bell.mark_changed();
+                        break;
+                    }
+                };
+                let full = page.len() == PAGE as usize;
+                for mail in page {
+                    after = mail.seq;
+                    seen = seen.max(mail.seq);
+                    self.begin(mail, &lanes);
+                }
+                if !full || self.over.is_cancelled() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            tokio::select! {
+                // The bell is the store's, and lives as long.
+                _ = bell.changed() => {}
+                _ = sweep.tick() => seen = 0,
+                () = self.over.cancelled() => {}
+            }
+        }
+        tracker.close();
+        tracker.wait().await;
+    }
+
+    /// All of a conversation goes through its lane of words, in order; what is work goes on from there
+    /// to its lane of work, so that a word said before it is heard before it.
+    fn begin(self: &Arc<Self>, mail: Mail, lanes: &Arc<Both>) {
+        if !lanes.take(mail.seq) {
+            return;
+        }
+        let says = self.channel.read(&mail);
+        let letter = Letter { mail, says };
+        let (reception, both) = (self.clone(), lanes.clone());
+        let conversation = letter.mail.conversation.clone();
+        lanes.words.push(&conversation, letter, move |letter| {
+            let (reception, both) = (reception.clone(), both.clone());
+            async move {
+                match reception.see_to(&letter).await {
+                    Some(known) => reception.begin_work(letter, known, &both),
+                    None => both.leave(letter.mail.seq),
+                }
+            }
+        });
+    }
+
+    fn begin_work(self: Arc<Self>, letter: Letter, known: Known, lanes: &Arc<Both>) {
+        let (reception, both) = (self, lanes.clone());
+        let conversation = letter.mail.conversation.clone();
+        lanes
+            .works
+            .push(&conversation, (letter, known), move |(letter, known)| {
+                let (reception, both) = (reception.clone(), both.clone());
+                async move {
+                    reception.take(&letter, &known).await;
+                    both.leave(letter.mail.seq);
+                }
+            });
+    }
+
+    /// Deals with a message, as often as the store fails over it. Whose work it is, where it is work.
+    async fn see_to(&self, letter: &Letter) -> Option<Known> {
+        while !self.over.is_cancelled() {
+            match self.deal_with(letter).await {
+                Ok(work) => return work,
+                Err(Pending::Over) => return None,
+                Err(Pending::Store(error)) => self.wait_for_store(letter, &error).await,
+            }
+        }
+        None
+    }
+
+    async fn wait_for_store(&self, letter: &Letter, error: &Error) {
+        tracing::warn!(%error, mail.key = letter.mail.key, "a message waits for the store");
+        self.over
+            .run_until_cancelled(tokio::time::sleep(AGAIN))
+            .await;
+    }
+
+    async fn deal_with(&self, letter: &Letter) -> Result<Option<Known>, Pending> {
+        // It may have been dealt with since the page was read on which it stood.
+        let Some(state) = self.open(letter).await? else {
+            return Ok(None);
+        };
+        let (says, key) = (&letter.says, &letter.mail.key);
+        let from = says.from.as_ref().filter(|_| says.says != Says::Nothing);
+        let Some(from) = from else {
+            return self.done(&letter.mail, state).await.map(|_| None);
+        };
+        let Some(known) = self.people.who(self.channel.name(), &from.id) else {
+            self.turn_away(letter, from).await?;
+            return self.done(&letter.mail, state).await.map(|_| None);
+        };
+        match &says.says {
+            Says::Press { id, data } => self.pressed(letter, (known, from), id, data).await?,
+            Says::Unreadable(why) => self.say(letter, key, why.clone()).await?,
+            Says::Words(text) => match Command::parse(text) {
+                Some(command) => self.command(letter, known, command).await?,
+                None if !known.may(Role::Member) => {
+                    let word = "Your roles do not let you hand in work here.";
+                    self.say(letter, key, word.into()).await?;
+                }
+                None if state == MailState::New && self.is_stale(letter) => {
+                    return self.ask_first(letter).await.map(|()| None);
+                }
+                None => return Ok(Some(known.clone())),
+            },
+            Says::Edit(_) if self.is_pending(letter).await? => return Ok(None),
+            Says::Edit(_) => {
+                let word = "I had begun with this message before you changed it. \
+                            Send what is different as a new message.";
+                self.say(letter, key, word.into()).await?;
+            }
+            Says::Nothing => {}
+        }
+        self.done(&letter.mail, state).await.map(|_| None)
+    }
+
+    /// The state of a message that is still to be dealt with.
+    async fn open(&self, letter: &Letter) -> Result<Option<MailState>, Pending> {
+        let state = self.find(&letter.mail.key).await?.map(|mail| mail.state);
+        Ok(state.filter(|state| matches!(state, MailState::New | MailState::Wanted)))
+    }
+
+    /// Whether the message that an edit changes waits for its turn, or for a person's word.
+    async fn is_pending(&self, edit: &Letter) -> Result<bool, Pending> {
+        let before = self.behind(edit, 0).await?;
+        let same = |mail: &Mail| {
+            let says = self.channel.read(mail);
+            matches!(says.says, Says::Words(_)) && says.message == edit.says.message
+        };
+        Ok(before.iter().any(same))
+    }
+
+    /// Tells a stranger who they are to us, and what would make us know them. Once a day.
+    async fn turn_away(&self, letter: &Letter, from: &Sender) -> Result<(), Pending> {
+        let (channel, id) = (self.channel.name(), &from.id);
+        tracing::warn!(channel, sender.id = id, "a stranger was turned away");
+        if matches!(letter.says.says, Says::Press { .. }) {
+            return Ok(());
+        }
+        let value = match channel {
+            "telegram" => id.clone(),
+            _ => format!("\"{id}\""),
+        };
+        let text = format!(
+            "I do not know you yet, so I do nothing with what you write. Your number here is `{id}`. \
+             Whoever looks after me can add you to `majordomo.toml`:\n\n```toml\n[[people]]\n\
+             name = \"your-name\"\n{channel} = {value}\n```"
+        );
+        let day = self.store().now().0 / 86_400_000;
+        let key = format!("stranger/{id}/{day}");
+        self.owe(
+            letter,
+            key,
+            Word {
+                text,
+                ..Word::default()
+            },
+        )
+        .await
+    }
+
+    /// New messages of the conversation after this number.
+    async fn behind(&self, letter: &Letter, after: i64) -> Result<Vec<Mail>, Pending> {
+        let mail = self.store().mail();
+        let mut all = mail
+            .unread(self.tenant(), self.channel.name(), after, PAGE * 4)
+            .await?;
+        all.retain(|mail| mail.conversation == letter.mail.conversation);
+        Ok(all)
+    }
+
+    /// Tasks of the conversation that have not ended, the newest first.
+    async fn unfinished(&self, letter: &Letter) -> Result<Vec<Task>, Pending> {
+        let mut tasks = self.recent(letter).await?;
+        tasks.retain(|task| !task.state.is_final());
+        Ok(tasks)
+    }
+
+    async fn recent(&self, letter: &Letter) -> Result<Vec<Task>, Pending> {
+        let filter = TaskFilter {
+            thread: Some(self.thread(letter)),
+            limit: RECENT,
+            ..TaskFilter::default()
+        };
+        Ok(self.house.desk.tasks(&filter).await?)
+    }
+
+    fn thread(&self, letter: &Letter) -> String {
+        format!("{}/{}", self.channel.name(), letter.mail.conversation)
+    }
+
+    async fn conversation(&self, letter: &Letter) -> Result<Conversation, Pending> {
+        let (mail, id) = (self.store().mail(), &letter.mail.conversation);
+        Ok(mail
+            .conversation(self.tenant(), self.channel.name(), id)
+            .await?)
+    }
+
+    async fn settle(&self, letter: &Letter, settled: Conversation) -> Result<(), Pending> {
+        let (mail, id) = (self.store().mail(), &letter.mail.conversation);
+        Ok(mail
+            .set_conversation(self.tenant(), self.channel.name(), id, settled)
+            .await?)
+    }
+
+    /// Says something in reply to a message, once for this key.
+    async fn say(&self, letter: &Letter, key: &str, text: String) -> Result<(), Pending> {
+        let word = Word {
+            text,
+            reply_to: letter.says.message.clone(),
+            ..Word::default()
+        };
+        self.owe(letter, format!("word/{key}"), word).await
+    }
+
+    async fn owe(&self, letter: &Letter, key: String, word: Word) -> Result<(), Pending> {
+        let out = NewOut {
+            channel: self.channel.name().into(),
+            key,
+            conversation: letter.mail.conversation.clone(),
+            body: serde_json::to_value(word).unwrap_or_default(),
+        };
+        self.store().mail().say(self.tenant(), out).await?;
+        Ok(())
+    }
+
+    async fn find(&self, key: &str) -> Result<Option<Mail>, Pending> {
+        let mail = self.store().mail();
+        Ok(mail.find(self.tenant(), self.channel.name(), key).await?)
+    }
+
+    /// Marks a message as dealt with. False where it was so, or was stopped.
+    async fn done(&self, mail: &Mail, from: MailState) -> Result<bool, Pending> {
+        self.moved(mail, (from, MailState::Done)).await
+    }
+
+    async fn moved(&self, mail: &Mail, states: (MailState, MailState)) -> Result<bool, Pending> {
+        let room = self.store().mail();
+        Ok(room.settle(self.tenant(), mail.seq, states).await?)
+    }
+
+    fn store(&self) -> &Arc<dyn Store> {
+        &self.house.desk.store
+    }
+
+    fn tenant(&self) -> &TenantId {
+        &self.house.desk.tenant
+    }
+}
