@@ -44,6 +44,14 @@ impl Timestamp {
         )
     }
 
+    /// The moment `duration` earlier.
+    pub fn before(self, duration: Duration) -> Timestamp {
+        Timestamp(
+            self.0
+                .saturating_sub(duration.as_millis().min(i64::MAX as u128) as i64),
+        )
+    }
+
     /// The time that passed since `earlier`, or zero.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0).max(0) as u64)

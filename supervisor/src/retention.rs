@@ -1,5 +1,5 @@
-//! Retention: the journals of tasks that ended long ago are archived, if wanted, and deleted. One worker
-//! of an installation does it at a time.
+//! Retention: the journals of tasks that ended long ago are archived, if wanted, and deleted; so is mail
+//! that was dealt with as long ago. One worker of an installation does it at a time.
 //!
 //! ```text
 //!   hold duty ─► tasks that are due ─► each to a file, synced ─► prune under the duty's fence ─► again
@@ -31,6 +31,10 @@ const FIRST: Duration = Duration::from_secs(60);
 const EVERY: Duration = Duration::from_secs(3_600);
 /// Tasks that are pruned in one transaction.
 const BATCH: u32 = 16;
+/// Mail is kept so long at least: chats repeat what they sent for a day.
+const MAIL: Duration = Duration::from_secs(3 * 86_400);
+/// Messages that are deleted in one transaction, each way.
+const MAIL_BATCH: u32 = 512;
 /// Between two batches others get their turn at the store.
 const REST: Duration = Duration::from_millis(50);
 /// Events that are read at once.
@@ -106,10 +110,27 @@ impl Retention {
             }
             tokio::time::sleep(REST).await;
         }
-        while pruned > 0 && self.store.compact().await? > 0 {
+        let forgotten = self.forget_mail(worker).await?;
+        while pruned + forgotten > 0 && self.store.compact().await? > 0 {
             tokio::time::sleep(REST).await;
         }
         Ok(pruned)
+    }
+
+    /// Deletes old mail. Answers how much.
+    async fn forget_mail(&self, worker: WorkerId) -> anyhow::Result<u64> {
+        let (age, mut forgotten) = (self.age.max(MAIL), 0);
+        loop {
+            let Some(held) = self.store.hold(duty::RETENTION, worker).await? else {
+                return Ok(forgotten);
+            };
+            let mail = self.store.mail().forget_mail(&held, age, MAIL_BATCH);
+            match mail.await? {
+                Some(0) | None => return Ok(forgotten),
+                Some(more) => forgotten += more,
+            }
+            tokio::time::sleep(REST).await;
+        }
     }
 
     /// Writes a task's story to the archive, where there is one. On disk on return.

@@ -2,16 +2,17 @@
 //! holds the duty, and by nobody else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 
 use majordomo_tests::engine::{new_task, tenant};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
-use shared::id::WorkerId;
+use shared::id::{TaskId, WorkerId};
 use shared::run::Timestamp;
 use shared::store::{
-    Accepted, Conversation, Cursor, Duty, MailState, NewMail, NewOut, OutState, Store, duty,
+    Accepted, Again, Conversation, Cursor, Duty, MailState, NewMail, NewOut, OutState, Store, duty,
 };
 
 on_both_stores!(
@@ -20,6 +21,8 @@ on_both_stores!(
     a_message_is_handled_once,
     a_task_is_taken_in_together_with_the_card_that_it_owes,
     what_is_settled_about_a_conversation_is_kept,
+    old_mail_is_forgotten_and_what_is_owed_never,
+    a_task_made_anew_is_shown_where_the_first_was,
 );
 
 fn mail(key: &str, conversation: &str) -> NewMail {
@@ -143,7 +146,7 @@ async fn whoever_lost_the_duty_moves_no_cursor_and_records_nothing(kind: Kind) {
 async fn a_message_is_handled_once(kind: Kind) {
     let place = kind.place().await;
     let store = place.open().await;
-    let mails = store.mail();
+    let (duty, mails) = (on_duty(&store).await, store.mail());
     let received = mails.receive(&tenant(), vec![mail("1", "7")], None).await;
     assert_eq!(received.unwrap(), Some(1));
     let find = async || {
@@ -154,7 +157,12 @@ async fn a_message_is_handled_once(kind: Kind) {
             .unwrap()
     };
     let seq = find().await.seq;
-    let settle = async |from, to| mails.settle(&tenant(), seq, (from, to)).await.unwrap();
+    let by = async |duty: &Duty, from, to| {
+        let tenant = tenant();
+        let settled = mails.settle(duty, &tenant, seq, (from, to));
+        settled.await.unwrap()
+    };
+    let settle = async |from, to| by(&duty, from, to).await.unwrap();
     use MailState::{Done, Held, New, Wanted};
     let open = async || {
         let unread = mails.unread(&tenant(), "telegram", 0, 9).await;
@@ -163,10 +171,19 @@ async fn a_message_is_handled_once(kind: Kind) {
     assert!(settle(New, Held).await);
     assert!(!settle(New, Done).await);
     assert_eq!(open().await, 0);
+    let open_in = async |conversation| {
+        let open = mails.open_in(&tenant(), "telegram", conversation, 9).await;
+        open.unwrap().len()
+    };
+    assert_eq!((open_in("7").await, open_in("8").await), (1, 0));
     assert!(settle(Held, Wanted).await);
     assert_eq!(open().await, 1);
     assert!(settle(Wanted, Done).await);
     assert!(!settle(Wanted, Done).await);
+    assert_eq!((find().await.state, open_in("7").await), (Done, 0));
+    place.lapse().await;
+    on_duty(&store).await;
+    assert_eq!(by(&duty, Done, New).await, None, "the duty is another's");
     assert_eq!(find().await.state, Done);
     assert!(mails.say(&tenant(), word("once")).await.unwrap());
     assert!(!mails.say(&tenant(), word("once")).await.unwrap());
@@ -211,10 +228,71 @@ async fn a_task_is_taken_in_together_with_the_card_that_it_owes(kind: Kind) {
     );
 }
 
-async fn what_is_settled_about_a_conversation_is_kept(kind: Kind) {
+async fn old_mail_is_forgotten_and_what_is_owed_never(kind: Kind) {
+    let place = kind.place().await;
+    let store = place.open().await;
+    let (late, mails) = (on_duty(&store).await, store.mail());
+    let both = vec![mail("open", "7"), mail("done", "7")];
+    mails.receive(&tenant(), both, None).await.unwrap();
+    let done = mails.find(&tenant(), "telegram", "done").await.unwrap();
+    let states = (MailState::New, MailState::Done);
+    let whose = tenant();
+    let settled = mails.settle(&late, &whose, done.unwrap().seq, states);
+    assert_eq!(settled.await.unwrap(), Some(true));
+    for key in ["owed", "sent", "dead"] {
+        mails.say(&tenant(), word(key)).await.unwrap();
+    }
+    let owed = mails.owed(&tenant(), "telegram", 0, 9).await.unwrap();
+    let gone = OutState::Dead("gone".into());
+    for (out, state) in owed[1..].iter().zip([OutState::Sent, gone]) {
+        assert!(mails.record(&late, out.seq, (&[], 0), state).await.unwrap());
+    }
+    let forget = async |duty: &Duty, age_s, limit| {
+        let forgotten = mails.forget_mail(duty, Duration::from_secs(age_s), limit);
+        forgotten.await.unwrap()
+    };
+    assert_eq!(forget(&late, 3_600, 9).await, Some(0), "it is young");
+    place.lapse().await;
+    let now = on_duty(&store).await;
+    assert_eq!(forget(&late, 0, 9).await, None);
+    assert_eq!(forget(&now, 0, 1).await, Some(2), "one each way");
+    assert_eq!(forget(&now, 0, 9).await, Some(1));
+    assert_eq!(forget(&now, 0, 9).await, Some(0));
+    let owed = mails.owed(&tenant(), "telegram", 0, 9).await.unwrap();
+    let unread = mails.unread(&tenant(), "telegram", 0, 9).await.unwrap();
+    assert_eq!((owed[0].key.as_str(), owed.len()), ("owed", 1));
+    assert_eq!((unread[0].key.as_str(), unread.len()), ("open", 1));
+}
+
+async fn a_task_made_anew_is_shown_where_the_first_was(kind: Kind) {
     let place = kind.place().await;
     let store = place.open().await;
     let mails = store.mail();
+    let mut task = new_task("x");
+    task.card = Some(word("card"));
+    let Accepted::New(id) = store.accept(task).await.unwrap() else {
+        panic!("new")
+    };
+    store.cancel(&tenant(), id, "enough", None).await.unwrap();
+    let again = Again {
+        tenant: tenant(),
+        of: id,
+        id: TaskId::fresh(),
+        by: "ada".into(),
+    };
+    let mut bell = store.bell().mail();
+    bell.mark_unchanged();
+    store.retry(again.clone()).await.unwrap();
+    assert!(bell.has_changed().unwrap());
+    let (card, state) = mails.card(&tenant(), again.id).await.unwrap().unwrap();
+    assert_eq!((card.conversation.as_str(), state.as_str()), ("7", "owed"));
+    assert_eq!(card.body, word("card").body);
+}
+
+async fn what_is_settled_about_a_conversation_is_kept(kind: Kind) {
+    let place = kind.place().await;
+    let store = place.open().await;
+    let (duty, mails) = (on_duty(&store).await, store.mail());
     let get = async || {
         mails
             .conversation(&tenant(), "telegram", "7")
@@ -227,10 +305,15 @@ async fn what_is_settled_about_a_conversation_is_kept(kind: Kind) {
             agent: agent.map(Into::into),
             since: Timestamp(9),
         };
-        mails
-            .set_conversation(&tenant(), "telegram", "7", settled.clone())
-            .await
-            .unwrap();
+        let tenant = tenant();
+        let set = mails.set_conversation(&duty, (&tenant, "telegram"), "7", settled.clone());
+        assert!(set.await.unwrap());
         assert_eq!(get().await, settled);
     }
+    place.lapse().await;
+    on_duty(&store).await;
+    let (tenant, late) = (tenant(), Conversation::default());
+    let set = mails.set_conversation(&duty, (&tenant, "telegram"), "7", late);
+    assert!(!set.await.unwrap());
+    assert_eq!(get().await.since, Timestamp(9));
 }

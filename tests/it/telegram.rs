@@ -25,6 +25,8 @@ on_both_stores!(
     a_chat_that_wants_patience_holds_up_no_other,
     a_wrong_token_takes_nothing_else_down,
     a_document_becomes_part_of_the_task,
+    an_edit_of_a_held_message_is_what_is_worked_on,
+    what_is_deleted_again_and_again_is_given_up,
 );
 
 const ADA: i64 = 7;
@@ -380,5 +382,80 @@ async fn a_document_becomes_part_of_the_task(kind: Kind) {
     fake.says(Say::new(ADA, ADA, "Run it").with_document("notes.txt", "text/plain", program));
     until(&fake, ADA, says("I cannot read notes.txt")).await;
     assert_eq!(all_tasks(&app).await.unwrap().len(), 1);
+    app.stop().await;
+}
+
+async fn an_edit_of_a_held_message_is_what_is_worked_on(kind: Kind) {
+    let fake = FakeTelegram::start().await;
+    let app = open(&fake, kind, &reply("Better late."), "").await;
+    let hours_ago = shared::clock::now().0 / 1000 - 3 * 3600;
+    let held = |text| fake.says(Say::new(ADA, ADA, text).dated(hours_ago));
+    let wanted = held("Do it").message_id;
+    let messages = until(&fake, ADA, says("Shall I still do it?")).await;
+    fake.user_edits(ADA, wanted, "Do it well");
+    let press = |message: &Message, at: usize| {
+        let keyboard = message.keyboard.clone().unwrap();
+        let data = keyboard[0][at]["callback_data"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        fake.press(ADA, message.id, ADA, &data);
+    };
+    fake.user_says(ADA, ADA, "/status");
+    until(&fake, ADA, says("Nothing is going on here.")).await;
+    press(&messages[0], 0);
+    until(&fake, ADA, says("Better late.")).await;
+    let tasks = all_tasks(&app).await.unwrap();
+    assert_eq!(tasks[0].request.text, "Do it well");
+    // One that is not wanted takes its edit with it: nothing is said of either.
+    let unwanted = held("Forget it").message_id;
+    let two = |messages: &[Message]| {
+        let asked = messages.iter().filter(|m| m.text.contains("Shall I"));
+        asked.count() == 2
+    };
+    let messages = until(&fake, ADA, two).await;
+    fake.user_edits(ADA, unwanted, "Forget it all");
+    fake.user_says(ADA, ADA, "/agents");
+    until(&fake, ADA, says("worker: The worker")).await;
+    press(messages.last().unwrap(), 1);
+    let decided = |fake: &FakeTelegram| {
+        let presses = fake.presses().into_iter();
+        presses.filter(|press| press.answer.is_some()).count() == 2
+    };
+    assert!(fake.until(PATIENCE, decided).await);
+    let (store, tenant) = (&app.app.store, app.app.tenant());
+    let open = store
+        .mail()
+        .open_in(tenant, "telegram", "7", 9)
+        .await
+        .unwrap();
+    let words = open
+        .iter()
+        .filter(|mail| mail.body["update"]["callback_query"].is_null());
+    let words: Vec<_> = words.collect();
+    assert!(words.is_empty(), "{words:#?}");
+    assert_eq!(all_tasks(&app).await.unwrap().len(), 1);
+    app.stop().await;
+}
+
+async fn what_is_deleted_again_and_again_is_given_up(kind: Kind) {
+    let fake = FakeTelegram::start().await;
+    let app = open(&fake, kind, &reply("Here."), "").await;
+    fake.user_says(ADA, ADA, "Where?");
+    let given_up = async || {
+        let task = all_tasks(&app).await.unwrap().pop()?;
+        let card = app.app.store.mail().card(app.app.tenant(), task.id).await;
+        card.unwrap().filter(|(_, state)| state == "dead")
+    };
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while given_up().await.is_none() {
+            for message in fake.from_bot(ADA) {
+                fake.user_deletes(ADA, message.id);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("it is given up");
+    assert!(fake.sent(ADA) <= 6, "{}", fake.sent(ADA));
     app.stop().await;
 }

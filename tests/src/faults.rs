@@ -213,7 +213,7 @@ impl Store for Faulty {
             _ => Err(Error::Database("disk full".into())),
         }
     }
-    async fn hold(&self, duty: &'static str, worker: WorkerId) -> Result<Option<Duty>, Error> {
+    async fn hold(&self, duty: &str, worker: WorkerId) -> Result<Option<Duty>, Error> {
         self.reach()?;
         self.inner.hold(duty, worker).await
     }

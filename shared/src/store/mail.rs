@@ -8,6 +8,8 @@
 //! side is a row before anybody tries to send it; whoever sends it holds the channel's duty, and every
 //! record of what was sent is fenced by it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -173,13 +175,25 @@ pub trait Mailroom: Send + Sync {
         key: &str,
     ) -> Result<Option<Mail>, Error>;
 
-    /// Moves a message from one state to another. `false` where it was not in the first.
+    /// What is open of a conversation: its messages to be handled and those that are held, in the order
+    /// in which they came, at most `limit`.
+    async fn open_in(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        conversation: &str,
+        limit: u32,
+    ) -> Result<Vec<Mail>, Error>;
+
+    /// Moves a message from one state to another, under the duty of the one who deals with it. `false`
+    /// where it was not in the first; `None` where the duty is lost. Nothing is changed then.
     async fn settle(
         &self,
+        duty: &Duty,
         tenant: &TenantId,
         seq: i64,
         (from, to): (MailState, MailState),
-    ) -> Result<bool, Error>;
+    ) -> Result<Option<bool>, Error>;
 
     /// Owes the far side a word. `false`, and nothing changed, where its key is there already.
     async fn say(&self, tenant: &TenantId, out: NewOut) -> Result<bool, Error>;
@@ -226,12 +240,23 @@ pub trait Mailroom: Send + Sync {
         id: &str,
     ) -> Result<Conversation, Error>;
 
-    /// Settles it.
+    /// Settles it. `false`, and nothing changed, where the duty is lost.
     async fn set_conversation(
         &self,
-        tenant: &TenantId,
-        channel: &str,
+        duty: &Duty,
+        (tenant, channel): (&TenantId, &str),
         id: &str,
         conversation: Conversation,
-    ) -> Result<(), Error>;
+    ) -> Result<bool, Error>;
+
+    /// Deletes mail of all tenants that was dealt with so long ago, what could not be delivered included,
+    /// at most `limit` rows each way, under the duty's fence; nothing where it is lost. Answers how many.
+    /// A message that comes again after that is a new one, so `age` must be longer than any far side
+    /// repeats itself.
+    async fn forget_mail(
+        &self,
+        duty: &Duty,
+        age: Duration,
+        limit: u32,
+    ) -> Result<Option<u64>, Error>;
 }

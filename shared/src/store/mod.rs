@@ -257,7 +257,7 @@ pub trait Store: Send + Sync {
 
     /// Takes a duty, or keeps it: its epoch, or nothing while another live worker holds it, or where
     /// this one does not live. It changes hands only when its holder is gone.
-    async fn hold(&self, duty: &'static str, worker: WorkerId) -> Result<Option<Duty>, Error>;
+    async fn hold(&self, duty: &str, worker: WorkerId) -> Result<Option<Duty>, Error>;
 
     /// Tasks of all tenants that ended longer than `age` ago, by the store's clock, and still have
     /// their journal; the oldest first, at most `limit`. Never one of whose runs any is unfinished.

@@ -613,8 +613,8 @@ pub struct Census {
 /// Something that one worker does at a time, as it holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Duty {
-    /// Its name, one of [`duty`].
-    pub name: &'static str,
+    /// Its name: one of [`duty`], and whose it is where each tenant has one of its own.
+    pub name: String,
     /// Who holds it.
     pub holder: WorkerId,
     /// How often it has changed hands. Part of the fence.
@@ -623,6 +623,13 @@ pub struct Duty {
 
 /// Duties that one worker has at a time.
 pub mod duty {
+    use crate::id::TenantId;
+
+    /// The duty of this name for what belongs to one tenant.
+    pub fn of(name: &str, tenant: &TenantId) -> String {
+        format!("{name}/{tenant}")
+    }
+
     /// Prunes journals.
     pub const RETENTION: &str = "retention";
     /// Reads from Telegram and writes to it.

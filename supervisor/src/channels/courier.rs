@@ -26,7 +26,7 @@ use shared::store::{Duty, Error, NewOut, Out, OutState, Store};
 use super::card::{self, Card, PLACEHOLDER};
 use super::health::Channels;
 use super::lanes::Lanes;
-use super::pace::Pace;
+use super::pace::{Pace, Turn};
 use super::{Channel, Page, Undelivered, Word};
 use crate::engine::Engine;
 use crate::follow::Follower;
@@ -44,6 +44,8 @@ const CHANGE_EVERY: Duration = Duration::from_secs(3);
 const BUSY_FOR: Duration = Duration::from_secs(5);
 /// The first pause after trouble; twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// So often a message that was deleted is posted anew.
+const DELETED: u32 = 5;
 /// How the keys of words begin that tell of what could not be delivered.
 const DEAD: &str = "dead/";
 /// The longest.
@@ -65,7 +67,7 @@ pub struct Courier {
     pub duty: Duty,
     /// Ended when the duty is.
     pub over: CancellationToken,
-    /// The conversations' turns.
+    /// The rooms' turns.
     pub pace: Pace,
     /// Whose lease says whether anything may still be sent.
     pub engine: Arc<Engine>,
@@ -290,13 +292,16 @@ impl Courier {
         place: usize,
         page: &Page,
     ) -> Result<(), Left> {
-        loop {
-            match self.change(out, &far[place], page).await? {
-                true => return Ok(()),
-                false => far[place] = self.post(out, reply_to, &self.placeholder()).await?,
+        for _ in 0..DELETED {
+            if self.change(out, &far[place], page).await? {
+                return Ok(());
             }
+            far[place] = self.post(out, reply_to, &self.placeholder()).await?;
             self.record(out, far, OutState::Owed(Timestamp(0))).await?;
         }
+        Err(Left::Dead(
+            "its messages are deleted again and again".into(),
+        ))
     }
 
     fn placeholder(&self) -> Page {
@@ -330,15 +335,13 @@ impl Courier {
                 },
                 _ = tick.tick(), if card.text() != shown => {
                     let text = card.text().unwrap_or_default();
-                    if let Some(page) = self.channel.pages(&text).first() {
-                        // One that is gone is posted anew when there is an answer, and what is
-                        // refused here need not be there.
-                        match self.change(out, message, page).await {
-                            Ok(_) | Err(Left::Dead(_)) => {}
-                            Err(left) => return Err(left),
-                        }
+                    let shows = match self.channel.pages(&text).first() {
+                        Some(page) => self.show(out, message, page).await?,
+                        None => true,
+                    };
+                    if shows {
+                        shown = Some(text);
                     }
-                    shown = Some(text);
                 }
                 _ = busy.tick(), if card.works() => {
                     self.channel.busy(&out.conversation, reply_to).await;
@@ -381,40 +384,21 @@ impl Courier {
         answer
     }
 
-    /// Makes a call, in its conversation's turn, as often as it takes.
+    /// Makes a call, in its room's turn, as often as it takes.
     async fn speak(&self, out: &Out, call: Call<'_>) -> Result<Option<String>, Left> {
         let mut pause = FIRST_PAUSE;
         loop {
             let attempt = async {
-                let mut lane = self.pace.turn(&out.conversation).await;
-                // A process that was stopped for a while learns here that it is late.
-                if !self.engine.is_live() {
-                    return None;
-                }
-                let answer = self.call(out, &call).await;
-                lane.spoke();
-                if let Err(Undelivered::Busy(time)) = &answer {
-                    tracing::debug!(
-                        channel = self.channel.name(),
-                        rest.s = time.as_secs(),
-                        "asked for patience"
-                    );
-                    lane.rest(*time).await;
-                }
-                Some(answer)
+                let turn = self.pace.turn(self.channel.room(&out.conversation)).await;
+                self.attempt(turn, out, &call).await
             };
-            let Some(Some(answer)) = self.over.run_until_cancelled(attempt).await else {
-                return Err(Left::Over);
-            };
-            match answer {
-                Ok(done) => {
-                    self.health.well(self.channel.name());
-                    return Ok(done);
-                }
+            let attempted = self.over.run_until_cancelled(attempt).await;
+            match attempted.ok_or(Left::Over)?? {
+                Ok(done) => return Ok(done),
                 Err(Undelivered::Busy(_)) => continue,
                 Err(Undelivered::Never(why)) => return Err(Left::Dead(why)),
                 Err(Undelivered::Missing) => return Ok(None),
-                Err(Undelivered::Trouble(why)) => self.health.ill(self.channel.name(), &why),
+                Err(Undelivered::Trouble(_)) => {}
             }
             let rest = tokio::time::sleep(pause);
             if self.over.run_until_cancelled(rest).await.is_none() {
@@ -422,6 +406,44 @@ impl Courier {
             }
             pause = (pause * 2).min(LAST_PAUSE);
         }
+    }
+
+    /// Shows how it goes, where nothing else is to be said in the room. Whether it is shown: nobody minds
+    /// where it is not.
+    async fn show(&self, out: &Out, message: &str, page: &Page) -> Result<bool, Left> {
+        let Some(turn) = self.pace.free(self.channel.room(&out.conversation)) else {
+            return Ok(false);
+        };
+        let call = Call::Change(message, page);
+        let attempt = self.attempt(turn, out, &call);
+        let attempted = self.over.run_until_cancelled(attempt).await;
+        // One that is gone is posted anew when there is an answer.
+        Ok(attempted.ok_or(Left::Over)??.is_ok())
+    }
+
+    /// Makes a call once. Nothing, where this process may not speak any more.
+    async fn attempt(
+        &self,
+        mut turn: Turn,
+        out: &Out,
+        call: &Call<'_>,
+    ) -> Result<Result<Option<String>, Undelivered>, Left> {
+        // A process that was stopped for a while learns here that it is late.
+        if !self.engine.is_live() {
+            return Err(Left::Over);
+        }
+        let (answer, channel) = (self.call(out, call).await, self.channel.name());
+        turn.spoke();
+        match &answer {
+            Ok(_) => self.health.well(channel),
+            Err(Undelivered::Busy(time)) => {
+                tracing::debug!(channel, rest.s = time.as_secs(), "asked for patience");
+                turn.rest(*time);
+            }
+            Err(Undelivered::Trouble(why)) => self.health.ill(channel, why),
+            Err(_) => {}
+        }
+        Ok(answer)
     }
 
     /// Records what was sent, as often as it takes: to forget it would be to send it again.

@@ -37,6 +37,9 @@ use shared::egress::Gateway;
 use shared::run::Timestamp;
 use shared::store::Mail;
 
+/// The chats that there are.
+pub const CHATS: [&str; 2] = [telegram::NAME, slack::NAME];
+
 /// Whether all that the doors need can be had: secrets, keys, addresses. Opens nothing and calls nobody.
 pub fn check(settings: &Settings) -> anyhow::Result<()> {
     let gateway = Gateway::new(&settings.egress)?;
@@ -68,6 +71,11 @@ pub trait Channel: Send + Sync {
 
     /// Markdown as pages that the far side takes, at least one. Pure.
     fn pages(&self, markdown: &str) -> Vec<Page>;
+
+    /// The room in which a conversation takes place: how fast it may be spoken to is the room's.
+    fn room<'a>(&self, conversation: &'a str) -> &'a str {
+        conversation
+    }
 
     /// Posts a page in a conversation, in reply to a message where one is named. Answers its id there.
     async fn post(

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use shared::config::ConversationSettings;
 use shared::id::TenantId;
-use shared::store::{Cursor, Duty, Mailroom, NewMail, Store};
+use shared::store::{Cursor, Duty, Mailroom, NewMail, Store, duty};
 
 use super::Channel;
 use super::courier::Courier;
@@ -100,7 +100,7 @@ impl Station {
         let watch = Watch {
             store: self.store().clone(),
             engine: self.engine.clone(),
-            duty: self.channel.duty(),
+            duty: duty::of(self.channel.duty(), &self.house.desk.tenant),
         };
         watch
             .work(&end, |duty, over| self.on_duty(duty, over))
@@ -120,6 +120,7 @@ impl Station {
             channel: self.channel.clone(),
             people: self.people.clone(),
             settings: self.settings.clone(),
+            duty: duty.clone(),
             over: over.clone(),
         });
         let courier = Arc::new(Courier {

@@ -24,7 +24,7 @@ pub struct Watch {
     /// By whose worker.
     pub engine: Arc<Engine>,
     /// The duty.
-    pub duty: &'static str,
+    pub duty: String,
 }
 
 impl Watch {
@@ -36,7 +36,7 @@ impl Watch {
         work: impl Fn(Duty, CancellationToken) -> F,
     ) {
         while !end.is_cancelled() {
-            match self.store.hold(self.duty, self.engine.worker()).await {
+            match self.store.hold(&self.duty, self.engine.worker()).await {
                 Ok(Some(duty)) => {
                     let over = end.child_token();
                     let keep = async {
@@ -67,7 +67,7 @@ impl Watch {
             if worker != duty.holder || !self.engine.is_live() {
                 return;
             }
-            match self.store.hold(duty.name, worker).await {
+            match self.store.hold(&duty.name, worker).await {
                 Ok(Some(held)) if held == *duty => {}
                 Ok(_) => return,
                 Err(error) => {

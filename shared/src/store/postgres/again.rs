@@ -3,7 +3,7 @@
 //! by every writer, so it is not pruned meanwhile. Rare, so one statement follows the other.
 
 use super::tx::{Tx, get, prepare};
-use super::{EngineRole, RING, clean, event, run, step, task, to_json};
+use super::{EngineRole, RING, clean, event, mail, run, step, task, to_json};
 use crate::event::Recorded;
 use crate::id::{RunId, StepKey};
 use crate::label::Authority;
@@ -101,6 +101,7 @@ async fn copy_root(
     let (of, id, by) = (again.of.0, again.id.0, clean(again.by.as_str()));
     let from = from.map(StepKey::as_str);
     tx.ask(task::COPY, &[&of, &id, &by, &from]).await?;
+    tx.ask(mail::COPY_CARD, &[&of, &id]).await?;
     let epoch = i64::from(from.is_some());
     tx.ask(run::COPY_ROOT, &[&of, &id, &to_json(authority), &epoch])
         .await
@@ -138,7 +139,8 @@ async fn commit(
     let [told] = prepare(client, [event::INSERT]).await?;
     let new = vec![event::renewed(again, reason)];
     let events = event::insert(&tx, &told, new, engine.teller()).await?;
-    let rings = vec![format!("queue {}", engine.teller())];
+    let rings = ["queue", "mail"].map(|what| format!("{what} {}", engine.teller()));
+    let rings = rings.to_vec();
     tx.ask(RING, &[&rings]).await?;
     tx.commit().await?;
     tx.done();

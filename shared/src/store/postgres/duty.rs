@@ -27,12 +27,12 @@ for share of d";
 
 pub(super) async fn hold(
     engine: &EngineRole,
-    name: &'static str,
+    name: &str,
     holder: WorkerId,
 ) -> Result<Option<Duty>, Error> {
     let rows = engine.ask(HOLD, &[&name, &holder.0]).await?;
     let duty = |epoch| Duty {
-        name,
+        name: name.to_owned(),
         holder,
         epoch,
     };

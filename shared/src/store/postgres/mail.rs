@@ -1,6 +1,8 @@
 //! Tables `inbound`, `cursor`, `outbox` and `conversation`: what comes in from channels and what goes
 //! out to them. Whoever changes what another process may be waiting for tells it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio_postgres::{Row, Statement};
 
@@ -28,8 +30,17 @@ const POSITION: &str = "select position from cursor where tenant = $1 and accoun
 
 const MAIL: &str = "seq, key, conversation, body::text, state, at";
 
-const SETTLE: &str =
-    "update inbound set state = $4 where tenant = $1 and seq = $2 and state = $3 returning 1";
+/// One row: whether the duty is held, and whether the message was in its first state.
+const SETTLE: &str = "
+with held as (
+  select 1 from duty_lease d
+  join worker w on w.id = d.holder and w.state = 'live' and w.expires_at > (select now_ms())
+  where d.name = $5 and d.holder = $6 and d.epoch = $7
+), settled as (
+  update inbound set state = $4
+  where tenant = $1 and seq = $2 and state = $3 and exists (select 1 from held) returning 1
+)
+select exists (select 1 from held), exists (select 1 from settled)";
 
 /// Owes the far side something: a word, or a task's card.
 pub(super) const OWE: &str = "
@@ -38,6 +49,13 @@ select $1, $2, $3, $4, case when $5::uuid is null then 'say' else 'card' end, $5
        t.now, t.now
 from (select now_ms() as now) t
 on conflict do nothing returning seq";
+
+/// Owes whoever is shown a task the same for another one that was made from it.
+pub(super) const COPY_CARD: &str = "
+insert into outbox (tenant, channel, key, conversation, kind, task, body, state, created_at, updated_at)
+select o.tenant, o.channel, 'again/' || $2::uuid, o.conversation, o.kind, $2, o.body, 'owed', t.now, t.now
+from outbox o, (select now_ms() as now) t where o.task = $1
+on conflict do nothing";
 
 const OUT: &str = "seq, key, conversation, task, body::text, far::text, attempts, not_before";
 
@@ -59,9 +77,22 @@ const CONVERSATION: &str =
 
 const SET_CONVERSATION: &str = "
 insert into conversation (tenant, channel, id, agent, since, updated_at)
-values ($1, $2, $3, $4, $5, now_ms())
+select $1, $2, $3, $4, $5, now_ms()
+where exists (select 1 from duty_lease d
+              join worker w on w.id = d.holder and w.state = 'live' and w.expires_at > (select now_ms())
+              where d.name = $6 and d.holder = $7 and d.epoch = $8)
 on conflict (tenant, channel, id) do update set
-  agent = excluded.agent, since = excluded.since, updated_at = excluded.updated_at";
+  agent = excluded.agent, since = excluded.since, updated_at = excluded.updated_at
+returning 1";
+
+const FORGET_INBOUND: &str = "
+delete from inbound where seq in
+  (select seq from inbound where state = 'done' and at <= (select now_ms()) - $1::bigint
+   order by at limit $2) returning 1";
+const FORGET_OUTBOX: &str = "
+delete from outbox where seq in
+  (select seq from outbox where state <> 'owed' and updated_at <= (select now_ms()) - $1::bigint
+   order by updated_at limit $2) returning 1";
 
 /// Owes something in the caller's transaction.
 pub(super) async fn owe(
@@ -162,17 +193,47 @@ impl Mailroom for PostgresStore {
         rows.first().map(read_mail).transpose()
     }
 
+    async fn open_in(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        conversation: &str,
+        limit: u32,
+    ) -> Result<Vec<Mail>, Error> {
+        let select = format!(
+            "select {MAIL} from inbound where tenant = $1 and channel = $2 and conversation = $3
+             and state <> 'done' order by seq limit $4"
+        );
+        let (conversation, limit) = (clean(conversation), i64::from(limit));
+        let which: Params<'_> = &[&tenant.as_str(), &channel, &conversation, &limit];
+        let rows = self.engine.ask(&select, which).await?;
+        rows.iter().map(read_mail).collect()
+    }
+
     async fn settle(
         &self,
+        duty: &Duty,
         tenant: &TenantId,
         seq: i64,
         (from, to): (MailState, MailState),
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<bool>, Error> {
         crate::crash_point!("settle.before");
-        let which: Params<'_> = &[&tenant.as_str(), &seq, &from.as_str(), &to.as_str()];
-        let settled = !self.engine.ask(SETTLE, which).await?.is_empty();
+        let (from, to_name) = (from.as_str(), to.as_str());
+        let (tenant, holder) = (tenant.as_str(), duty.holder.0);
+        let which: Params<'_> = &[
+            &tenant,
+            &seq,
+            &from,
+            &to_name,
+            &duty.name,
+            &holder,
+            &duty.epoch,
+        ];
+        let rows = self.engine.ask(SETTLE, which).await?;
+        let row = rows.first().ok_or_else(|| corrupt("inbound", "no row"))?;
+        let settled = get::<bool>(row, 0)?.then_some(get::<bool>(row, 1)?);
         crate::crash_point!("settle.after");
-        if settled && to == MailState::Wanted {
+        if settled == Some(true) && to == MailState::Wanted {
             self.tell_of_mail().await?;
         }
         Ok(settled)
@@ -297,15 +358,48 @@ impl Mailroom for PostgresStore {
 
     async fn set_conversation(
         &self,
-        tenant: &TenantId,
-        channel: &str,
+        duty: &Duty,
+        (tenant, channel): (&TenantId, &str),
         id: &str,
         conversation: Conversation,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let (id, since) = (clean(id), conversation.since.0);
         let agent = conversation.agent.as_ref().map(|agent| agent.as_str());
-        let row: Params<'_> = &[&tenant.as_str(), &channel, &id, &agent, &since];
-        self.engine.ask(SET_CONVERSATION, row).await.map(drop)
+        let (tenant, holder) = (tenant.as_str(), duty.holder.0);
+        let row: Params<'_> = &[
+            &tenant,
+            &channel,
+            &id,
+            &agent,
+            &since,
+            &duty.name,
+            &holder,
+            &duty.epoch,
+        ];
+        Ok(!self.engine.ask(SET_CONVERSATION, row).await?.is_empty())
+    }
+
+    async fn forget_mail(
+        &self,
+        duty: &Duty,
+        age: Duration,
+        limit: u32,
+    ) -> Result<Option<u64>, Error> {
+        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let which: Params<'_> = &[&age, &i64::from(limit)];
+        let client = self.engine.get().await?;
+        let tx = Tx::on(&client);
+        tx.begin().await?;
+        if !duty::is_held(&tx, duty).await? {
+            return Ok(None);
+        }
+        let mut forgotten = 0;
+        for delete in [FORGET_INBOUND, FORGET_OUTBOX] {
+            forgotten += tx.ask(delete, which).await?.len() as u64;
+        }
+        tx.commit().await?;
+        tx.done();
+        Ok(Some(forgotten))
     }
 }
 

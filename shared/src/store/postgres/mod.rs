@@ -226,6 +226,7 @@ impl PostgresStore {
         self.bell.publish(told);
         if matches!(made, Renewed::New(_)) {
             self.bell.ring_queue();
+            self.bell.ring_mail();
         }
         made
     }
@@ -600,7 +601,7 @@ impl Store for PostgresStore {
         task::census(&self.engine).await
     }
 
-    async fn hold(&self, duty: &'static str, worker: WorkerId) -> Result<Option<Duty>, Error> {
+    async fn hold(&self, duty: &str, worker: WorkerId) -> Result<Option<Duty>, Error> {
         duty::hold(&self.engine, duty, worker).await
     }
 

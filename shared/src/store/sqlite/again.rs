@@ -3,7 +3,7 @@
 
 use rusqlite::Connection;
 
-use super::{event, run, step, task};
+use super::{event, mail, run, step, task};
 use crate::event::Recorded;
 use crate::id::StepKey;
 use crate::run::Timestamp;
@@ -26,6 +26,7 @@ pub(super) fn retry(tx: &Connection, again: &Again, now: Timestamp) -> Result<Ma
         return nothing(Renewed::Missing);
     };
     task::copy(tx, again, None, now)?;
+    mail::copy_card(tx, again, now)?;
     let authority = authority_of_retry(root.authority, again);
     run::copy_root(tx, (root.id, again.id), (&authority, 0), now)?;
     let reason = format!("retry of {} asked for by {}", again.of, again.by);
@@ -54,6 +55,7 @@ pub(super) fn fork(
         return nothing(Renewed::Missing);
     };
     task::copy(tx, again, Some(from), now)?;
+    mail::copy_card(tx, again, now)?;
     task::charge(tx, again.id, plan.used)?;
     run::copy_root(tx, (root.id, again.id), (&root.authority, 1), now)?;
     step::copy(tx, (root.id, again.id.into()), Some(plan.before))?;

@@ -6,11 +6,7 @@ use crate::id::WorkerId;
 use crate::store::{Duty, Error};
 
 /// Takes a duty or keeps it. Only a live worker may, and only from itself or from one that is gone.
-pub(super) fn hold(
-    tx: &Connection,
-    name: &'static str,
-    holder: WorkerId,
-) -> Result<Option<Duty>, Error> {
+pub(super) fn hold(tx: &Connection, name: String, holder: WorkerId) -> Result<Option<Duty>, Error> {
     let epoch = tx
         .prepare_cached(
             "insert into duty_lease (name, holder, epoch)

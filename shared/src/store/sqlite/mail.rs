@@ -1,6 +1,8 @@
 //! Tables `inbound`, `cursor`, `outbox` and `conversation`: what comes in from channels and what goes
 //! out to them.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -9,7 +11,8 @@ use crate::clock;
 use crate::id::{TaskId, TenantId};
 use crate::run::Timestamp;
 use crate::store::{
-    Conversation, Cursor, Duty, Error, Mail, MailState, Mailroom, NewMail, NewOut, Out, OutState,
+    Again, Conversation, Cursor, Duty, Error, Mail, MailState, Mailroom, NewMail, NewOut, Out,
+    OutState,
 };
 
 #[async_trait]
@@ -94,25 +97,50 @@ impl Mailroom for SqliteStore {
         })
     }
 
+    async fn open_in(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        conversation: &str,
+        limit: u32,
+    ) -> Result<Vec<Mail>, Error> {
+        self.read(|conn| {
+            let select = format!(
+                "select {MAIL} from inbound
+                 where tenant = ?1 and channel = ?2 and conversation = ?3 and state <> 'done'
+                 order by seq limit ?4"
+            );
+            let which = params![tenant.as_str(), channel, conversation, limit];
+            conn.prepare_cached(&select)?
+                .query_map(which, |row| Ok(read_mail(row)))?
+                .map(|row| row?)
+                .collect()
+        })
+    }
+
     async fn settle(
         &self,
+        duty: &Duty,
         tenant: &TenantId,
         seq: i64,
         (from, to): (MailState, MailState),
-    ) -> Result<bool, Error> {
-        let tenant = tenant.clone();
+    ) -> Result<Option<bool>, Error> {
+        let (duty, tenant) = (duty.clone(), tenant.clone());
         let settled = self.write(move |tx| {
             crate::crash_point!("settle.before");
+            if !duty::is_held(tx, &duty)? {
+                return Ok(None);
+            }
             let settled = tx
                 .prepare_cached(
                     "update inbound set state = ?4 where tenant = ?1 and seq = ?2 and state = ?3",
                 )?
                 .execute(params![tenant.as_str(), seq, from.as_str(), to.as_str()])?;
-            Ok(settled == 1)
+            Ok(Some(settled == 1))
         });
         let settled = settled.await?;
         crate::crash_point!("settle.after");
-        if settled && to == MailState::Wanted {
+        if settled == Some(true) && to == MailState::Wanted {
             self.bell.ring_mail();
         }
         Ok(settled)
@@ -256,14 +284,17 @@ impl Mailroom for SqliteStore {
 
     async fn set_conversation(
         &self,
-        tenant: &TenantId,
-        channel: &str,
+        duty: &Duty,
+        (tenant, channel): (&TenantId, &str),
         id: &str,
         conversation: Conversation,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let (tenant, channel, id) = (tenant.clone(), channel.to_owned(), id.to_owned());
-        let now = clock::now();
+        let (duty, now) = (duty.clone(), clock::now());
         self.write(move |tx| {
+            if !duty::is_held(tx, &duty)? {
+                return Ok(false);
+            }
             let agent = conversation.agent.as_ref().map(|agent| agent.as_str());
             tx.prepare_cached(
                 "insert into conversation (tenant, channel, id, agent, since, updated_at)
@@ -279,7 +310,34 @@ impl Mailroom for SqliteStore {
                 conversation.since.0,
                 now.0
             ])?;
-            Ok(())
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn forget_mail(
+        &self,
+        duty: &Duty,
+        age: Duration,
+        limit: u32,
+    ) -> Result<Option<u64>, Error> {
+        let (duty, before) = (duty.clone(), clock::now().before(age));
+        self.write(move |tx| {
+            if !duty::is_held(tx, &duty)? {
+                return Ok(None);
+            }
+            let inbound = "delete from inbound where seq in
+                (select seq from inbound where state = 'done' and at <= ?1 order by at limit ?2)";
+            let outbox = "delete from outbox where seq in
+                (select seq from outbox where state <> 'owed' and updated_at <= ?1
+                 order by updated_at limit ?2)";
+            let mut forgotten = 0;
+            for delete in [inbound, outbox] {
+                forgotten += tx
+                    .prepare_cached(delete)?
+                    .execute(params![before.0, limit])? as u64;
+            }
+            Ok(Some(forgotten))
         })
         .await
     }
@@ -341,6 +399,19 @@ pub(super) fn owe(
             now.0
         ])?;
     Ok(owed == 1)
+}
+
+/// Owes whoever is shown a task the same for another one that was made from it.
+pub(super) fn copy_card(tx: &Connection, again: &Again, now: Timestamp) -> Result<(), Error> {
+    tx.prepare_cached(
+        "insert into outbox (tenant, channel, key, conversation, kind, task, body, state,
+                             created_at, updated_at)
+         select tenant, channel, 'again/' || ?2, conversation, kind, ?2, body, 'owed', ?3, ?3
+         from outbox where task = ?1
+         on conflict do nothing",
+    )?
+    .execute(params![again.of.to_string(), again.id.to_string(), now.0])?;
+    Ok(())
 }
 
 /// The columns `state`, `not_before` and `error`.

@@ -52,6 +52,9 @@ const MIGRATIONS: &[M<'static>] = &[
     )),
     M::up(include_str!("../../../migrations/sqlite/0003_mail.sql")),
     M::up(include_str!("../../../migrations/sqlite/0004_turns.sql")),
+    M::up(include_str!(
+        "../../../migrations/sqlite/0005_mail_care.sql"
+    )),
 ];
 
 /// How many entries may wait for a commit before their runs are held up.
@@ -130,6 +133,7 @@ impl SqliteStore {
         self.bell.publish(told);
         if matches!(made, Renewed::New(_)) {
             self.bell.ring_queue();
+            self.bell.ring_mail();
         }
         made
     }
@@ -575,17 +579,13 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn hold(&self, duty: &'static str, worker: WorkerId) -> Result<Option<Duty>, Error> {
+    async fn hold(&self, duty: &str, worker: WorkerId) -> Result<Option<Duty>, Error> {
+        let duty = duty.to_owned();
         self.write(move |tx| duty::hold(tx, duty, worker)).await
     }
 
     async fn prunable(&self, age: Duration, limit: u32) -> Result<Vec<(TenantId, TaskId)>, Error> {
-        let before = Timestamp(
-            clock::now()
-                .since(Timestamp(0))
-                .saturating_sub(age)
-                .as_millis() as i64,
-        );
+        let before = clock::now().before(age);
         self.read_long(move |conn| prune::due(conn, before, limit))
             .await
     }

@@ -105,7 +105,7 @@ impl Callbacks {
         let watch = Watch {
             store: callbacks.store.clone(),
             engine,
-            duty: duty::CALLBACK,
+            duty: duty::of(duty::CALLBACK, &callbacks.tenant),
         };
         let on_duty = |duty, over| {
             let round = Arc::new(Round {

@@ -20,6 +20,7 @@ use super::Door;
 use super::input::{self, Id, Query, check_short};
 use super::problem::{Kind, Problem};
 use crate::auth::{self, Act, Caller};
+use crate::channels::CHATS;
 use crate::channels::callback::address;
 use crate::intake::Submission;
 use crate::transcript::Transcript;
@@ -150,6 +151,7 @@ fn submission(
         text.as_deref()
             .map_or(Ok(()), |text| check_short(field, text))?;
     }
+    check_thread(order.thread.as_deref())?;
     Ok(Submission {
         request: Request {
             text: order.text,
@@ -167,6 +169,18 @@ fn submission(
         read: order.dir.map(Into::into),
         card: None,
     })
+}
+
+/// Conversations of chats are those of the people in them: nobody else takes part by naming one.
+fn check_thread(thread: Option<&str>) -> Result<(), Problem> {
+    let chat = thread.and_then(|thread| thread.split_once('/'));
+    match chat {
+        Some((chat, _)) if CHATS.contains(&chat) => {
+            let detail = format!("must not begin with `{chat}/`: such threads are the chat's own");
+            Err(Problem::field("thread", detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_labels(metadata: &BTreeMap<String, String>) -> Result<(), Problem> {

@@ -8,6 +8,7 @@ use shared::task::Task;
 use super::{Letter, Pending, Reception};
 use crate::channels::Says;
 use crate::channels::command::{Command, MENU};
+use crate::channels::text::in_one_line;
 use crate::people::Known;
 
 impl Reception {
@@ -65,6 +66,7 @@ impl Reception {
         }
         let line = |task: &Task| {
             let asked: String = task.request.text.chars().take(80).collect();
+            let asked = in_one_line(&asked);
             let state = task.state.as_str().replace('_', " ");
             format!(
                 "- **{state}**: {asked}\n  `{}`, {} so far",
@@ -78,10 +80,11 @@ impl Reception {
     async fn stop(&self, letter: &Letter, known: &Known) -> Result<String, Pending> {
         // What waits for its turn first, or it would begin when its turn comes.
         let mut waiting = 0;
-        for mail in self.behind(letter, 0).await? {
-            let is_work = matches!(self.channel.read(&mail).says, Says::Words(text) if Command::parse(&text).is_none());
-            if mail.seq < letter.mail.seq && is_work {
-                waiting += i32::from(self.done(&mail, mail.state).await?);
+        for before in self.open_in(letter).await? {
+            let is_work =
+                matches!(&before.says.says, Says::Words(text) if Command::parse(text).is_none());
+            if before.mail.seq < letter.mail.seq && is_work {
+                waiting += i32::from(self.discard(&before).await?);
             }
         }
         let mut stopped = 0;

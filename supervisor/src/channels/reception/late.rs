@@ -58,7 +58,8 @@ impl Reception {
                 "I am at it."
             }
             (Some(held), "drop") => {
-                self.done(&held, MailState::Held).await?;
+                let says = self.channel.read(&held);
+                self.discard(&Letter { says, mail: held }).await?;
                 "Left alone."
             }
             _ => "This was decided before.",

@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use shared::config::{ConversationSettings, Role};
 use shared::id::TenantId;
-use shared::store::{Conversation, Error, Mail, MailState, NewOut, Store, TaskFilter};
+use shared::store::{Conversation, Duty, Error, Mail, MailState, NewOut, Store, TaskFilter};
 use shared::task::Task;
 
 use super::command::Command;
@@ -41,6 +41,8 @@ const MARGIN: i64 = 256;
 const SWEEP: Duration = Duration::from_secs(60);
 /// Between two attempts at a store that fails.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Open messages of a conversation that are looked through.
+const OPEN: u32 = 1_024;
 /// Tasks of a conversation that are looked through.
 const RECENT: u32 = 50;
 
@@ -54,6 +56,8 @@ pub struct Reception {
     pub people: Arc<People>,
     /// How conversations go.
     pub settings: ConversationSettings,
+    /// Under which messages are marked as dealt with.
+    pub duty: Duty,
     /// Ended when somebody else receives.
     pub over: CancellationToken,
 }
@@ -260,12 +264,12 @@ impl Reception {
 
     /// Whether the message that an edit changes waits for its turn, or for a person's word.
     async fn is_pending(&self, edit: &Letter) -> Result<bool, Pending> {
-        let before = self.behind(edit, 0).await?;
-        let same = |mail: &Mail| {
-            let says = self.channel.read(mail);
+        let open = self.open_in(edit).await?;
+        let same = |letter: &Letter| {
+            let says = &letter.says;
             matches!(says.says, Says::Words(_)) && says.message == edit.says.message
         };
-        Ok(before.iter().any(same))
+        Ok(open.iter().any(same))
     }
 
     /// Tells a stranger who they are to us, and what would make us know them. Once a day.
@@ -297,14 +301,32 @@ impl Reception {
         .await
     }
 
-    /// New messages of the conversation after this number.
-    async fn behind(&self, letter: &Letter, after: i64) -> Result<Vec<Mail>, Pending> {
-        let mail = self.store().mail();
-        let mut all = mail
-            .unread(self.tenant(), self.channel.name(), after, PAGE * 4)
-            .await?;
-        all.retain(|mail| mail.conversation == letter.mail.conversation);
-        Ok(all)
+    /// What is open in the conversation: messages that wait, those that are held, and their edits.
+    async fn open_in(&self, letter: &Letter) -> Result<Vec<Letter>, Pending> {
+        let (mail, conversation) = (self.store().mail(), &letter.mail.conversation);
+        let open = mail.open_in(self.tenant(), self.channel.name(), conversation, OPEN);
+        let read = |mail: Mail| Letter {
+            says: self.channel.read(&mail),
+            mail,
+        };
+        Ok(open.await?.into_iter().map(read).collect())
+    }
+
+    /// Changes of a message that came after it and were not dealt with.
+    async fn edits(&self, letter: &Letter) -> Result<Vec<Letter>, Pending> {
+        let mut open = self.open_in(letter).await?;
+        open.retain(|edit| {
+            matches!(edit.says.says, Says::Edit(_)) && edit.says.message == letter.says.message
+        });
+        Ok(open)
+    }
+
+    /// Has nothing come of a message any more, nor of its edits. False where it was so before.
+    async fn discard(&self, letter: &Letter) -> Result<bool, Pending> {
+        for edit in self.edits(letter).await? {
+            self.done(&edit.mail, edit.mail.state).await?;
+        }
+        self.done(&letter.mail, letter.mail.state).await
     }
 
     /// Tasks of the conversation that have not ended, the newest first.
@@ -336,9 +358,14 @@ impl Reception {
 
     async fn settle(&self, letter: &Letter, settled: Conversation) -> Result<(), Pending> {
         let (mail, id) = (self.store().mail(), &letter.mail.conversation);
-        Ok(mail
-            .set_conversation(self.tenant(), self.channel.name(), id, settled)
-            .await?)
+        let place = (self.tenant(), self.channel.name());
+        match mail
+            .set_conversation(&self.duty, place, id, settled)
+            .await?
+        {
+            true => Ok(()),
+            false => Err(Pending::Over),
+        }
     }
 
     /// Says something in reply to a message, once for this key.
@@ -374,7 +401,8 @@ impl Reception {
 
     async fn moved(&self, mail: &Mail, states: (MailState, MailState)) -> Result<bool, Pending> {
         let room = self.store().mail();
-        Ok(room.settle(self.tenant(), mail.seq, states).await?)
+        let moved = room.settle(&self.duty, self.tenant(), mail.seq, states);
+        moved.await?.ok_or(Pending::Over)
     }
 
     fn store(&self) -> &Arc<dyn Store> {

@@ -9,7 +9,7 @@ use shared::config::FollowUp;
 use shared::hash::Hash;
 use shared::id::TaskId;
 use shared::run::Timestamp;
-use shared::store::{Accepted, MailState, NewOut};
+use shared::store::{Accepted, NewOut};
 use shared::task::{Request, Task, TaskState, Turn};
 
 use super::{AGAIN, Letter, Pending, Reception};
@@ -67,7 +67,7 @@ impl Reception {
             Err(why) => Err(why),
         };
         for edit in edits {
-            self.done(&edit.mail, MailState::New).await?;
+            self.done(&edit.mail, edit.mail.state).await?;
         }
         let task = match taken {
             Ok(task) => task,
@@ -219,19 +219,6 @@ impl Reception {
             }
         }
         Ok(true)
-    }
-
-    /// Changes of a message that came after it and were not dealt with.
-    async fn edits(&self, letter: &Letter) -> Result<Vec<Letter>, Pending> {
-        let behind = self.behind(letter, letter.mail.seq).await?.into_iter();
-        let letters = behind.map(|mail| Letter {
-            says: self.channel.read(&mail),
-            mail,
-        });
-        let same = |edit: &Letter| {
-            matches!(edit.says.says, Says::Edit(_)) && edit.says.message == letter.says.message
-        };
-        Ok(letters.filter(same).collect())
     }
 
     /// The last turns of the conversation, in the order in which they were taken.

@@ -120,7 +120,6 @@ impl Failed {
             "channel_not_found"
             | "is_archived"
             | "not_in_channel"
-            | "account_inactive"
             | "no_permission"
             | "invalid_blocks"
             | "invalid_blocks_format"

@@ -152,6 +152,12 @@ impl Channel for Slack {
         }
     }
 
+    /// Slack counts by channel, whatever the thread.
+    fn room<'a>(&self, conversation: &'a str) -> &'a str {
+        let second = conversation.match_indices('/').nth(1);
+        second.map_or(conversation, |(at, _)| &conversation[..at])
+    }
+
     async fn post(
         &self,
         conversation: &str,

@@ -29,6 +29,19 @@ mod tests;
 
 pub use glyph::is_blank;
 
+/// What somebody wrote, as a line within Markdown: nothing of it is a style, a link or a new line.
+pub fn in_one_line(said: &str) -> String {
+    let mut line = String::with_capacity(said.len());
+    for c in said.chars() {
+        match c {
+            c if c.is_whitespace() || c.is_control() => line.push(' '),
+            c if c.is_ascii_punctuation() => line.extend(['\\', c]),
+            c => line.push(c),
+        }
+    }
+    line
+}
+
 /// Text with its styles. The spans are sorted by where they start, outer ones first, and lie within
 /// each other or apart, never across. None is empty, none begins or ends with white space (a
 /// [`Kind::Pre`] may begin with the indentation of its first line). [`Kind::Code`] and [`Kind::Pre`]

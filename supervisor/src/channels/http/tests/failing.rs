@@ -78,7 +78,7 @@ passed_on! {
     add_token(token: Token, hash: Hash) -> bool;
     token(tenant: &TenantId, hash: Hash) -> Option<Token>;
     tokens(tenant: &TenantId) -> Vec<Token>;
-    hold(duty: &'static str, worker: WorkerId) -> Option<Duty>;
+    hold(duty: &str, worker: WorkerId) -> Option<Duty>;
     prunable(age: Duration, limit: u32) -> Vec<(TenantId, TaskId)>;
     prune(duty: &Duty, tasks: &[TaskId]) -> Option<u64>;
     compact() -> u64;
