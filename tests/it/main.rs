@@ -22,5 +22,6 @@ mod routing;
 mod slack;
 mod store;
 mod telegram;
+mod telegram_webhook;
 mod tenancy;
 mod transcripts;

@@ -154,6 +154,10 @@ pub struct TelegramSettings {
     /// The Bot API server. `TELEGRAM_API_URL` in the environment goes before it.
     #[serde(default = "telegram_api_url")]
     pub api_url: url::Url,
+    /// The public address of this installation: Telegram sends updates to `/v1/telegram/webhook` there. Where
+    /// it is absent they are fetched, which needs no public address.
+    #[serde(default)]
+    pub webhook_url: Option<url::Url>,
 }
 
 #[expect(clippy::expect_used, reason = "a literal URL parses")]

@@ -25,6 +25,7 @@ mod input;
 mod openapi;
 mod settle;
 mod slack;
+mod telegram;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -49,6 +50,7 @@ use crate::app::App;
 use crate::auth::LocalToken;
 use crate::channels::callback;
 use crate::channels::slack::{self as slack_door, events::Seal};
+use crate::channels::telegram::webhook::{self, Webhook};
 use crate::desk::Desk;
 use crate::intake::Intake;
 use crate::telemetry;
@@ -112,6 +114,8 @@ pub(crate) struct Door {
     callbacks: Option<Gateway>,
     /// How Slack's requests are known, where its events come over HTTP.
     slack: Option<Seal>,
+    /// How Telegram's requests are known, where its updates are sent here.
+    telegram: Option<Webhook>,
 }
 
 impl Door {
@@ -161,6 +165,7 @@ pub async fn serve(
     let callbacks = callbacks(&app.config.settings)?;
     let seal = app.config.settings.slack.as_ref().map(slack_door::seal);
     let seal = seal.transpose().map(Option::flatten);
+    let updates = updates(&app.config.settings)?;
     let door = Door {
         inside: app,
         local: local_token,
@@ -174,9 +179,19 @@ pub async fn serve(
         hooks,
         callbacks,
         slack: seal.map_err(std::io::Error::other)?,
+        telegram: updates,
     };
     answer(Arc::new(door), listener, bounds).await;
     Ok(())
+}
+
+/// What Telegram sends is taken where it was told to send it.
+fn updates(settings: &Settings) -> std::io::Result<Option<Webhook>> {
+    let Some(telegram) = &settings.telegram else {
+        return Ok(None);
+    };
+    let gateway = Gateway::new(&settings.egress).map_err(std::io::Error::other)?;
+    Webhook::new(telegram, &gateway).map_err(std::io::Error::other)
 }
 
 fn hooks(app: &App) -> std::io::Result<Hooks> {
@@ -215,6 +230,7 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
     tasks
         .merge(open)
         .route("/v1/slack/events", post(slack::receive))
+        .route(webhook::PATH, post(telegram::receive))
         .route("/openapi.json", described)
         .route("/docs", docs)
         .route("/", get(hint))

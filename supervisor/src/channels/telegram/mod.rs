@@ -1,18 +1,22 @@
 //! Telegram: a bot that is spoken to in private, in groups and in topics. How it is read is in [`read`],
-//! how it is called in [`client`], how updates are fetched in [`poll`]; here is how it is spoken to.
+//! how it is called in [`client`], how updates are fetched in [`poll`] or sent to us in [`webhook`]; here
+//! is how it is spoken to.
 
 mod client;
 mod poll;
 mod read;
+pub mod webhook;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use shared::config::TelegramSettings;
+use shared::config::secret::Secret;
 use shared::egress::Gateway;
 use shared::store::{Mail, duty};
 
@@ -33,6 +37,8 @@ const IN_PASSING: Duration = Duration::from_secs(3);
 /// The Telegram door.
 pub struct Telegram {
     client: Client,
+    /// Where updates are sent to, and with what they are asked to be; none where they are fetched.
+    webhook: Option<(url::Url, Secret)>,
     /// Groups that have become others meanwhile.
     moved: Mutex<HashMap<i64, i64>>,
 }
@@ -40,16 +46,11 @@ pub struct Telegram {
 impl Telegram {
     /// Builds it; nobody is called yet.
     pub fn new(settings: &TelegramSettings, gateway: &Gateway) -> anyhow::Result<Self> {
-        use anyhow::Context as _;
-        let url = match std::env::var(API_URL) {
-            Ok(url) => url
-                .parse()
-                .with_context(|| format!("{API_URL} is no URL"))?,
-            Err(_) => settings.api_url.clone(),
-        };
-        let token = settings.token.resolve().context("[telegram] token")?;
+        let (client, token) = client(settings, gateway)?;
+        let webhook_url = settings.webhook_url.clone();
         Ok(Self {
-            client: Client::new(gateway.trusted(&url, false)?, token),
+            client,
+            webhook: webhook_url.map(|url| (url, token)),
             moved: Mutex::default(),
         })
     }
@@ -90,6 +91,19 @@ impl Telegram {
             moved.insert(chat, moved_to);
         }
     }
+}
+
+/// The Bot API as it is configured, and the bot's token.
+fn client(settings: &TelegramSettings, gateway: &Gateway) -> anyhow::Result<(Client, Secret)> {
+    let url = match std::env::var(API_URL) {
+        Ok(url) => url
+            .parse()
+            .with_context(|| format!("{API_URL} is no URL"))?,
+        Err(_) => settings.api_url.clone(),
+    };
+    let token = settings.token.resolve().context("[telegram] token")?;
+    let client = Client::new(gateway.trusted(&url, false)?, token.clone());
+    Ok((client, token))
 }
 
 /// Why something was not said.
@@ -197,7 +211,10 @@ impl Channel for Telegram {
     }
 
     async fn listen(&self, inlet: &Inlet) {
-        poll::poll(&self.client, inlet).await;
+        match &self.webhook {
+            Some((url, token)) => webhook::listen((&self.client, token), url, inlet).await,
+            None => poll::poll(&self.client, inlet).await,
+        }
     }
 }
 

@@ -18,6 +18,8 @@ use super::read::{self, Me};
 use crate::channels::command::MENU;
 use crate::channels::station::Inlet;
 
+/// What is to be told of.
+pub const KINDS: [&str; 3] = ["message", "edited_message", "callback_query"];
 /// How long the far side waits for something to come.
 const WAIT: Duration = Duration::from_secs(25);
 /// How long a call that waits may take.
@@ -29,42 +31,63 @@ const LAST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Fetches until the inlet is over.
 pub async fn poll(client: &Client, inlet: &Inlet) {
-    let mut poller = Poller {
-        client,
-        inlet,
-        pause: FIRST_PAUSE,
-    };
+    let mut poller = Poller::new(client, inlet);
     if let Some(me) = poller.me().await {
         poller.introduce().await;
+        poller.come_and_get_it().await;
         poller.fetch(&me).await;
     }
 }
 
-struct Poller<'a> {
+/// Which bot this is.
+pub async fn me(client: &Client) -> Result<Me, Failed> {
+    let me: Value = client.call("getMe", &json!({})).await?;
+    let username = me["username"].as_str().unwrap_or_default().to_owned();
+    Ok(Me {
+        id: me["id"].as_u64().unwrap_or_default(),
+        username,
+    })
+}
+
+/// Asks the far side for something until it is answered.
+pub struct Poller<'a> {
     client: &'a Client,
     inlet: &'a Inlet,
     pause: Duration,
 }
 
-impl Poller<'_> {
+impl<'a> Poller<'a> {
+    /// For one bot.
+    pub fn new(client: &'a Client, inlet: &'a Inlet) -> Self {
+        Self {
+            client,
+            inlet,
+            pause: FIRST_PAUSE,
+        }
+    }
+
     /// Who we are. Asked until it is answered.
-    async fn me(&mut self) -> Option<Me> {
+    pub async fn me(&mut self) -> Option<Me> {
         loop {
-            let nothing = json!({});
-            let asked = self.client.call::<Value>("getMe", &nothing);
+            let asked = me(self.client);
             match self.inlet.over.run_until_cancelled(asked).await? {
-                Ok(me) => {
-                    let id = me["id"].as_u64().unwrap_or_default();
-                    let username = me["username"].as_str().unwrap_or_default().to_owned();
-                    return Some(Me { id, username });
-                }
+                Ok(me) => return Some(me),
                 Err(failed) => self.rest(failed).await,
             }
         }
     }
 
+    /// Has nothing sent to us any more that was sent before: a bot's updates come by one way only.
+    async fn come_and_get_it(&self) {
+        let nothing = json!({});
+        let told = self.client.call::<Value>("deleteWebhook", &nothing);
+        if let Some(Err(failed)) = self.inlet.over.run_until_cancelled(told).await {
+            tracing::warn!(?failed, "a webhook of before may still be there");
+        }
+    }
+
     /// Has the far side show the commands in its menu. It works without.
-    async fn introduce(&self) {
+    pub async fn introduce(&self) {
         let command = |(name, what): (&str, &str)| json!({ "command": name, "description": what });
         let commands: Vec<Value> = MENU.into_iter().map(command).collect();
         let menu = json!({ "commands": commands });
@@ -81,7 +104,7 @@ impl Poller<'_> {
             let mut ask = json!({
                 "timeout": WAIT.as_secs(),
                 "limit": 100,
-                "allowed_updates": ["message", "edited_message", "callback_query"],
+                "allowed_updates": KINDS,
             });
             if let Some(offset) = offset {
                 ask["offset"] = json!(offset);
@@ -122,19 +145,8 @@ impl Poller<'_> {
     }
 
     /// Says what is wrong, and waits before the next attempt.
-    async fn rest(&mut self, failed: Failed) {
-        let (why, at_least) = match failed {
-            Failed::Lost(why) => (why, Duration::ZERO),
-            Failed::No(no) => {
-                let after = no.retry_after.unwrap_or_default();
-                let why = match no.code {
-                    401 | 404 => "the bot's token is refused; see [telegram] token".into(),
-                    409 => format!("another program reads this bot's messages: {}", no.words),
-                    _ => no.words,
-                };
-                (why, after)
-            }
-        };
+    pub async fn rest(&mut self, failed: Failed) {
+        let (why, at_least) = in_words(failed);
         self.inlet.fails(&why);
         // Two that fight over a bot must not do it in step.
         let pause = self.pause.mul_f64(0.5 + fastrand::f64()).max(at_least);
@@ -143,5 +155,21 @@ impl Poller<'_> {
             .run_until_cancelled(tokio::time::sleep(pause))
             .await;
         self.pause = (self.pause * 2).min(LAST_PAUSE);
+    }
+}
+
+/// What is wrong, for people, and how long the far side is to be left alone at least.
+pub fn in_words(failed: Failed) -> (String, Duration) {
+    match failed {
+        Failed::Lost(why) => (why, Duration::ZERO),
+        Failed::No(no) => {
+            let after = no.retry_after.unwrap_or_default();
+            let why = match no.code {
+                401 | 404 => "the bot's token is refused; see [telegram] token".into(),
+                409 => format!("another program reads this bot's messages: {}", no.words),
+                _ => no.words,
+            };
+            (why, after)
+        }
     }
 }

@@ -136,6 +136,7 @@ impl World {
             hooks: Hooks::default(),
             callbacks: None,
             slack: None,
+            telegram: None,
         };
         change(&mut door);
         let door = Arc::new(door);
