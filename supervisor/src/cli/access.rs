@@ -342,12 +342,14 @@ fn submission(order: TaskOrder) -> Submission {
             },
             turns: Vec::new(),
             priority: order.priority.unwrap_or_default(),
+            images: Vec::new(),
         },
         principal: LOCAL.into(),
         submitted_by: LOCAL.into(),
         dedupe: None,
         read: order.dir.map(Into::into),
         card: None,
+        blobs: Vec::new(),
     }
 }
 
@@ -564,6 +566,7 @@ mod tests {
             dedupe: None,
             worker: None,
             card: None,
+            blobs: Vec::new(),
         }
     }
 

@@ -145,6 +145,7 @@ async fn submit(app: &App, key: &str) -> String {
         dedupe: Some((key.into(), Hash::of_bytes(b"do it"))),
         read: None,
         card: None,
+        blobs: Vec::new(),
     };
     match app.intake.submit(submission).await {
         Ok(Accepted::New(id) | Accepted::Known(id) | Accepted::Conflict(id)) => {

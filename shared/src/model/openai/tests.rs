@@ -36,6 +36,7 @@ fn config(base_url: &str) -> OpenaiConfig {
             output: 2.0,
         },
         context_tokens: 8192,
+        vision: true,
         label: "default".into(),
     }
 }
@@ -46,9 +47,7 @@ fn request() -> ModelRequest {
             Message::System {
                 text: "be brief".into(),
             },
-            Message::User {
-                text: "hello".into(),
-            },
+            Message::user("hello"),
         ],
         tools: Vec::new(),
         output: None,
@@ -123,6 +122,7 @@ async fn ask(config: OpenaiConfig, request: &ModelRequest, sink: &Sink) -> Answe
 fn call<'a>(request: &'a ModelRequest, cancel: &'a CancellationToken, sink: &'a Sink) -> Call<'a> {
     Call {
         request,
+        blobs: &[],
         effect_key: EffectKey(Hash::of_bytes(b"effect")),
         cancel,
         sink,

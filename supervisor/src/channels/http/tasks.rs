@@ -24,7 +24,8 @@ use crate::channels::callback::address;
 use crate::intake::Submission;
 use crate::transcript::Transcript;
 use crate::view::TaskView;
-use crate::wire::{BudgetOrder, ProblemBody, TaskOrder, TaskPage, TaskRef};
+use crate::channels::papers::enclose::Enclosed;
+use crate::wire::{self, BudgetOrder, ProblemBody, TaskOrder, TaskPage, TaskRef};
 
 /// The longest time in seconds that a request waits for its task to end.
 pub const MAX_WAIT_S: f64 = 300.0;
@@ -58,14 +59,29 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     caller.may(Act::Submit)?;
     let key = idempotency_key(http.headers())?;
-    let (order, body) = input::json::<TaskOrder>(http).await?;
+    let (mut order, body) = input::json::<TaskOrder>(http).await?;
     let wait = wait_of(&order)?;
     let dedupe = key.map(|key| (key, hash_of(&body)));
     let card = door.card(&order)?;
-    let submission = Submission {
+    let files = std::mem::take(&mut order.files);
+    let mut submission = Submission {
         card,
         ..submission(&caller, order, dedupe)?
     };
+    if !files.is_empty() {
+        let text = std::mem::take(&mut submission.request.text);
+        if text.trim().is_empty() {
+            return Err(Problem::field("text", "is empty; say what is to be done"));
+        }
+        let enclosed = wire::enclose(door.inside.readers(), text, files).await;
+        let Enclosed {
+            text,
+            images,
+            blobs,
+        } = enclosed.map_err(|why| Problem::field("files", why))?;
+        (submission.request.text, submission.request.images) = (text, images);
+        submission.blobs = blobs;
+    }
     let (id, fresh) = match door.inside.intake().submit(submission).await? {
         Accepted::New(id) => (id, true),
         Accepted::Known(id) => (id, false),
@@ -160,12 +176,14 @@ fn submission(
             budget: budget_of(order.budget.unwrap_or_default())?,
             turns: Vec::new(),
             priority: priority_of(order.priority)?,
+            images: Vec::new(),
         },
         principal,
         submitted_by: caller.principal.clone(),
         dedupe,
         read: order.dir.map(Into::into),
         card: None,
+        blobs: Vec::new(),
     })
 }
 

@@ -39,6 +39,8 @@ use shared::task::TaskState;
 
 use super::*;
 use crate::auth::{Scope, mint};
+use crate::channels::papers::Limits;
+use crate::channels::papers::child::Readers;
 use crate::intake::Folders;
 use crate::program::Programs;
 
@@ -51,6 +53,7 @@ const LASTING: usize = 16;
 pub(super) struct House {
     desk: Desk,
     intake: Intake,
+    readers: Readers,
     pub(super) away: Mutex<Vec<AgentName>>,
 }
 
@@ -60,6 +63,9 @@ impl Inside for House {
     }
     fn intake(&self) -> &Intake {
         &self.intake
+    }
+    fn readers(&self) -> &Readers {
+        &self.readers
     }
     fn away(&self) -> Vec<AgentName> {
         self.away.lock().unwrap().clone()
@@ -118,6 +124,7 @@ impl World {
         let house = Arc::new(House {
             desk: Desk::new(store.clone(), tenant, programs),
             intake: intake.await.unwrap(),
+            readers: Readers::new("/nowhere".into(), 1, Limits::DEFAULT),
             away: Mutex::default(),
         });
         let worker = WorkerId::fresh();
