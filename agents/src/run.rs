@@ -482,7 +482,7 @@ impl<'a> AgentRun<'a> {
             reason: why.clone(),
         });
         self.messages.push(Message::user(format!(
-                "Stop here: {why}. You can call no more tools. Write down what you have found or \
+            "Stop here: {why}. You can call no more tools. Write down what you have found or \
                  done so far, with its sources, and what is still missing."
         )));
     }
@@ -627,7 +627,7 @@ impl<'a> AgentRun<'a> {
             return;
         }
         self.messages.push(Message::user(format!(
-                "Your reply could not be used: {why}. Answer again, in words or by calling a tool."
+            "Your reply could not be used: {why}. Answer again, in words or by calling a tool."
         )));
     }
 

@@ -70,7 +70,12 @@ mod tests {
     #[test]
     fn types_follow_names() {
         let of = ["a.MD", "b.csv", "Makefile", ".json"].map(mime_of_text);
-        let wanted = ["text/markdown", "text/csv", "text/plain", "application/json"];
+        let wanted = [
+            "text/markdown",
+            "text/csv",
+            "text/plain",
+            "application/json",
+        ];
         assert_eq!(of, wanted);
     }
 }

@@ -100,11 +100,7 @@ impl Desk {
 
     /// A file that a task wrote, with its bytes; none where there is none of this name, or its bytes went
     /// with the task's journal.
-    pub async fn file(
-        &self,
-        task: TaskId,
-        name: &str,
-    ) -> Result<Option<(TaskFile, Blob)>, Error> {
+    pub async fn file(&self, task: TaskId, name: &str) -> Result<Option<(TaskFile, Blob)>, Error> {
         let written = files::of(&self.store.journal(&self.tenant, task).await?);
         let Some(file) = written.into_iter().find(|file| file.name == name) else {
             return Ok(None);

@@ -203,7 +203,10 @@ impl Intake {
 
 fn seeing(catalog: &Catalog) -> Vec<AgentName> {
     let agents = catalog.agents.keys();
-    agents.filter(|agent| catalog.sees(agent)).cloned().collect()
+    agents
+        .filter(|agent| catalog.sees(agent))
+        .cloned()
+        .collect()
 }
 
 impl Intake {

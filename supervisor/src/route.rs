@@ -51,7 +51,11 @@ fn sees<'a>(
 
 /// What the router is asked. It is told of pictures, and shown none.
 pub fn question(request: &Request) -> String {
-    let names: Vec<&str> = request.images.iter().map(|image| image.name.as_str()).collect();
+    let names: Vec<&str> = request
+        .images
+        .iter()
+        .map(|image| image.name.as_str())
+        .collect();
     match names.is_empty() {
         true => request.text.clone(),
         false => format!(

@@ -99,7 +99,10 @@ pub async fn enclose(
     files: Vec<FileOrder>,
 ) -> Result<Enclosed, String> {
     if files.len() > MAX_FILES {
-        return Err(format!("there are {}, at most {MAX_FILES} are taken", files.len()));
+        return Err(format!(
+            "there are {}, at most {MAX_FILES} are taken",
+            files.len()
+        ));
     }
     let mut enclosed = Enclosed::new(text);
     for file in files {

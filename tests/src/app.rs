@@ -315,7 +315,7 @@ impl TestApp {
             .into_iter()
             .rev()
             .find_map(|message| match message {
-                Message::User { text } => Some(text),
+                Message::User { text, .. } => Some(text),
                 _ => None,
             });
         said.expect("somebody asked")

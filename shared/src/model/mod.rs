@@ -118,9 +118,9 @@ impl Message {
     /// The message's length in bytes, calls included; for estimates of size.
     pub fn len(&self) -> usize {
         match self {
-            Message::System { text }
-            | Message::User { text, .. }
-            | Message::Tool { text, .. } => text.len(),
+            Message::System { text } | Message::User { text, .. } | Message::Tool { text, .. } => {
+                text.len()
+            }
             Message::Assistant { text, calls } => {
                 text.as_deref().map_or(0, str::len)
                     + calls

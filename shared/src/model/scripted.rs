@@ -314,7 +314,10 @@ impl ScriptedModel {
     fn check_pictures(&self, call: &Call<'_>) -> Result<(), String> {
         for image in call.request.images() {
             if !self.script.vision {
-                return Err(format!("{:?} is shown to a model that sees nothing", image.name));
+                return Err(format!(
+                    "{:?} is shown to a model that sees nothing",
+                    image.name
+                ));
             }
             let kept = call.blobs.iter().find(|blob| blob.hash == image.hash);
             if kept.is_none_or(|blob| Hash::of_bytes(&blob.bytes) != image.hash) {
@@ -480,7 +483,10 @@ impl<'a> Place<'a> {
 
     fn fits_reply(&self, reply: &Reply) -> bool {
         self.fits(reply.turn, reply.user.as_deref(), reply.result.as_deref())
-            && reply.pictures.as_ref().is_none_or(|all| *all == self.pictures)
+            && reply
+                .pictures
+                .as_ref()
+                .is_none_or(|all| *all == self.pictures)
     }
 }
 

@@ -31,10 +31,10 @@ use super::health::Channels;
 use super::lanes::Lanes;
 use super::pace::Pace;
 use super::{Channel, Document, Page, Undelivered, Word};
-use files::Answer;
 use crate::engine::Engine;
 use crate::follow::Follower;
 use crate::people::People;
+use files::Answer;
 
 /// Rows that are read at once.
 const PAGE: u32 = 256;

@@ -96,7 +96,12 @@ impl OpenaiModel {
 
     async fn attempt(&self, call: &Call<'_>, watch: &Arc<Watch>) -> Answer {
         let stream = self.config.stream && call.sink.is_watched();
-        let body = wire::Body::new(&self.config.model, (call.request, call.blobs), self.dialect, stream);
+        let body = wire::Body::new(
+            &self.config.model,
+            (call.request, call.blobs),
+            self.dialect,
+            stream,
+        );
         let service = OneAttempt::new(self.config.client.clone(), stream, watch.clone());
         let client = self.client.clone().with_http_service(service);
         let chat = match client

@@ -183,7 +183,11 @@ struct WireCalled<'a> {
 
 fn messages<S: Serializer>(all: &Conversation<'_>, serializer: S) -> Result<S::Ok, S::Error> {
     let Conversation { messages, blobs } = all;
-    serializer.collect_seq(messages.iter().map(|message| WireMessage::new(message, blobs)))
+    serializer.collect_seq(
+        messages
+            .iter()
+            .map(|message| WireMessage::new(message, blobs)),
+    )
 }
 
 fn calls<S: Serializer>(calls: &[ToolCall], serializer: S) -> Result<S::Ok, S::Error> {

@@ -77,6 +77,9 @@ mod tests {
             disposition(&file).to_str().unwrap().to_owned()
         };
         assert_eq!(of("docs/a b.md"), "attachment; filename*=UTF-8''a%20b.md");
-        assert_eq!(of("ü\r\n\";x=1"), "attachment; filename*=UTF-8''%C3%BC%0D%0A%22%3Bx%3D1");
+        assert_eq!(
+            of("ü\r\n\";x=1"),
+            "attachment; filename*=UTF-8''%C3%BC%0D%0A%22%3Bx%3D1"
+        );
     }
 }

@@ -21,10 +21,10 @@ use super::input::{self, Id, Query, check_short};
 use super::problem::{Kind, Problem};
 use crate::auth::{self, Act, Caller};
 use crate::channels::callback::address;
+use crate::channels::papers::enclose::Enclosed;
 use crate::intake::Submission;
 use crate::transcript::Transcript;
 use crate::view::TaskView;
-use crate::channels::papers::enclose::Enclosed;
 use crate::wire::{self, BudgetOrder, ProblemBody, TaskOrder, TaskPage, TaskRef};
 
 /// The longest time in seconds that a request waits for its task to end.

@@ -51,7 +51,10 @@ mod tests {
         let bomb = check(&png(60_000, 60_000)).unwrap_err().to_string();
         assert!(bomb.contains("60000 × 60000"), "{bomb}");
         assert!(matches!(check(&png(0, 7)), Err(Refused::Damaged(_))));
-        assert!(matches!(check(b"\xff\xd8\xff\xe0"), Err(Refused::Damaged(_))));
+        assert!(matches!(
+            check(b"\xff\xd8\xff\xe0"),
+            Err(Refused::Damaged(_))
+        ));
         let long = [png(4, 3), vec![0; MAX_BLOB]].concat();
         assert!(matches!(check(&long), Err(Refused::TooLarge { .. })));
     }

@@ -79,7 +79,9 @@ pub(super) async fn fetch(
             return Err(too_large());
         }
     }
-    let is_whole = known["size"].as_u64().is_none_or(|size| size == bytes.len() as u64);
+    let is_whole = known["size"]
+        .as_u64()
+        .is_none_or(|size| size == bytes.len() as u64);
     match is_page && !(known["mimetype"] == "text/html" && is_whole) {
         true => Err(Undelivered::Never(
             "Slack shows a page to sign in instead of it; the app lacks the scope files:read: compare \
@@ -156,7 +158,11 @@ pub(super) async fn place(client: &Client, file: &Document) -> Result<String, Un
     shared::crash_point!("upload.before");
     // The address is good for whoever has it, and wants no token.
     let upload = server.client().post(url).timeout(PATIENCE);
-    let sent = upload.body(file.bytes.to_vec()).send().await.map_err(lost)?;
+    let sent = upload
+        .body(file.bytes.to_vec())
+        .send()
+        .await
+        .map_err(lost)?;
     match sent.status().is_success() {
         true => Ok(id.to_owned()),
         // One that was good for too short a time is asked for anew.
@@ -223,8 +229,13 @@ fn undelivered(failed: Failed) -> Undelivered {
         Failed::No(word)
             if matches!(
                 &*word,
-                "missing_scope" | "access_denied" | "file_not_visible" | "file_upload_size_restricted"
-                    | "file_uploads_disabled" | "storage_limit_reached" | "not_allowed"
+                "missing_scope"
+                    | "access_denied"
+                    | "file_not_visible"
+                    | "file_upload_size_restricted"
+                    | "file_uploads_disabled"
+                    | "storage_limit_reached"
+                    | "not_allowed"
             ) =>
         {
             Undelivered::Never(in_words(&word))
@@ -285,7 +296,10 @@ mod tests {
         for (file, word) in [
             (json!({"mode": "tombstone"}), "deleted"),
             (json!({"mode": "hidden_by_limit"}), "too many files"),
-            (json!({"is_external": true, "url_private": "https://docs.test"}), "outside"),
+            (
+                json!({"is_external": true, "url_private": "https://docs.test"}),
+                "outside",
+            ),
             (json!({"file_access": "check_file_info"}), "where it is"),
         ] {
             assert!(address(&file).unwrap_err().contains(word), "{file}");
@@ -296,7 +310,10 @@ mod tests {
     fn a_file_is_shared_where_slack_says_so() {
         assert!(is_shared(&json!({"channels": ["C1"]}), "C1"));
         assert!(is_shared(&json!({"ims": ["D1"]}), "D1"));
-        assert!(is_shared(&json!({"shares": {"private": {"C1": [{"ts": "1.2"}]}}}), "C1"));
+        assert!(is_shared(
+            &json!({"shares": {"private": {"C1": [{"ts": "1.2"}]}}}),
+            "C1"
+        ));
         assert!(!is_shared(&json!({"channels": ["C2"], "shares": {}}), "C1"));
     }
 }

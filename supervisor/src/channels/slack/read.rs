@@ -326,7 +326,9 @@ fn of_window(payload: &Value) -> Option<Arrival> {
         ts: None,
         says: Said::Words(words.trim().into()),
         files: Vec::new(),
-        agent: chosen.filter(|name| *name != modal::WHOEVER).map(Into::into),
+        agent: chosen
+            .filter(|name| *name != modal::WHOEVER)
+            .map(Into::into),
     };
     let key = format!("window/{}", id(&view["id"])?);
     let conversation = format!("{team}/{channel}/{user}");
@@ -492,8 +494,17 @@ mod tests {
         assert!(matches!(&to_us, Arrival::Ours(mail) if mail.conversation == "T1/C1/9.000100"));
         let direct = channel(json!({"channel_type": "im"}));
         assert_eq!(said(direct), Says::Words("hello".into()));
-        let file = channel(json!({"channel_type": "im", "subtype": "file_share", "files": [{}]}));
-        assert!(matches!(said(file), Says::Unreadable(_)));
+        let file = json!({"channel_type": "im", "subtype": "file_share", "text": "",
+            "files": [{"id": "F1", "name": "../a.pdf", "mimetype": "application/pdf"},
+                {"id": "F2", "file_access": "check_file_info"}, {"id": "../F3"}]});
+        let (_, _, read) = ours(channel(file));
+        assert_eq!(read.says, Says::Words(ABOUT_A_FILE.into()));
+        let files: Vec<(&str, &str)> = read
+            .files
+            .iter()
+            .map(|file| (file.id.as_str(), file.name.as_str()))
+            .collect();
+        assert_eq!(files, [("F1", "../a.pdf"), ("F2", "file")]);
     }
 
     #[test]
@@ -535,7 +546,6 @@ mod tests {
             ("/majordomo", "stop", "/stop"),
             ("/majordomo", "/stop", "/stop"),
             ("/majordomo", "", "/help"),
-            ("/ask", "", "/help"),
             ("/ask", "a &lt; b", "a < b"),
         ] {
             assert_eq!(said(command(name, text)), Says::Words(words.into()));
@@ -545,6 +555,10 @@ mod tests {
             (key.as_str(), conversation.as_str()),
             ("command/1.2.ab", "T1/C1/U1")
         );
+        let Arrival::Window(wanted) = command("/ask", " ") else {
+            panic!("no window");
+        };
+        assert_eq!((&*wanted.trigger, &*wanted.channel), ("1.2.ab", "C1"));
         let press = json!({"type": "block_actions", "team": {"id": "T1"},
             "user": {"id": "U1", "name": "ada"}, "channel": {"id": "C1"},
             "container": {"message_ts": "18.000100", "thread_ts": "17.000200"},
@@ -553,6 +567,35 @@ mod tests {
         assert_eq!(key, "press/T1/U1/19.000100");
         assert_eq!(conversation, "T1/C1/17.000200");
         assert!(matches!(read.says, Says::Press { data, .. } if data == "run:k"));
+    }
+
+    #[test]
+    fn what_is_written_in_a_window_is_a_message_where_it_was_asked_for() {
+        let window = |words: Value, agent: &str, memory: &str| {
+            arrival(&json!({"type": "view_submission", "team": {"id": "T1"},
+                "user": {"id": "U1", "name": "ada"},
+                "view": {"id": "V1", "callback_id": "ask", "private_metadata": memory,
+                    "state": {"values": {"words": {"text": {"value": words}},
+                        "agent": {"name": {"selected_option": {"value": agent}}}}}}}))
+        };
+        let here = r#"{"channel": "C1"}"#;
+        let (key, conversation, read) = ours(window(json!(" a\nb "), "writer", here));
+        assert_eq!((&*key, &*conversation), ("window/V1", "T1/C1/U1"));
+        assert_eq!(read.says, Says::Words("a\nb".into()));
+        assert_eq!(read.agent, Some("writer".into()));
+        assert_eq!(ours(window(json!("a"), "-", here)).2.agent, None);
+        for words in [json!("  "), Value::Null, json!("ü".repeat(40_000))] {
+            let Arrival::Answered(fault) = window(words, "-", here) else {
+                panic!("taken");
+            };
+            assert_eq!(fault["response_action"], "errors");
+            assert!(fault["errors"]["words"].is_string());
+        }
+        let elsewhere = r#"{"channel": "C1/U9"}"#;
+        assert!(matches!(
+            window(json!("a"), "-", elsewhere),
+            Arrival::Others
+        ));
     }
 
     #[test]

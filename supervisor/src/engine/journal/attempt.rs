@@ -373,10 +373,10 @@ impl Journal {
             // What was begun a moment ago may be a long time ago: a paused process does not know.
             self.still_wanted()?;
             crash_point!("effect.before");
-            let work = self
-                .engine
-                .executor
-                .execute(self.exec(step, op, (cancel.clone(), blobs.clone())));
+            let work =
+                self.engine
+                    .executor
+                    .execute(self.exec(step, op, (cancel.clone(), blobs.clone())));
             let done = self.while_wanted(work).await?;
             crash_point!("effect.after");
             match done {
@@ -397,10 +397,10 @@ impl Journal {
         let mut away = AWAY;
         loop {
             self.still_running()?;
-            let asked = self
-                .engine
-                .executor
-                .probe(self.exec(step, op, (cancel.clone(), Arc::default())));
+            let asked =
+                self.engine
+                    .executor
+                    .probe(self.exec(step, op, (cancel.clone(), Arc::default())));
             match self
                 .while_wanted(tokio::time::timeout(op.timeout, asked))
                 .await?
