@@ -137,6 +137,7 @@ impl Equipment {
     async fn think(&self, exec: &Exec, think: &Think) -> Report {
         let call = Call {
             request: &think.request,
+            blobs: &exec.blobs,
             effect_key: exec.effect_key,
             cancel: &exec.cancel,
             sink: &exec.sink,
@@ -151,6 +152,7 @@ impl Equipment {
             usage,
             taint: shared::label::Taint::NONE,
             evidence: Vec::new(),
+            blobs: Vec::new(),
         }
     }
 

@@ -44,6 +44,9 @@ pub struct ModelInfo {
     pub context_tokens: u32,
     /// Seconds before a call counts as failed.
     pub timeout_s: u32,
+    /// Whether it can be shown pictures.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub vision: bool,
 }
 
 impl Catalog {
@@ -66,7 +69,14 @@ impl Catalog {
             price: Price::FREE,
             context_tokens: 8_192,
             timeout_s: 60,
+            vision: false,
         })
+    }
+
+    /// Whether there is an agent of this name who can be shown pictures.
+    pub fn sees(&self, agent: &AgentName) -> bool {
+        let spec = self.agents.get(agent);
+        spec.is_some_and(|spec| self.model(&spec.model).vision)
     }
 
     /// The tools of an agent, in its file's order, as it knows them.

@@ -23,7 +23,7 @@ use shared::run::{
     Attempt, Effect, Failure, FailureKind, Interrupted, Op, OpKind, Outcome, Recorded, RunCtx,
     Think,
 };
-use shared::task::{TaskState, Turn};
+use shared::task::{ImageRef, TaskState, Turn};
 
 use crate::catalog::{AgentTool, Catalog, ModelInfo};
 use crate::context;
@@ -56,6 +56,9 @@ pub struct Assignment {
     /// What was said before in the conversation, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<Turn>,
+    /// The pictures that came with the task, for one who sees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageRef>,
     /// What it may use.
     pub allowance: Allowance,
 }
@@ -478,12 +481,10 @@ impl<'a> AgentRun<'a> {
             what: format!("{} sums up and stops", self.spec.name),
             reason: why.clone(),
         });
-        self.messages.push(Message::User {
-            text: format!(
-                "Stop here: {why}. You can call no more tools. Write down what you have found or \
+        self.messages.push(Message::user(format!(
+            "Stop here: {why}. You can call no more tools. Write down what you have found or \
                  done so far, with its sources, and what is still missing."
-            ),
-        });
+        )));
     }
 
     /// Takes note of what the model answered.
@@ -625,11 +626,9 @@ impl<'a> AgentRun<'a> {
             self.ended = Some(Ending::Failed { failure });
             return;
         }
-        self.messages.push(Message::User {
-            text: format!(
-                "Your reply could not be used: {why}. Answer again, in words or by calling a tool."
-            ),
-        });
+        self.messages.push(Message::user(format!(
+            "Your reply could not be used: {why}. Answer again, in words or by calling a tool."
+        )));
     }
 
     /// Takes note of what the calls asked for last brought, in their order.
@@ -763,6 +762,7 @@ fn opening(spec: &AgentSpec, assignment: &Assignment) -> Vec<Message> {
     };
     let task = Message::User {
         text: brief(assignment),
+        images: assignment.images.clone(),
     };
     let mut messages = vec![system];
     messages.extend(said_before(&assignment.turns));
@@ -786,9 +786,7 @@ pub fn said_before(turns: &[Turn]) -> Vec<Message> {
     recent.reverse();
     let messages = recent.into_iter().flat_map(|turn| {
         [
-            Message::User {
-                text: format!("[{}] {}", turn.who, turn.asked),
-            },
+            Message::user(format!("[{}] {}", turn.who, turn.asked)),
             Message::Assistant {
                 text: Some(turn.answered.clone()),
                 calls: Vec::new(),

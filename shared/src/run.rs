@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::blob::Blob;
 use crate::event::{Note, Sink};
 use crate::hash::Hash;
 use crate::id::{AgentName, RunId, SignalName, StepKey, TaskId, ToolName};
@@ -154,7 +155,7 @@ pub struct Think {
     /// The hashes of all outcomes before it.
     pub after: Hash,
     /// What the model is sent. Derived again at replay, never journaled, not part of the identity
-    /// but for the names of the tools in it.
+    /// but for the names of the tools and the hashes of the pictures in it.
     pub request: ModelRequest,
 }
 
@@ -163,12 +164,7 @@ impl Op {
     /// arguments, principal.
     pub fn hash(&self, authority: &Authority) -> Hash {
         let kind = match &self.kind {
-            OpKind::Think(think) => json!({
-                "think": think.turn,
-                "spec": think.spec,
-                "after": think.after,
-                "offered": think.request.tools.iter().map(|tool| &tool.name).collect::<Vec<_>>(),
-            }),
+            OpKind::Think(think) => think.identity(),
             OpKind::Tool {
                 tool,
                 version,
@@ -183,6 +179,24 @@ impl Op {
             "tenant": authority.tenant,
             "principal": authority.principal,
         }))
+    }
+}
+
+impl Think {
+    /// Pictures are part of it where there are any: calls of the time before stay what they were.
+    fn identity(&self) -> Value {
+        let offered = self.request.tools.iter().map(|tool| &tool.name);
+        let mut identity = json!({
+            "think": self.turn,
+            "spec": self.spec,
+            "after": self.after,
+            "offered": offered.collect::<Vec<_>>(),
+        });
+        let images: Vec<Hash> = self.request.images().map(|image| image.hash).collect();
+        if !images.is_empty() {
+            identity["images"] = json!(images);
+        }
+        identity
     }
 }
 
@@ -418,6 +432,8 @@ pub struct Exec {
     pub authority: Arc<Authority>,
     /// Cancelled when the task is, or when the attempt's time is up.
     pub cancel: CancellationToken,
+    /// The bytes of the pictures that a model call shows.
+    pub blobs: Arc<[Blob]>,
     /// Where live text goes.
     pub sink: Sink,
     /// The trace that this work belongs to; actors' own message spans have no parent.
@@ -435,6 +451,8 @@ pub struct Report {
     pub taint: Taint,
     /// What proves it.
     pub evidence: Vec<Evidence>,
+    /// What it made, to be kept with the outcome; the evidence names each by its hash.
+    pub blobs: Vec<Blob>,
 }
 
 impl Report {
@@ -445,6 +463,7 @@ impl Report {
             usage: Some(Usage::default()),
             taint: Taint::NONE,
             evidence: Vec::new(),
+            blobs: Vec::new(),
         }
     }
 }

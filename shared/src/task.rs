@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hash::Hash;
 use crate::id::{AgentName, PrincipalId, StepKey, TaskId, TenantId};
 use crate::money::{Usage, Usd};
 use crate::run::Timestamp;
@@ -134,6 +135,22 @@ pub struct Request {
     /// Which of its principal's waiting tasks goes first: the highest.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i16,
+    /// The pictures that came with it; their bytes are kept under their hashes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageRef>,
+}
+
+/// A picture, by its hash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRef {
+    /// The SHA-256 of its bytes.
+    pub hash: Hash,
+    /// What it is: `image/png`, `image/jpeg`, `image/webp` or `image/gif`.
+    pub mime: String,
+    /// How many bytes it has.
+    pub bytes: u64,
+    /// Its name, as its sender gave it.
+    pub name: String,
 }
 
 fn is_zero(priority: &i16) -> bool {

@@ -98,6 +98,8 @@ pub struct App {
     pub models: Vec<ModelCard>,
     /// Where tasks are looked at, cancelled and answered.
     pub desk: Desk,
+    /// Who reads the documents that come with tasks.
+    pub readers: Arc<Readers>,
     /// How the channels are, where any are open.
     pub channels: Channels,
     engine: Arc<Engine>,
@@ -172,6 +174,7 @@ impl App {
             resumed: resumed.max(0) as u64,
             models: equipped.models,
             desk,
+            readers: Arc::new(Readers::new(std::env::current_exe()?, READERS, PAPER)),
             channels: Channels::default(),
             engine,
             supervisor,
@@ -191,14 +194,15 @@ impl App {
             channels.push(Arc::new(Telegram::new(telegram, &gateway)?));
         }
         if let Some(slack) = &settings.slack {
-            channels.push(Arc::new(Slack::new(slack, &gateway)?));
+            let agents = self.catalog.agents.keys().cloned().collect();
+            channels.push(Arc::new(Slack::new(slack, &gateway, agents)?));
         }
         let people = Arc::new(People::new(&settings.people));
         let house = House {
             desk: self.desk.clone(),
             intake: self.intake.clone(),
             agents: roster(&self.catalog),
-            readers: Arc::new(Readers::new(std::env::current_exe()?, READERS, PAPER)),
+            readers: self.readers.clone(),
         };
         let open: Arc<[&'static str]> = channels.iter().map(|channel| channel.name()).collect();
         for channel in channels {

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use agents::run::{Resolution, doubt_signal};
+use shared::blob::Blob;
 use shared::id::{PrincipalId, RunId, StepKey, TaskId, TenantId};
 use shared::run::Outcome;
 use shared::store::{Again, DeadRun, Delivered, Error, NewSignal, Renewed, Store, TaskFilter};
 use shared::task::{Task, TaskState};
 
+use crate::files::{self, TaskFile};
 use crate::follow::Follower;
 use crate::program::Programs;
 use crate::supervise;
@@ -94,6 +96,17 @@ impl Desk {
     /// The full story of a task.
     pub async fn transcript(&self, task: Task) -> Result<Transcript, Error> {
         transcript::of(&*self.store, &*self.programs, task).await
+    }
+
+    /// A file that a task wrote, with its bytes; none where there is none of this name, or its bytes went
+    /// with the task's journal.
+    pub async fn file(&self, task: TaskId, name: &str) -> Result<Option<(TaskFile, Blob)>, Error> {
+        let written = files::of(&self.store.journal(&self.tenant, task).await?);
+        let Some(file) = written.into_iter().find(|file| file.name == name) else {
+            return Ok(None);
+        };
+        let kept = self.store.blob(&self.tenant, file.hash).await?;
+        Ok(kept.map(|blob| (file, blob)))
     }
 
     /// Holds a task: what is in hand is ended, nothing new is begun. False where it was paused or had

@@ -172,6 +172,8 @@ fn auto(settings: &Settings) -> anyhow::Result<Option<(&'static str, OpenaiSetti
     let endpoint = OpenaiSettings {
         // A proxy on this machine may pass on to a model that has its price.
         local: here && settings.price_of(&model, false).is_err(),
+        // Known of the one that is taken where nobody names another.
+        vision: model == AUTO_MODEL,
         model,
         base_url,
         api_key: key.map(|_| reference()).transpose()?,
@@ -189,6 +191,7 @@ fn inner(name: &ModelName, model: Arc<dyn Model>, offline: bool) -> Ready {
             price: model.price(),
             context_tokens: model.context_tokens(),
             timeout_s: INNER_TIMEOUT_S,
+            vision: model.sees(),
         },
         card: ModelCard {
             name: name.clone(),
@@ -233,6 +236,7 @@ fn openai(
         stream: endpoint.stream,
         price,
         context_tokens: endpoint.context_tokens,
+        vision: endpoint.vision,
         label: name.to_string(),
     })?;
     Ok(Ready {
@@ -240,6 +244,7 @@ fn openai(
             price,
             context_tokens: endpoint.context_tokens,
             timeout_s: endpoint.timeout_s,
+            vision: endpoint.vision,
         },
         card: ModelCard {
             name: name.clone(),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agents::catalog::Catalog;
+use shared::blob::Blob;
 use shared::hash::Hash;
 use shared::id::{AgentName, PrincipalId, TaskId, TenantId};
 use shared::label::Authority;
@@ -16,6 +17,9 @@ use crate::engine::Engine;
 
 /// The longest text of a task in bytes.
 pub const MAX_TEXT: usize = 64 * 1024;
+
+/// The most pictures of one task.
+const MAX_IMAGES: usize = 10;
 
 /// What a door hands in.
 #[derive(Clone, Debug)]
@@ -32,6 +36,8 @@ pub struct Submission {
     pub read: Option<PathBuf>,
     /// The card that the task's channel is owed.
     pub card: Option<NewOut>,
+    /// The bytes of the pictures that the request names.
+    pub blobs: Vec<Blob>,
 }
 
 /// Why a task was not taken in. Nothing was kept.
@@ -56,6 +62,8 @@ pub struct Intake {
     tenant: TenantId,
     catalog: Hash,
     agents: Vec<AgentName>,
+    /// Those of them who can be shown pictures.
+    seeing: Vec<AgentName>,
     read: Option<PathBuf>,
     write: PathBuf,
     private: PathBuf,
@@ -90,6 +98,7 @@ impl Intake {
             tenant,
             catalog: hash,
             agents: catalog.agents.keys().cloned().collect(),
+            seeing: seeing(catalog),
             read: folders.read,
             write: folders.write,
             private: folders.private,
@@ -129,6 +138,7 @@ impl Intake {
             dedupe: submission.dedupe,
             worker: None,
             card: submission.card,
+            blobs: submission.blobs,
         };
         Ok(match &self.engine {
             Some(engine) => engine.accept(task).await?,
@@ -157,9 +167,46 @@ impl Intake {
                 );
                 refused("agent", why)
             }
-            _ => Ok(()),
+            _ => self.check_images(request),
         }
     }
+
+    /// Pictures are for those who see; where nobody does, it is said at once.
+    fn check_images(&self, request: &Request) -> Result<(), Refused> {
+        let Some(first) = request.images.first() else {
+            return Ok(());
+        };
+        let why = match &request.agent {
+            _ if request.images.len() > MAX_IMAGES => format!(
+                "there are {} pictures, at most {MAX_IMAGES} are taken",
+                request.images.len()
+            ),
+            Some(agent) if self.seeing.contains(agent) => return Ok(()),
+            Some(agent) => format!(
+                "{:?} is a picture, and the model of agent {agent} is not set up to see; it is where \
+                 [models.NAME] says vision = true",
+                first.name
+            ),
+            None if !self.seeing.is_empty() => return Ok(()),
+            None => format!(
+                "{:?} is a picture, and no agent's model here is set up to see; one is where \
+                 [models.NAME] says vision = true",
+                first.name
+            ),
+        };
+        Err(Refused::Field {
+            field: "files",
+            why,
+        })
+    }
+}
+
+fn seeing(catalog: &Catalog) -> Vec<AgentName> {
+    let agents = catalog.agents.keys();
+    agents
+        .filter(|agent| catalog.sees(agent))
+        .cloned()
+        .collect()
 }
 
 impl Intake {

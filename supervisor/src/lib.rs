@@ -21,6 +21,7 @@ pub mod desk;
 pub mod doctor;
 pub mod engine;
 pub mod equip;
+pub mod files;
 pub mod follow;
 pub mod instance;
 pub mod intake;

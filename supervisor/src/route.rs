@@ -3,6 +3,7 @@
 
 use agents::catalog::Catalog;
 use regex::Regex;
+use shared::id::AgentName;
 use shared::model::structured::Schema;
 use shared::task::Request;
 
@@ -17,6 +18,7 @@ pub fn by_rule(catalog: &Catalog, request: &Request) -> Option<Plan> {
         .routes
         .iter()
         .enumerate()
+        .filter(|(_, rule)| sees(catalog, request, &rule.agents))
         .find(|(_, rule)| {
             let channel = rule.channel.as_ref();
             let text = rule.matches.as_deref();
@@ -37,29 +39,65 @@ fn matches(pattern: &str, text: &str) -> bool {
     Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
 }
 
-/// The agents as the router's system prompt lists them.
-pub fn roster(catalog: &Catalog) -> String {
-    let line = |(name, spec): (&shared::id::AgentName, &shared::config::AgentSpec)| {
+/// Whether one of these agents can be shown the pictures that came with a request, where any did. The
+/// others go on with what that one found.
+fn sees<'a>(
+    catalog: &Catalog,
+    request: &Request,
+    agents: impl IntoIterator<Item = &'a AgentName>,
+) -> bool {
+    request.images.is_empty() || agents.into_iter().any(|agent| catalog.sees(agent))
+}
+
+/// What the router is asked. It is told of pictures, and shown none.
+pub fn question(request: &Request) -> String {
+    let names: Vec<&str> = request
+        .images
+        .iter()
+        .map(|image| image.name.as_str())
+        .collect();
+    match names.is_empty() {
+        true => request.text.clone(),
+        false => format!(
+            "{}\n\n[with pictures, which the agents see and you do not: {}]",
+            request.text,
+            names.join(", ")
+        ),
+    }
+}
+
+/// The agents as the router's system prompt lists them: with pictures, only those who see.
+pub fn roster(catalog: &Catalog, request: &Request) -> String {
+    let line = |(name, spec): (&AgentName, &shared::config::AgentSpec)| {
         format!("- {name}: {}", spec.description.trim().replace('\n', " "))
     };
-    let lines: Vec<String> = catalog.agents.iter().map(line).collect();
+    let agents = catalog.agents.iter();
+    let able = agents.filter(|(name, _)| sees(catalog, request, [*name]));
+    let lines: Vec<String> = able.map(line).collect();
     lines.join("\n")
 }
 
 /// Reads a router's reply: JSON of [`plan::schema`], or, from servers that know no structured
 /// output, a line `ROUTE: agent`. The error is in words for the model.
-pub fn read(catalog: &Catalog, reply: &str) -> Result<Plan, String> {
+pub fn read(catalog: &Catalog, request: &Request, reply: &str) -> Result<Plan, String> {
     if let Some(plan) = route_line(reply) {
-        let plan = plan.continued(catalog);
-        return plan.check(catalog).map(|()| plan);
+        return checked(catalog, request, plan);
     }
     let schema = plan::schema();
     let schema =
         Schema::compile(&schema.name, &schema.schema).map_err(|error| error.to_string())?;
     let value = schema.read(reply).map_err(|unmet| unmet.to_string())?;
     let plan: Plan = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    checked(catalog, request, plan)
+}
+
+fn checked(catalog: &Catalog, request: &Request, plan: Plan) -> Result<Plan, String> {
     let plan = plan.continued(catalog);
-    plan.check(catalog).map(|()| plan)
+    plan.check(catalog)?;
+    match sees(catalog, request, plan.steps.iter().map(|step| &step.agent)) {
+        true => Ok(plan),
+        false => Err("it came with pictures, and no step is for an agent who sees them".into()),
+    }
 }
 
 fn route_line(reply: &str) -> Option<Plan> {

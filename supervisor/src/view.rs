@@ -11,6 +11,8 @@ use shared::run::Outcome;
 use shared::store::{Run, Step, Store};
 use shared::task::{Origin, Task, TaskState};
 
+use crate::files::{self, TaskFile};
+
 /// A task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TaskView {
@@ -61,6 +63,9 @@ pub struct TaskView {
     /// When its journal was pruned, in milliseconds since 1970: no steps and events are kept of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruned_at_ms: Option<i64>,
+    /// The files that it wrote. Absent in lists, and where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<TaskFile>,
     /// What was done, in order. Absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<Vec<StepView>>,
@@ -143,6 +148,7 @@ impl TaskView {
             fork_of,
             fork_from,
             pruned_at_ms: task.pruned_at.map(|at| at.0),
+            files: Vec::new(),
             steps: None,
         }
     }
@@ -157,11 +163,13 @@ impl TaskView {
     /// A task with the steps of all its runs, in the order in which they were begun.
     pub async fn with_steps(store: &dyn Store, task: Task) -> Result<Self, shared::store::Error> {
         let mut steps = Vec::new();
-        for (run, of_run) in store.journal(&task.tenant, task.id).await? {
-            steps.extend(of_run.iter().map(|step| StepView::of(&run, step)));
+        let journal = store.journal(&task.tenant, task.id).await?;
+        for (run, of_run) in &journal {
+            steps.extend(of_run.iter().map(|step| StepView::of(run, step)));
         }
         steps.sort_by_key(|step| step.begun_at_ms);
         let mut view = Self::of(task);
+        view.files = files::of(&journal);
         view.steps = Some(steps);
         Ok(view)
     }

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 
 use agents::run::Resolution;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -12,6 +14,8 @@ use utoipa::ToSchema;
 use shared::id::{RunId, TaskId};
 use shared::store::{DeadRun, Token};
 
+use crate::channels::papers::child::Readers;
+use crate::channels::papers::enclose::{Enclosed, Enclosure};
 use crate::doctor::Finding;
 use crate::view::TaskView;
 
@@ -47,11 +51,72 @@ pub struct TaskOrder {
     /// The folder on the server that it reads; needs the scope `admin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir: Option<String>,
+    /// Files that come with it, at most 10. The text of documents (text, Markdown, CSV, JSON, HTML, PDF,
+    /// DOCX) becomes part of the task; pictures (PNG, JPEG, WebP, GIF) are shown to agents whose model sees.
+    /// All of it has to fit the largest body, `[server] body_limit_kib`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 10)]
+    pub files: Vec<FileOrder>,
     /// Where its end is told, by a signed request with the task as `GET /v1/tasks/{id}` shows it: https, at
     /// most 2,048 bytes, without user and password. Needs `[callbacks]` in the configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 2048)]
     pub callback_url: Option<String>,
+}
+
+/// A file that comes with a task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileOrder {
+    /// Its name; with its content it says what the file is.
+    pub name: String,
+    /// Its media type, for what neither content nor name tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mime: Option<String>,
+    /// Its bytes, in base64.
+    #[schema(format = "byte")]
+    pub data: String,
+}
+
+/// The most files that come with a task.
+pub const MAX_FILES: usize = 10;
+
+impl FileOrder {
+    /// A file as it is handed in.
+    pub fn new(name: &str, bytes: &[u8]) -> Self {
+        Self {
+            name: name.to_owned(),
+            mime: None,
+            data: STANDARD.encode(bytes),
+        }
+    }
+}
+
+/// Makes files a part of what a task says, in order; or says why one cannot be taken.
+pub async fn enclose(
+    readers: &Readers,
+    text: String,
+    files: Vec<FileOrder>,
+) -> Result<Enclosed, String> {
+    if files.len() > MAX_FILES {
+        return Err(format!(
+            "there are {}, at most {MAX_FILES} are taken",
+            files.len()
+        ));
+    }
+    let mut enclosed = Enclosed::new(text);
+    for file in files {
+        let bytes = STANDARD.decode(&file.data);
+        let bytes = bytes.map_err(|_| format!("the data of {:?} is not base64", file.name))?;
+        let enclosure = Enclosure {
+            name: file.name,
+            mime: file.mime,
+            bytes,
+        };
+        let added = enclosed.add(readers, enclosure).await;
+        added.map_err(|unread| unread.to_string())?;
+    }
+    Ok(enclosed)
 }
 
 /// Limits of one task.

@@ -268,12 +268,14 @@ async fn unfinished(data: &Path, material: &Path) {
             budget: Budget::default(),
             turns: Vec::new(),
             priority: 0,
+            images: Vec::new(),
         },
         principal: "local".into(),
         submitted_by: "local".into(),
         dedupe: None,
         read: None,
         card: None,
+        blobs: Vec::new(),
     };
     intake.await.unwrap().submit(submission).await.unwrap();
     store.close().await;

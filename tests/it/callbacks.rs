@@ -168,6 +168,7 @@ async fn submit(app: &TestApp, receiver: &Receiver) -> TaskId {
         dedupe: None,
         read: None,
         card: Some(address::card(&gateway, &receiver.url).unwrap()),
+        blobs: Vec::new(),
     };
     match app.app.intake.submit(submission).await.unwrap() {
         Accepted::New(id) => id,

@@ -8,6 +8,7 @@ mod cancel;
 mod crash;
 mod doubt;
 mod engine;
+mod files;
 mod first_answer;
 mod journals;
 mod lease;

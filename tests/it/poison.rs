@@ -85,6 +85,7 @@ async fn write(
             unless_signal: None,
         },
         events: Vec::new(),
+        blobs: Vec::new(),
         survived: done,
     };
     assert_eq!(store.append(fence, entry).await.unwrap(), Appended::Written);

@@ -43,6 +43,7 @@ fn release(run: &Run, worker: WorkerId) -> (Fence, Entry) {
         ended: Vec::new(),
         change: Change::Release,
         events: Vec::new(),
+        blobs: Vec::new(),
         survived: false,
     };
     (fence, entry)

@@ -113,6 +113,7 @@ async fn the_askers_own_choice_goes_before_the_rules() {
         dedupe: None,
         read: None,
         card: None,
+        blobs: Vec::new(),
     });
     match refused.await {
         Err(Refused::Field {

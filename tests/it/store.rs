@@ -64,6 +64,7 @@ fn entry(task: TaskId, key: &str) -> Entry {
             what: key.into(),
             reason: "test".into(),
         }],
+        blobs: Vec::new(),
         survived: false,
     }
 }

@@ -110,7 +110,7 @@ async fn prompts_of_the_built_in_agents() {
         for message in request.messages {
             seen += &match message {
                 Message::System { text } => format!("--- system\n{text}\n"),
-                Message::User { text } => format!("--- user\n{text}\n"),
+                Message::User { text, .. } => format!("--- user\n{text}\n"),
                 Message::Assistant { text, calls } => {
                     let calls = calls
                         .iter()

@@ -191,6 +191,7 @@ impl TestApp {
             budget: Budget::default(),
             turns: Vec::new(),
             priority: 0,
+            images: Vec::new(),
         }
     }
 
@@ -218,6 +219,7 @@ impl TestApp {
             dedupe: None,
             read: None,
             card: None,
+            blobs: Vec::new(),
         };
         match self.app.intake.submit(submission).await.expect("taken in") {
             Accepted::New(id) | Accepted::Known(id) | Accepted::Conflict(id) => id,
@@ -313,7 +315,7 @@ impl TestApp {
             .into_iter()
             .rev()
             .find_map(|message| match message {
-                Message::User { text } => Some(text),
+                Message::User { text, .. } => Some(text),
                 _ => None,
             });
         said.expect("somebody asked")

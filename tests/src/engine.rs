@@ -232,6 +232,7 @@ pub fn new_task(text: &str) -> NewTask {
             budget: shared::task::Budget::default(),
             turns: Vec::new(),
             priority: 0,
+            images: Vec::new(),
         },
         authority: Authority {
             tenant: tenant(),
@@ -243,6 +244,7 @@ pub fn new_task(text: &str) -> NewTask {
         dedupe: None,
         worker: None,
         card: None,
+        blobs: Vec::new(),
     }
 }
 
@@ -278,6 +280,7 @@ pub fn done(value: Value) -> Report {
         usage: Some(Usage::default()),
         taint: Taint::NONE,
         evidence: Vec::new(),
+        blobs: Vec::new(),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use async_trait::async_trait;
 use serde_json::Value;
 
+use shared::blob::Blob;
 use shared::hash::Hash;
 use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use shared::run::Timestamp;
@@ -90,6 +91,9 @@ impl Store for Faulty {
         self.inner.lease()
     }
 
+    async fn blob(&self, tenant: &TenantId, hash: Hash) -> Result<Option<Blob>, Error> {
+        self.inner.blob(tenant, hash).await
+    }
     async fn register(&self, worker: WorkerId, before: Option<WorkerId>) -> Result<u64, Error> {
         self.reach()?;
         self.inner.register(worker, before).await

@@ -48,6 +48,10 @@ impl Model for Recorder {
         self.model.context_tokens()
     }
 
+    fn sees(&self) -> bool {
+        self.model.sees()
+    }
+
     fn describe(&self) -> String {
         self.model.describe()
     }

@@ -153,6 +153,7 @@ impl Tool for Post {
                 usage: Some(Usage::default()),
                 taint: Taint::NONE,
                 evidence: Vec::new(),
+                blobs: Vec::new(),
             },
             other => {
                 let failure = Failure::new(FailureKind::Transient, format!("{other:?}"));

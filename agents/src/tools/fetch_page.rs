@@ -107,6 +107,7 @@ impl FetchPage {
                 kind: "http_status".into(),
                 value: status.to_string(),
             }],
+            blobs: Vec::new(),
         })
     }
 }

@@ -126,6 +126,7 @@ fn report(result: Result<Value, Failure>, taint: Taint) -> Report {
             usage: Some(Usage::default()),
             taint,
             evidence: Vec::new(),
+            blobs: Vec::new(),
         },
         Err(failure) => Report::failed(failure),
     }

@@ -160,6 +160,7 @@ impl Tool for WebSearch {
                     kind: "http_status".into(),
                     value: "200".into(),
                 }],
+                blobs: Vec::new(),
             },
             // Failed calls that the provider answered are not charged; one that got no answer may
             // have been.

@@ -11,6 +11,7 @@ use cap_std::fs::{Dir, OpenOptions};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use shared::blob::{Blob, mime_of_text};
 use shared::hash::Hash;
 use shared::label::Taint;
 use shared::money::{Usage, Usd};
@@ -282,7 +283,10 @@ fn taken(path: &Path) -> Failure {
     Failure::new(FailureKind::Refused, message)
 }
 
+/// The report of a file that stands there. Its bytes go into the journal's keeping with it: what
+/// becomes of the folder later changes nothing about what the task made.
 fn done(folder: &Folder, path: &Path, text: &str) -> Report {
+    let name = path.to_string_lossy();
     let sha256 = Hash::of_bytes(text.as_bytes()).to_string();
     let absolute = folder.root().join(path);
     let evidence = |kind: &str, value: String| Evidence {
@@ -296,7 +300,12 @@ fn done(folder: &Folder, path: &Path, text: &str) -> Report {
         evidence: vec![
             evidence("sha256", sha256),
             evidence("path", absolute.to_string_lossy().into_owned()),
+            evidence("file", name.to_string()),
+            evidence("bytes", text.len().to_string()),
         ],
+        blobs: Blob::new(mime_of_text(&name), text.as_bytes())
+            .into_iter()
+            .collect(),
     }
 }
 

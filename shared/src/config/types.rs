@@ -271,6 +271,10 @@ pub struct OpenaiSettings {
     #[serde(default = "context_tokens")]
     #[schemars(range(min = 1024))]
     pub context_tokens: u32,
+    /// Whether it can be shown pictures. Tasks that come with pictures are done by agents whose model
+    /// can, and refused where there are none. A picture counts as 4,096 tokens where a call is reserved.
+    #[serde(default)]
+    pub vision: bool,
     /// Seconds before a call counts as failed.
     #[serde(default = "model_timeout_s")]
     #[schemars(range(min = 1))]

@@ -12,9 +12,11 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::blob::Blob;
 use crate::id::ToolName;
 use crate::money::{Price, Usage};
 use crate::run::{EffectKey, Failure};
+use crate::task::ImageRef;
 
 use crate::event::Sink;
 use tokio_util::sync::CancellationToken;
@@ -68,6 +70,9 @@ pub enum Message {
     User {
         /// The text.
         text: String,
+        /// The pictures that go with it. Their bytes go with the call, not with the request.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        images: Vec<ImageRef>,
     },
     /// What the model said and asked for.
     Assistant {
@@ -86,11 +91,34 @@ pub enum Message {
     },
 }
 
+impl ModelRequest {
+    /// The pictures in it, in order.
+    pub fn images(&self) -> impl Iterator<Item = &ImageRef> {
+        self.messages.iter().flat_map(Message::images)
+    }
+}
+
 impl Message {
+    /// What a person, or the supervisor for them, says in words alone.
+    pub fn user(text: impl Into<String>) -> Self {
+        Message::User {
+            text: text.into(),
+            images: Vec::new(),
+        }
+    }
+
+    /// The pictures in it.
+    pub fn images(&self) -> &[ImageRef] {
+        match self {
+            Message::User { images, .. } => images,
+            _ => &[],
+        }
+    }
+
     /// The message's length in bytes, calls included; for estimates of size.
     pub fn len(&self) -> usize {
         match self {
-            Message::System { text } | Message::User { text } | Message::Tool { text, .. } => {
+            Message::System { text } | Message::User { text, .. } | Message::Tool { text, .. } => {
                 text.len()
             }
             Message::Assistant { text, calls } => {
@@ -103,9 +131,9 @@ impl Message {
         }
     }
 
-    /// Whether it says nothing at all.
+    /// Whether it says and shows nothing at all.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && self.images().is_empty()
     }
 }
 
@@ -165,6 +193,8 @@ pub enum Finish {
 pub struct Call<'a> {
     /// What is asked.
     pub request: &'a ModelRequest,
+    /// The bytes of the pictures in it.
+    pub blobs: &'a [Blob],
     /// Passed on as `Idempotency-Key`.
     pub effect_key: EffectKey,
     /// Stops the call when cancelled; the future then returns soon.
@@ -186,6 +216,11 @@ pub trait Model: Send + Sync {
     /// How many tokens a request and its reply may have together.
     fn context_tokens(&self) -> u32;
 
+    /// Whether it can be shown pictures.
+    fn sees(&self) -> bool {
+        false
+    }
+
     /// What it is, for people: `offline`, or `gpt-5-mini at https://…`.
     fn describe(&self) -> String;
 }
@@ -193,6 +228,13 @@ pub trait Model: Send + Sync {
 /// Bytes per token, rounded down from what English, code and JSON show (3.3 to 4.5), so that an
 /// estimate made with it is rather too high than too low.
 const BYTES_PER_TOKEN: usize = 3;
+
+/// The tokens that a picture counts as where a call is reserved: an upper bound of what providers say
+/// of their current models at full detail. OpenAI's count at most 1,536 patches, the smallest models
+/// 2.46 for each (3,779); tiles come to 1,445 at most; Anthropic's and Google's come to less. The one
+/// exception is gpt-4o-mini, whose tiles are made to cost as much as those of gpt-4o (up to 48,169): there
+/// a call may cost more than was reserved. What a call used is charged as the provider reports it.
+pub const IMAGE_TOKENS: u64 = 4_096;
 
 /// How many tokens a request has at most, roughly: every provider counts differently, and a limit
 /// only needs a bound. Each message and tool costs a few tokens of framing.
@@ -204,7 +246,8 @@ pub fn estimate_tokens(request: &ModelRequest) -> u64 {
         .map(|tool| tool.description.len() + json_len(&tool.parameters) + 48)
         .sum();
     let output = request.output.as_ref().map_or(0, |o| json_len(&o.schema));
-    ((messages + tools + output) / BYTES_PER_TOKEN + 1) as u64
+    let images = request.images().count() as u64;
+    ((messages + tools + output) / BYTES_PER_TOKEN + 1) as u64 + images * IMAGE_TOKENS
 }
 
 /// The length that a JSON value has when written, without writing it.

@@ -8,6 +8,8 @@
 //! # What tokens cost; nothing where this is absent.
 //! price = { input = 1.0, output = 2.0 }
 //! context_tokens = 32768
+//! # Whether it can be shown pictures; one that cannot refuses them.
+//! vision = true
 //!
 //! [[agent]]
 //! name = "researcher"
@@ -23,7 +25,8 @@
 //! usage = { tokens_in = 900, tokens_out = 40 }  # estimated where absent; "unknown" for none
 //!
 //! # Replies with conditions come first. `turn` is one more than the assistant messages so far;
-//! # `user` and `result` are parts of the last user message and of the last tool result.
+//! # `user` and `result` are parts of the last user message and of the last tool result; `pictures` are
+//! # the names of all that the request shows, in order.
 //! [[agent.reply]]
 //! user = "write"
 //! turn = 1
@@ -52,6 +55,7 @@ use super::{
     show_in_pieces,
 };
 use crate::event::Sink;
+use crate::hash::Hash;
 use crate::money::{Price, Usage};
 use crate::run::{Failure, FailureKind};
 
@@ -85,6 +89,8 @@ struct Script {
     #[serde(default = "context_tokens")]
     context_tokens: u32,
     #[serde(default)]
+    vision: bool,
+    #[serde(default)]
     agent: Vec<Agent>,
 }
 
@@ -106,6 +112,7 @@ struct Reply {
     turn: Option<usize>,
     user: Option<String>,
     result: Option<String>,
+    pictures: Option<Vec<String>>,
     times: Option<u32>,
     text: Option<String>,
     #[serde(default)]
@@ -251,11 +258,13 @@ impl ScriptedModel {
     }
 
     /// Finds the agent, checks the request, and picks what to do.
-    fn decide(&self, request: &ModelRequest) -> Result<Act<'_>, String> {
+    fn decide(&self, call: &Call<'_>) -> Result<Act<'_>, String> {
+        let request = call.request;
         let at = self.agent_of(request)?;
         let agent = &self.script.agent[at];
         check_offer(agent, request)?;
         check_calls(request)?;
+        self.check_pictures(call)?;
         let place = Place::of(request);
         let mut seen = self.seen();
         let fault = take(&agent.fault, &mut seen.faults[at], |fault| {
@@ -299,6 +308,23 @@ impl ScriptedModel {
                 start(place.result)
             )),
         }
+    }
+
+    /// Every picture that a request names comes with its bytes, and only to those that see.
+    fn check_pictures(&self, call: &Call<'_>) -> Result<(), String> {
+        for image in call.request.images() {
+            if !self.script.vision {
+                return Err(format!(
+                    "{:?} is shown to a model that sees nothing",
+                    image.name
+                ));
+            }
+            let kept = call.blobs.iter().find(|blob| blob.hash == image.hash);
+            if kept.is_none_or(|blob| Hash::of_bytes(&blob.bytes) != image.hash) {
+                return Err(format!("the bytes of {:?} are missing", image.name));
+            }
+        }
+        Ok(())
     }
 
     fn agent_of(&self, request: &ModelRequest) -> Result<usize, String> {
@@ -380,7 +406,7 @@ impl ScriptedModel {
 #[async_trait]
 impl Model for ScriptedModel {
     async fn ask(&self, call: Call<'_>) -> (Result<ModelReply, Failure>, Option<Usage>) {
-        match self.decide(call.request) {
+        match self.decide(&call) {
             Ok(Act::Answer { reply, fault }) => self.perform(reply, fault, call.request, call.sink),
             Ok(Act::Status {
                 status,
@@ -413,6 +439,10 @@ impl Model for ScriptedModel {
         self.script.context_tokens
     }
 
+    fn sees(&self) -> bool {
+        self.script.vision
+    }
+
     fn describe(&self) -> String {
         "scripted (answers from a file)".into()
     }
@@ -423,6 +453,7 @@ struct Place<'a> {
     turn: usize,
     user: &'a str,
     result: &'a str,
+    pictures: Vec<&'a str>,
 }
 
 impl<'a> Place<'a> {
@@ -431,11 +462,12 @@ impl<'a> Place<'a> {
             turn: 1,
             user: "",
             result: "",
+            pictures: request.images().map(|image| image.name.as_str()).collect(),
         };
         for message in &request.messages {
             match message {
                 Message::Assistant { .. } => place.turn += 1,
-                Message::User { text } => place.user = text,
+                Message::User { text, .. } => place.user = text,
                 Message::Tool { text, .. } => place.result = text,
                 Message::System { .. } => {}
             }
@@ -451,12 +483,19 @@ impl<'a> Place<'a> {
 
     fn fits_reply(&self, reply: &Reply) -> bool {
         self.fits(reply.turn, reply.user.as_deref(), reply.result.as_deref())
+            && reply
+                .pictures
+                .as_ref()
+                .is_none_or(|all| *all == self.pictures)
     }
 }
 
 impl Reply {
     fn has_condition(&self) -> bool {
-        self.turn.is_some() || self.user.is_some() || self.result.is_some()
+        self.turn.is_some()
+            || self.user.is_some()
+            || self.result.is_some()
+            || self.pictures.is_some()
     }
 }
 
@@ -576,7 +615,6 @@ fn once() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hash::Hash;
     use crate::id::{RunId, TaskId};
     use crate::model::ToolDef;
     use crate::run::EffectKey;
@@ -601,7 +639,7 @@ mod tests {
             Message::System {
                 text: "You are the researcher. Be brief.".into(),
             },
-            Message::User { text: user.into() },
+            Message::user(user),
         ]
     }
 
@@ -645,6 +683,7 @@ mod tests {
         model
             .ask(Call {
                 request: &request,
+                blobs: &[],
                 effect_key,
                 cancel,
                 sink,

@@ -21,6 +21,7 @@ pub use bell::{Bell, Seat};
 pub use mail::*;
 pub use rows::*;
 
+use crate::blob::Blob;
 use crate::event;
 use crate::hash::Hash;
 use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
@@ -236,6 +237,10 @@ pub trait Store: Send + Sync {
     /// The body of this hash.
     async fn content(&self, tenant: &TenantId, hash: Hash) -> Result<Option<String>, Error>;
 
+    /// The bytes of this hash that a task of this tenant refers to. They are kept with tasks
+    /// ([`NewTask`]) and with steps ([`Entry`]), and go when the last journal that refers to them does.
+    async fn blob(&self, tenant: &TenantId, hash: Hash) -> Result<Option<Blob>, Error>;
+
     /// Adds a token. `false` where a live one has its name.
     async fn add_token(&self, token: Token, hash: Hash) -> Result<bool, Error>;
 
@@ -263,8 +268,8 @@ pub trait Store: Send + Sync {
     /// their journal; the oldest first, at most `limit`. Never one of whose runs any is unfinished.
     async fn prunable(&self, age: Duration, limit: u32) -> Result<Vec<(TenantId, TaskId)>, Error>;
 
-    /// Deletes the journals of ended tasks: steps, answers, events, and bodies that nothing refers to
-    /// any more. Tasks, with their answers and sums, and runs stay. One transaction under the duty's
+    /// Deletes the journals of ended tasks: steps, answers, events, and bodies and bytes that nothing
+    /// refers to any more. Tasks, with their answers and sums, and runs stay. One transaction under the duty's
     /// fence; nothing where the duty is lost. Answers how many tasks were pruned; one that has not
     /// ended, or was pruned before, is not among them.
     async fn prune(&self, duty: &Duty, tasks: &[TaskId]) -> Result<Option<u64>, Error>;

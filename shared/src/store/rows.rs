@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::NewOut;
+use crate::blob::Blob;
 use crate::event::Event;
 use crate::hash::Hash;
 use crate::id::{AgentName, PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
@@ -33,6 +34,8 @@ pub struct NewTask {
     pub worker: Option<WorkerId>,
     /// The card that its channel is owed: it shows the task's progress and becomes its answer.
     pub card: Option<NewOut>,
+    /// The pictures that its request names: kept in the same commit.
+    pub blobs: Vec<Blob>,
 }
 
 impl NewTask {
@@ -380,6 +383,8 @@ pub struct Entry {
     pub change: Change,
     /// What watchers are told.
     pub events: Vec<Event>,
+    /// What the step that ended with it brought: kept in the same commit, where it is taken.
+    pub blobs: Vec<Blob>,
     /// The run has died before, and with this it gets on: its deaths are forgotten.
     pub survived: bool,
 }

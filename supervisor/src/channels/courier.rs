@@ -3,11 +3,14 @@
 //! ```text
 //!   word   post ─► record: sent
 //!   card   post a placeholder ─► record its id ─► change it as the task goes on
-//!              └─ the task has ended ─► change it into the answer, page by page ─► record: sent
+//!              └─ the task has ended ─► change it into the answer, page by page
+//!                    └─ then each file: place ─► record its id ─► attach ─► record: sent
 //! ```
 //! To post is the one thing that cannot be repeated unseen, so it is done with a placeholder, and what
 //! matters is a change of a message whose id is recorded: whoever dies in between leaves a placeholder
 //! behind at worst, never a second answer. Every record is made under the channel's duty.
+
+mod files;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,14 +26,15 @@ use shared::id::{TaskId, TenantId};
 use shared::run::Timestamp;
 use shared::store::{Duty, Error, NewOut, Out, OutState, Store};
 
-use super::card::{self, Card, PLACEHOLDER};
+use super::card::{Card, PLACEHOLDER};
 use super::health::Channels;
 use super::lanes::Lanes;
 use super::pace::{Pace, Turn};
-use super::{Channel, Page, Undelivered, Word};
+use super::{Channel, Document, Page, Undelivered, Word};
 use crate::engine::Engine;
 use crate::follow::Follower;
 use crate::people::People;
+use files::Answer;
 
 /// Rows that are read at once.
 const PAGE: u32 = 256;
@@ -83,6 +87,10 @@ enum Call<'a> {
     Post(Option<&'a str>, &'a Page),
     /// A page, in place of a message.
     Change(&'a str, &'a Page),
+    /// A place for a file, in reply to a message.
+    Place(Option<&'a str>, &'a Document),
+    /// A file, beside a message, in its place.
+    Attach(&'a str, &'a str, &'a Document),
 }
 
 /// Why a row is left alone.
@@ -253,16 +261,20 @@ impl Courier {
         let Some(task) = self.store.task(&self.tenant, task).await? else {
             return Err(Left::Dead("the task is not there any more".into()));
         };
-        let Some(last) = card::last(&task) else {
+        let Some(Answer { pages, files }) = self.answer(&task).await? else {
             return Err(Left::Later);
         };
-        for (place, page) in self.channel.pages(&last).iter().enumerate() {
+        for (place, page) in pages.iter().enumerate() {
             if shared::crash::posts_answers() {
                 self.post(out, reply_to, page).await?;
                 continue;
             }
             self.slot(out, reply_to, &mut far, place).await?;
             self.fill(out, reply_to, &mut far, place, page).await?;
+        }
+        for (place, file) in (pages.len()..).zip(files) {
+            self.bring_file(out, reply_to, &mut far, (place, file))
+                .await?;
         }
         self.record(out, &far, OutState::Sent).await
     }
@@ -375,6 +387,18 @@ impl Courier {
             Call::Change(message, page) => {
                 match self.channel.change(conversation, message, page).await {
                     Ok(()) => Ok(Some((*message).to_owned())),
+                    Err(Undelivered::Missing) => Ok(None),
+                    Err(other) => Err(other),
+                }
+            }
+            Call::Place(reply_to, file) => {
+                let placed = self.channel.place(conversation, *reply_to, file);
+                placed.await.map(Some)
+            }
+            Call::Attach(beside, place, file) => {
+                let attached = self.channel.attach(conversation, beside, (place, file));
+                match attached.await {
+                    Ok(()) => Ok(Some((*place).to_owned())),
                     Err(Undelivered::Missing) => Ok(None),
                     Err(other) => Err(other),
                 }

@@ -26,6 +26,7 @@ pub mod telegram;
 pub mod text;
 pub mod watch;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -34,6 +35,7 @@ use serde_json::Value;
 
 use shared::config::Settings;
 use shared::egress::Gateway;
+use shared::id::AgentName;
 use shared::run::Timestamp;
 use shared::store::Mail;
 
@@ -47,7 +49,7 @@ pub fn check(settings: &Settings) -> anyhow::Result<()> {
         telegram::Telegram::new(telegram, &gateway)?;
     }
     if let Some(slack) = &settings.slack {
-        slack::Slack::new(slack, &gateway)?;
+        slack::Slack::new(slack, &gateway, Vec::new())?;
         slack::seal(slack)?;
     }
     if let Some(callbacks) = &settings.callbacks {
@@ -102,11 +104,46 @@ pub trait Channel: Send + Sync {
         )))
     }
 
+    /// Puts something in a conversation in whose place a file will stand, seen by people or not. Answers
+    /// its id there. One that nobody recorded is never heard of again.
+    async fn place(
+        &self,
+        conversation: &str,
+        reply_to: Option<&str>,
+        file: &Document,
+    ) -> Result<String, Undelivered> {
+        let (_, _) = (conversation, reply_to);
+        Err(Undelivered::Never(format!("{} cannot be sent", file.name)))
+    }
+
+    /// Has the file stand in its place, in the conversation, below the message `beside`. Safe to repeat.
+    /// [`Undelivered::Missing`] where the place is gone, and the file with it.
+    async fn attach(
+        &self,
+        conversation: &str,
+        beside: &str,
+        (id, file): (&str, &Document),
+    ) -> Result<(), Undelivered> {
+        let (_, _, _) = (conversation, beside, id);
+        Err(Undelivered::Never(format!("{} cannot be sent", file.name)))
+    }
+
     /// Fetches what comes in and puts it into the inlet, until that is over. A channel that is sent to
     /// need not.
     async fn listen(&self, inlet: &station::Inlet) {
         inlet.over.cancelled().await;
     }
+}
+
+/// A file that goes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// Its name, without folders.
+    pub name: String,
+    /// What it is.
+    pub mime: String,
+    /// Its bytes.
+    pub bytes: Arc<[u8]>,
 }
 
 /// A page of a message in the channel's own form, and the buttons below it.
@@ -170,6 +207,8 @@ pub struct Incoming {
     pub says: Says,
     /// What came with it.
     pub files: Vec<Attached>,
+    /// The agent that the sender chose for it.
+    pub agent: Option<AgentName>,
 }
 
 /// A file that came with a message.

@@ -19,6 +19,7 @@ use super::context::Context;
 use super::exit::Fault;
 use crate::app::{App, GRACE};
 use crate::auth::LOCAL;
+use crate::channels::papers::enclose::Enclosed;
 use crate::desk::{Desk, Resolved, refusal};
 use crate::follow::Follower;
 use crate::instance::Instance;
@@ -26,7 +27,7 @@ use crate::intake::{Refused, Submission};
 use crate::storage;
 use crate::transcript::Transcript;
 use crate::view::TaskView;
-use crate::wire::{DeadView, TaskOrder};
+use crate::wire::{self, DeadView, TaskOrder};
 
 /// How long a held data folder is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -80,7 +81,7 @@ impl Access {
                 let key = uuid::Uuid::now_v7().to_string();
                 client.submit(&order, &key).await
             }
-            Access::Own(app) => match app.intake.submit(submission(order)).await {
+            Access::Own(app) => match app.intake.submit(enclosed(app, order).await?).await {
                 Ok(Accepted::New(id) | Accepted::Known(id) | Accepted::Conflict(id)) => Ok(id),
                 Err(refused @ Refused::Field { .. }) => {
                     Err(Fault::usage(refused.to_string()).into())
@@ -103,6 +104,17 @@ impl Access {
                 Ok(Some(self.seen(view)))
             }
             None => Ok(None),
+        }
+    }
+
+    /// The bytes of a file that a task wrote.
+    pub async fn file(&self, task: TaskId, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        match self.desk() {
+            Ok(desk) => {
+                let found = desk.file(task, name).await?;
+                Ok(found.map(|(_, blob)| blob.bytes.to_vec()))
+            }
+            Err(client) => client.file(task, name).await,
         }
     }
 
@@ -327,11 +339,21 @@ fn held(error: &anyhow::Error) -> Fault {
     )
 }
 
-fn submission(order: TaskOrder) -> Submission {
+/// An order with its files in it.
+async fn enclosed(app: &App, mut order: TaskOrder) -> Result<Submission, Fault> {
+    let (text, files) = (
+        std::mem::take(&mut order.text),
+        std::mem::take(&mut order.files),
+    );
+    let enclosed = wire::enclose(&app.readers, text, files).await;
+    Ok(submission(order, enclosed.map_err(Fault::usage)?))
+}
+
+fn submission(order: TaskOrder, enclosed: Enclosed) -> Submission {
     let budget = order.budget.unwrap_or_default();
     Submission {
         request: Request {
-            text: order.text,
+            text: enclosed.text,
             agent: order.agent.map(Into::into),
             channel: "cli".into(),
             thread: order.thread,
@@ -342,12 +364,14 @@ fn submission(order: TaskOrder) -> Submission {
             },
             turns: Vec::new(),
             priority: order.priority.unwrap_or_default(),
+            images: enclosed.images,
         },
         principal: LOCAL.into(),
         submitted_by: LOCAL.into(),
         dedupe: None,
         read: order.dir.map(Into::into),
         card: None,
+        blobs: enclosed.blobs,
     }
 }
 
@@ -546,10 +570,7 @@ mod tests {
     }
 
     fn new_task(tenant: &TenantId) -> NewTask {
-        let submission = submission(TaskOrder {
-            text: "what".into(),
-            ..TaskOrder::default()
-        });
+        let submission = submission(TaskOrder::default(), Enclosed::new("what".into()));
         NewTask {
             id: TaskId::fresh(),
             submitted_by: submission.submitted_by,
@@ -564,6 +585,7 @@ mod tests {
             dedupe: None,
             worker: None,
             card: None,
+            blobs: Vec::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 //! to stdout. The task is durable from the start: whatever ends this process, it can go on.
 
 use std::io::{IsTerminal, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -21,7 +21,7 @@ use super::{story, words};
 use crate::app::GRACE;
 use crate::equip::ModelCard;
 use crate::view::TaskView;
-use crate::wire::{BudgetOrder, TaskOrder};
+use crate::wire::{BudgetOrder, FileOrder, TaskOrder};
 
 /// How often the line that says what goes on is drawn anew.
 const TICK: Duration = Duration::from_millis(120);
@@ -34,6 +34,7 @@ const TICK: Duration = Duration::from_millis(120);
 #[command(after_help = "Examples:
   majordomo ask \"Which exit codes are there?\" --dir docs
   git diff | majordomo ask \"Write a commit message for this diff:\" -
+  majordomo ask --file plan.png --file notes.pdf \"Does the plan say what the notes say?\"
   majordomo ask --agent writer --budget-usd 0.05 --json \"A haiku about queues\"")]
 pub struct Ask {
     /// What is asked. `-`, or nothing where stdin is piped, reads it from stdin.
@@ -41,6 +42,10 @@ pub struct Ask {
     /// The folder that agents may read.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// A file that comes with it: a document, whose text becomes part of the task, or a picture. May be
+    /// given several times.
+    #[arg(long = "file", value_name = "PATH")]
+    files: Vec<PathBuf>,
     /// The agent that must do it, instead of the one the supervisor would choose.
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
@@ -79,6 +84,9 @@ pub async fn run(context: &Context, ask: Ask) -> anyhow::Result<Exit> {
         .unwrap_or_else(|| here.clone());
     context.keep_apart(&material)?;
 
+    let files = ask.files.iter().map(|path| file_of(path));
+    let files = files.collect::<Result<Vec<_>, _>>()?;
+
     let mut signals = Signals::new()?;
     let access = tokio::select! {
         access = Access::to_work(context, Some(here)) => access?,
@@ -110,6 +118,7 @@ pub async fn run(context: &Context, ask: Ask) -> anyhow::Result<Exit> {
             tokens: None,
         }),
         dir: dir.map(in_words).transpose()?,
+        files,
         ..TaskOrder::default()
     };
     let ended = follow(&access, order, &ask, &mut signals).await;
@@ -131,6 +140,15 @@ pub async fn run(context: &Context, ask: Ask) -> anyhow::Result<Exit> {
     };
     closed.await;
     exit
+}
+
+/// A file as an order holds it.
+fn file_of(path: &Path) -> Result<FileOrder, Fault> {
+    let shown = path.display();
+    let bytes = std::fs::read(path)
+        .map_err(|error| Fault::usage(format!("--file {shown} cannot be read: {error}")))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(FileOrder::new(&name, &bytes))
 }
 
 /// A folder's path as an order holds it.

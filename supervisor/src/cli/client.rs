@@ -73,6 +73,20 @@ impl Client {
         Ok(Some(accepted(answer).await?.json().await?))
     }
 
+    /// `GET /v1/tasks/{id}/files/{name}`.
+    pub async fn file(&self, task: TaskId, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        let mut url = url::Url::parse(&self.instance.url)?;
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.extend(["v1", "tasks", &task.to_string(), "files", name]);
+        }
+        let request = self.http.get(url).bearer_auth(&self.instance.token);
+        let answer = self.send(request.timeout(ANSWER)).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        Ok(Some(accepted(answer).await?.bytes().await?.to_vec()))
+    }
+
     /// `GET /v1/tasks`.
     pub async fn tasks(&self, filter: &TaskFilter) -> anyhow::Result<Vec<TaskView>> {
         let request = self.request(Method::GET, "/v1/tasks").query(&query(filter));
@@ -284,9 +298,9 @@ fn fault(status: StatusCode, problem: Option<ProblemBody>) -> Fault {
         Some(problem) => problem.detail,
     };
     match status {
-        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY | StatusCode::PAYLOAD_TOO_LARGE => {
-            Fault::usage(told)
-        }
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Fault::usage(told),
+        StatusCode::PAYLOAD_TOO_LARGE => Fault::usage(told)
+            .help("[server] body_limit_kib in the instance's configuration says how much it takes"),
         StatusCode::UNAUTHORIZED => Fault::unreachable(told)
             .help("the instance does not know the token in its own data folder: was it restarted just now? try again"),
         StatusCode::SERVICE_UNAVAILABLE => Fault::unreachable(told),

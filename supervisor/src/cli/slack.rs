@@ -75,6 +75,8 @@ oauth_config:
       - channels:history
       - chat:write
       - commands
+      - files:read
+      - files:write
       - groups:history
       - im:history
 settings:

@@ -411,6 +411,7 @@ pub(crate) mod tests {
             fork_of: None,
             fork_from: None,
             pruned_at_ms: None,
+            files: Vec::new(),
             steps: Some(steps),
         };
         let attempt = |failure: Option<Failure>| Attempt {

@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use agents::run::Resolution;
+use agents::tools::folder::{Folder, or_dot};
 use shared::id::TaskId;
 use shared::store::TaskFilter;
 use shared::task::TaskState;
@@ -17,6 +20,7 @@ use super::context::Context;
 use super::exit::{Exit, Fault};
 use super::pick::pick;
 use super::{bill, story, words};
+use crate::files::TaskFile;
 use crate::view::TaskView;
 use crate::wire::DeadView;
 
@@ -34,6 +38,11 @@ pub enum Tasks {
   majordomo tasks show 9f3a02c1 --full | less
   majordomo tasks show 9f3a02c1 --cost")]
     Show(Show),
+    /// List the files that a task wrote, or fetch them.
+    #[command(after_help = "Examples:
+  majordomo tasks files 9f3a02c1
+  majordomo tasks files 9f3a02c1 --out reports")]
+    Files(Files),
     /// End a task. What it has done stays done.
     Cancel {
         /// Its id, or at least 4 characters of its beginning or end.
@@ -128,6 +137,20 @@ pub struct Show {
     json: bool,
 }
 
+/// Whose files, and what becomes of them.
+#[derive(Debug, Args)]
+pub struct Files {
+    /// The task's id, or at least 4 characters of its beginning or end.
+    id: String,
+    /// Write them below this folder, which is made where it is missing. No file that is there is
+    /// replaced.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print JSON: {"files": [...]}.
+    #[arg(long, conflicts_with = "out")]
+    json: bool,
+}
+
 /// What became of a step in doubt.
 #[derive(Debug, Args)]
 pub struct Resolve {
@@ -169,6 +192,7 @@ pub async fn run(context: &Context, tasks: Tasks) -> anyhow::Result<Exit> {
     let told = match tasks {
         Tasks::List(list) => list.tell(&access).await,
         Tasks::Show(show) => show.tell(&access).await,
+        Tasks::Files(files) => files.tell(&access).await,
         Tasks::Cancel { id } => cancel(&access, &id).await,
         Tasks::Pause { id } => pause(&access, &id).await,
         Tasks::Resume { id } => resume(&access, &id).await,
@@ -272,6 +296,65 @@ impl Show {
         }
         Ok(text)
     }
+}
+
+impl Files {
+    async fn tell(&self, access: &Access) -> anyhow::Result<String> {
+        let id = pick(access, &self.id).await?;
+        let task = access.task(id).await?;
+        let task = task.ok_or_else(|| Fault::failed(format!("there is no task {id}")))?;
+        if self.json {
+            let page = serde_json::json!({ "files": task.files });
+            return Ok(format!("{page:#}\n"));
+        }
+        match &self.out {
+            Some(out) => fetch(access, &task, out).await,
+            None => Ok(inventory(&task.files)),
+        }
+    }
+}
+
+fn inventory(files: &[TaskFile]) -> String {
+    if files.is_empty() {
+        return "no files\n".into();
+    }
+    let row = |file: &TaskFile| {
+        vec![
+            words::line(&file.name),
+            file.mime.clone(),
+            file.bytes.to_string(),
+            file.hash.short(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = files.iter().map(row).collect();
+    words::table(&["name", "type", "bytes", "sha256"], &rows, &[2])
+}
+
+/// Writes a task's files below a folder. Their names were chosen by an agent, so none leads out of it.
+async fn fetch(access: &Access, task: &TaskView, out: &Path) -> anyhow::Result<String> {
+    let folder = Folder::create(out).map_err(|failure| Fault::failed(failure.message))?;
+    let mut told = String::new();
+    for file in &task.files {
+        let path = folder
+            .relative(&file.name)
+            .map_err(|failure| Fault::failed(failure.message))?;
+        let shown = out.join(&path);
+        if folder.dir().symlink_metadata(&path).is_ok() {
+            let fault = Fault::failed(format!("{} is there already", shown.display()));
+            return Err(fault.help("choose another folder with --out").into());
+        }
+        let bytes = access.file(task.id, &file.name).await?;
+        let bytes =
+            bytes.ok_or_else(|| Fault::failed(format!("{} is not kept any more", file.name)))?;
+        let wrote = || {
+            let above = path.parent().unwrap_or(Path::new(""));
+            folder.dir().create_dir_all(or_dot(above))?;
+            folder.dir().write(&path, &bytes)
+        };
+        wrote().with_context(|| shown.display().to_string())?;
+        told.push_str(&format!("{}\n", shown.display()));
+    }
+    Ok(told)
 }
 
 async fn cancel(access: &Access, id: &str) -> anyhow::Result<String> {

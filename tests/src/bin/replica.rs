@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use shared::run::{Effect, Failure, Outcome};
 use shared::store::{Accepted, TaskFilter};
 use shared::task::TaskState;
 use supervisor::app::{App, Options};
+use supervisor::channels::papers::child;
 use supervisor::intake::Submission;
 
 /// A model that takes its time and knows how many ask it at once.
@@ -55,13 +57,25 @@ impl Model for Slow {
         self.model.context_tokens()
     }
 
+    fn sees(&self) -> bool {
+        self.model.sees()
+    }
+
     fn describe(&self) -> String {
         self.model.describe()
     }
 }
 
+fn main() -> anyhow::Result<ExitCode> {
+    // It is its own reader of documents, as the product is.
+    match child::job_of(std::env::args()) {
+        Some(job) => Ok(child::child_main(&job)),
+        None => work().map(|()| ExitCode::SUCCESS),
+    }
+}
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn work() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [config, data, world, script, model_ms, tool_ms] = args.as_slice() else {
         anyhow::bail!("usage: replica CONFIG DATA WORLD SCRIPT MODEL_MS TOOL_MS");
@@ -145,6 +159,7 @@ async fn submit(app: &App, key: &str) -> String {
         dedupe: Some((key.into(), Hash::of_bytes(b"do it"))),
         read: None,
         card: None,
+        blobs: Vec::new(),
     };
     match app.intake.submit(submission).await {
         Ok(Accepted::New(id) | Accepted::Known(id) | Accepted::Conflict(id)) => {

@@ -43,7 +43,7 @@ impl<'a> Conversation<'a> {
         });
         let asked_at = asked_at(messages);
         let asked = match asked_at.map(|at| &messages[at]) {
-            Some(Message::User { text }) => text.as_str(),
+            Some(Message::User { text, .. }) => text.as_str(),
             _ => "",
         };
         let (task, handed) = divide(asked);
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_remark_in_the_middle_is_not_the_task() {
-        let user = |text: &str| Message::User { text: text.into() };
+        let user = |text: &str| Message::user(text);
         let tool = Message::Tool {
             call: "c".into(),
             text: "r".into(),

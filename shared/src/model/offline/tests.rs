@@ -81,7 +81,7 @@ impl World {
                 Message::System {
                     text: "You work.".into(),
                 },
-                Message::User { text: task.into() },
+                Message::user(task),
             ],
             tools: tools.collect(),
             output: None,
@@ -226,9 +226,7 @@ fn second_calls(question: &str, found: &[(&str, &str)]) -> Vec<Value> {
     let passages = passages.map(|(path, text)| json!({"path": path, "from_line": 1, "text": text}));
     let result = json!({"passages": passages.collect::<Vec<_>>()});
     let messages = vec![
-        Message::User {
-            text: question.into(),
-        },
+        Message::user(question),
         Message::Assistant {
             text: None,
             calls: vec![crate::model::ToolCall {
@@ -354,9 +352,7 @@ fn a_closing_call_without_tools_says_what_was_found_so_far() {
         Message::System {
             text: "You work.".into(),
         },
-        Message::User {
-            text: "What is a lease?".into(),
-        },
+        Message::user("What is a lease?"),
         Message::Assistant {
             text: None,
             calls: vec![crate::model::ToolCall {
@@ -370,9 +366,7 @@ fn a_closing_call_without_tools_says_what_was_found_so_far() {
             text: World::new().search("lease").to_string(),
         },
     ];
-    messages.push(Message::User {
-        text: "The limit is reached. Say what you have.".into(),
-    });
+    messages.push(Message::user("The limit is reached. Say what you have."));
     let request = ModelRequest {
         messages,
         tools: vec![],
@@ -404,9 +398,7 @@ fn the_router_answers_with_a_plan() {
             Message::System {
                 text: "Agents:\n- researcher: finds\n- executor: writes".into(),
             },
-            Message::User {
-                text: "What is a lease?".into(),
-            },
+            Message::user("What is a lease?"),
         ],
         tools: vec![],
         output: Some(OutputSchema {
@@ -430,9 +422,7 @@ fn arguments_take_the_names_that_the_schema_has() {
         parameters: Arc::new(json!({"properties": {"text": {}}, "required": ["text"]})),
     };
     let request = ModelRequest {
-        messages: vec![Message::User {
-            text: "What is a lease?".into(),
-        }],
+        messages: vec![Message::user("What is a lease?")],
         tools: vec![tool],
         output: None,
         max_tokens: 9,

@@ -59,6 +59,8 @@ pub struct OpenaiConfig {
     pub price: Price,
     /// Tokens that a request and its reply may have together.
     pub context_tokens: u32,
+    /// Whether it can be shown pictures.
+    pub vision: bool,
     /// The model's name in the config (`[models.LABEL]`); failures name it.
     pub label: String,
 }
@@ -94,7 +96,12 @@ impl OpenaiModel {
 
     async fn attempt(&self, call: &Call<'_>, watch: &Arc<Watch>) -> Answer {
         let stream = self.config.stream && call.sink.is_watched();
-        let body = wire::Body::new(&self.config.model, call.request, self.dialect, stream);
+        let body = wire::Body::new(
+            &self.config.model,
+            (call.request, call.blobs),
+            self.dialect,
+            stream,
+        );
         let service = OneAttempt::new(self.config.client.clone(), stream, watch.clone());
         let client = self.client.clone().with_http_service(service);
         let chat = match client
@@ -215,6 +222,10 @@ impl Model for OpenaiModel {
 
     fn context_tokens(&self) -> u32 {
         self.config.context_tokens
+    }
+
+    fn sees(&self) -> bool {
+        self.config.vision
     }
 
     fn describe(&self) -> String {

@@ -36,6 +36,7 @@ fn config(base_url: &str) -> OpenaiConfig {
             output: 2.0,
         },
         context_tokens: 8192,
+        vision: true,
         label: "default".into(),
     }
 }
@@ -46,9 +47,7 @@ fn request() -> ModelRequest {
             Message::System {
                 text: "be brief".into(),
             },
-            Message::User {
-                text: "hello".into(),
-            },
+            Message::user("hello"),
         ],
         tools: Vec::new(),
         output: None,
@@ -123,6 +122,7 @@ async fn ask(config: OpenaiConfig, request: &ModelRequest, sink: &Sink) -> Answe
 fn call<'a>(request: &'a ModelRequest, cancel: &'a CancellationToken, sink: &'a Sink) -> Call<'a> {
     Call {
         request,
+        blobs: &[],
         effect_key: EffectKey(Hash::of_bytes(b"effect")),
         cancel,
         sink,
@@ -222,7 +222,7 @@ async fn a_whole_conversation_is_sent_in_the_words_of_the_api() {
 fn openai_itself_is_told_the_limit_in_its_newer_word() {
     let body = |url: &str| {
         let dialect = wire::Dialect::of(&url.parse().unwrap());
-        serde_json::to_value(wire::Body::new("m", &request(), dialect, true)).unwrap()
+        serde_json::to_value(wire::Body::new("m", (&request(), &[]), dialect, true)).unwrap()
     };
     let openai = body("https://api.openai.com/v1");
     assert_eq!(

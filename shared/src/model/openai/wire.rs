@@ -3,11 +3,15 @@
 
 use std::borrow::Cow;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use url::Url;
 
+use crate::blob::Blob;
 use crate::model::{Message, ModelRequest, OutputSchema, ToolCall, ToolDef};
+use crate::task::ImageRef;
 
 /// Which word the server has for the limit of the reply. OpenAI's newer models refuse `max_tokens`;
 /// most other servers know nothing else.
@@ -36,7 +40,7 @@ impl Dialect {
 pub(super) struct Body<'a> {
     model: &'a str,
     #[serde(serialize_with = "messages")]
-    messages: &'a [Message],
+    messages: Conversation<'a>,
     #[serde(serialize_with = "tools", skip_serializing_if = "<[_]>::is_empty")]
     tools: &'a [ToolDef],
     #[serde(serialize_with = "format", skip_serializing_if = "Option::is_none")]
@@ -60,14 +64,17 @@ impl<'a> Body<'a> {
     /// The request as `model` is to read it.
     pub(super) fn new(
         model: &'a str,
-        request: &'a ModelRequest,
+        (request, blobs): (&'a ModelRequest, &'a [Blob]),
         dialect: Dialect,
         stream: bool,
     ) -> Self {
         let limit = |of| (dialect == of).then_some(request.max_tokens);
         Self {
             model,
-            messages: &request.messages,
+            messages: Conversation {
+                messages: &request.messages,
+                blobs,
+            },
             tools: &request.tools,
             response_format: request.output.as_ref(),
             max_tokens: limit(Dialect::Compatible),
@@ -80,28 +87,75 @@ impl<'a> Body<'a> {
     }
 }
 
+/// Messages, and the bytes of the pictures in them.
+#[derive(Clone, Copy)]
+struct Conversation<'a> {
+    messages: &'a [Message],
+    blobs: &'a [Blob],
+}
+
 #[derive(Serialize)]
 struct WireMessage<'a> {
     role: &'static str,
     /// Null for an assistant that only called tools: some servers want the field to be there.
-    content: Option<&'a str>,
+    content: Option<Content<'a>>,
     #[serde(serialize_with = "calls", skip_serializing_if = "<[_]>::is_empty")]
     tool_calls: &'a [ToolCall],
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_call_id: Option<&'a str>,
 }
 
-impl<'a> From<&'a Message> for WireMessage<'a> {
-    fn from(message: &'a Message) -> Self {
-        let plain = |role, content| WireMessage {
+/// Words alone as most servers know them; words and pictures in parts.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Content<'a> {
+    Text(&'a str),
+    Parts(Vec<Part<'a>>),
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Part<'a> {
+    Text { text: &'a str },
+    ImageUrl { image_url: ImageUrl },
+}
+
+#[derive(Serialize)]
+struct ImageUrl {
+    url: String,
+}
+
+impl<'a> Content<'a> {
+    fn of(text: &'a str, images: &[ImageRef], blobs: &[Blob]) -> Self {
+        if images.is_empty() {
+            return Self::Text(text);
+        }
+        let shown = images
+            .iter()
+            .filter_map(|image| blobs.iter().find(|blob| blob.hash == image.hash));
+        let shown = shown.map(|blob| Part::ImageUrl {
+            image_url: ImageUrl {
+                url: format!("data:{};base64,{}", blob.mime, STANDARD.encode(&blob.bytes)),
+            },
+        });
+        Self::Parts(std::iter::once(Part::Text { text }).chain(shown).collect())
+    }
+}
+
+impl<'a> WireMessage<'a> {
+    fn new(message: &'a Message, blobs: &[Blob]) -> Self {
+        let plain = |role, text: Option<&'a str>| WireMessage {
             role,
-            content,
+            content: text.map(Content::Text),
             tool_calls: &[],
             tool_call_id: None,
         };
         match message {
             Message::System { text } => plain("system", Some(text)),
-            Message::User { text } => plain("user", Some(text)),
+            Message::User { text, images } => WireMessage {
+                content: Some(Content::of(text, images, blobs)),
+                ..plain("user", None)
+            },
             Message::Assistant { text, calls } => WireMessage {
                 tool_calls: calls,
                 ..plain("assistant", text.as_deref())
@@ -127,8 +181,13 @@ struct WireCalled<'a> {
     arguments: Cow<'a, str>,
 }
 
-fn messages<S: Serializer>(messages: &[Message], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(messages.iter().map(WireMessage::from))
+fn messages<S: Serializer>(all: &Conversation<'_>, serializer: S) -> Result<S::Ok, S::Error> {
+    let Conversation { messages, blobs } = all;
+    serializer.collect_seq(
+        messages
+            .iter()
+            .map(|message| WireMessage::new(message, blobs)),
+    )
 }
 
 fn calls<S: Serializer>(calls: &[ToolCall], serializer: S) -> Result<S::Ok, S::Error> {

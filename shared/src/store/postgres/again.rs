@@ -3,7 +3,7 @@
 //! by every writer, so it is not pruned meanwhile. Rare, so one statement follows the other.
 
 use super::tx::{Tx, get, prepare};
-use super::{EngineRole, RING, clean, event, mail, run, step, task, to_json};
+use super::{EngineRole, RING, blob, clean, event, mail, run, step, task, to_json};
 use crate::event::Recorded;
 use crate::id::{RunId, StepKey};
 use crate::label::Authority;
@@ -104,8 +104,8 @@ async fn copy_root(
     tx.ask(mail::COPY_CARD, &[&of, &id]).await?;
     let epoch = i64::from(from.is_some());
     tx.ask(run::COPY_ROOT, &[&of, &id, &to_json(authority), &epoch])
-        .await
-        .map(drop)
+        .await?;
+    tx.ask(blob::COPY, &[&of, &id]).await.map(drop)
 }
 
 async fn copy_steps(

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
+use super::blob::{self, Blobs};
 use super::content::{self, Bodies};
 use super::tx::{Params, Tx, get, prepare};
 use super::{EngineRole, RING, event, run, step, task};
@@ -208,6 +209,8 @@ struct Follow {
     add_up: Statement,
     survive: Statement,
     ring: Statement,
+    keep: Statement,
+    refer: Statement,
 }
 
 impl Follow {
@@ -221,6 +224,8 @@ impl Follow {
             add_up,
             survive,
             ring,
+            keep,
+            refer,
         ] = prepare(
             client,
             [
@@ -232,6 +237,8 @@ impl Follow {
                 task::ADD_UP,
                 run::SURVIVE,
                 RING,
+                blob::KEEP,
+                blob::USE,
             ],
         )
         .await?;
@@ -244,6 +251,8 @@ impl Follow {
             add_up,
             survive,
             ring,
+            keep,
+            refer,
         })
     }
 
@@ -277,7 +286,12 @@ impl Follow {
         let (woken_ids, teller): (&[Uuid], _) = (&woken, engine.teller());
         let (wake, ring): (Params<'_>, Params<'_>) = (&[&woken_ids, &teller], &[&rings]);
         let gone_on: Params<'_> = &[&survived];
-        let (_, _, woken, _, events, _, _, _, ()) = try_join!(
+        let mut blobs = Blobs::default();
+        for pending in accepted() {
+            let entry = &pending.entry;
+            blobs.add((&entry.tenant, entry.task), &entry.blobs);
+        }
+        let (_, _, woken, _, events, _, _, _, (), ()) = try_join!(
             some(
                 tx,
                 &self.children,
@@ -299,6 +313,7 @@ impl Follow {
             some(tx, &self.add_up, task::sums(accepted())),
             unless(survived.is_empty(), tx.query(&self.survive, gone_on)),
             unless(rings.is_empty(), tx.query(&self.ring, ring)),
+            blobs.keep(tx, (&self.keep, &self.refer)),
             tx.commit(),
         )?;
         let leaves = |pending: &Pending| !matches!(pending.entry.change, Change::Step { .. });

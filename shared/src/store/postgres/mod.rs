@@ -15,6 +15,7 @@
 //! without gaps, and what a fence has checked stays true until its commit.
 
 mod again;
+mod blob;
 mod checkup;
 mod connect;
 mod content;
@@ -50,6 +51,7 @@ use super::{
     Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
     Error, Fence, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
+use crate::blob::Blob;
 use crate::clock::{self, Stopwatch};
 use crate::hash::Hash;
 use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
@@ -330,7 +332,17 @@ impl Store for PostgresStore {
 
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
         let client = self.engine.get().await?;
-        let [take, known, insert, insert_root, owe, told, ring] = prepare(
+        let [
+            take,
+            known,
+            insert,
+            insert_root,
+            owe,
+            told,
+            ring,
+            keep,
+            refer,
+        ] = prepare(
             &client,
             [
                 task::TAKE_KEY,
@@ -340,6 +352,8 @@ impl Store for PostgresStore {
                 mail::OWE,
                 event::INSERT,
                 RING,
+                blob::KEEP,
+                blob::USE,
             ],
         )
         .await?;
@@ -369,8 +383,11 @@ impl Store for PostgresStore {
                 None => Ok(false),
             }
         };
-        let ((), (), has_card, events, _, ()) = try_join!(
+        let mut blobs = blob::Blobs::default();
+        blobs.add((&task.authority.tenant, task.id), &task.blobs);
+        let ((), (), (), has_card, events, _, ()) = try_join!(
             task::insert(&tx, &insert, &task),
+            blobs.keep(&tx, (&keep, &refer)),
             run::insert_root(
                 &tx,
                 &insert_root,
@@ -575,6 +592,10 @@ impl Store for PostgresStore {
 
     async fn content(&self, tenant: &TenantId, hash: Hash) -> Result<Option<String>, Error> {
         content::one(&self.app, tenant, hash).await
+    }
+
+    async fn blob(&self, tenant: &TenantId, hash: Hash) -> Result<Option<Blob>, Error> {
+        blob::one(&self.app, tenant, hash).await
     }
 
     async fn add_token(&self, token: Token, hash: Hash) -> Result<bool, Error> {

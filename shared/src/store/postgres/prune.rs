@@ -10,7 +10,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::tx::{Tx, get};
-use super::{EngineRole, duty, run};
+use super::{EngineRole, blob, duty, run};
 use crate::id::{TaskId, TenantId};
 use crate::store::{Duty, Error};
 
@@ -82,9 +82,23 @@ pub(super) async fn prune(
         tx.ask(KEEP_OUT, &[]).await?;
         tx.ask(FORGET, &[&tenants, &hashes]).await?;
     }
+    forget_blobs(&tx, &marked).await?;
     tx.commit().await?;
     tx.done();
     Ok(Some(marked.len() as u64))
+}
+
+async fn forget_blobs(tx: &Tx<'_>, tasks: &[Uuid]) -> Result<(), Error> {
+    let (mut tenants, mut hashes) = (Vec::new(), Vec::new());
+    for used in tx.ask(blob::LEAVE, &[&tasks]).await? {
+        tenants.push(get::<String>(&used, 0)?);
+        hashes.push(get::<String>(&used, 1)?);
+    }
+    if !hashes.is_empty() {
+        tx.ask(blob::KEEP_OUT, &[]).await?;
+        tx.ask(blob::FORGET, &[&tenants, &hashes]).await?;
+    }
+    Ok(())
 }
 
 fn ids(rows: &[tokio_postgres::Row]) -> Result<Vec<Uuid>, Error> {

@@ -3,7 +3,7 @@
 
 use rusqlite::Connection;
 
-use super::{event, mail, run, step, task};
+use super::{blob, event, mail, run, step, task};
 use crate::event::Recorded;
 use crate::id::StepKey;
 use crate::run::Timestamp;
@@ -29,6 +29,7 @@ pub(super) fn retry(tx: &Connection, again: &Again, now: Timestamp) -> Result<Ma
     mail::copy_card(tx, again, now)?;
     let authority = authority_of_retry(root.authority, again);
     run::copy_root(tx, (root.id, again.id), (&authority, 0), now)?;
+    blob::copy(tx, again.of, again.id)?;
     let reason = format!("retry of {} asked for by {}", again.of, again.by);
     let told = event::insert(tx, vec![event::renewed(again, reason)], now)?;
     Ok((Renewed::New(again.id), told))
@@ -58,6 +59,7 @@ pub(super) fn fork(
     mail::copy_card(tx, again, now)?;
     task::charge(tx, again.id, plan.used)?;
     run::copy_root(tx, (root.id, again.id), (&root.authority, 1), now)?;
+    blob::copy(tx, again.of, again.id)?;
     step::copy(tx, (root.id, again.id.into()), Some(plan.before))?;
     run::copy_signals(tx, (root.id, again.id.into()))?;
     for child in &plan.children {

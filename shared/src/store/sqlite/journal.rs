@@ -4,7 +4,7 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{event, run, step, task};
+use super::{blob, event, run, step, task};
 use crate::clock;
 use crate::event::Recorded;
 use crate::id::RunId;
@@ -117,6 +117,10 @@ fn commit(tx: &Transaction<'_>, batch: &[Pending]) -> Result<Committed, Error> {
             step::write(tx, pending.fence, step, None, &pending.entry.tenant, now)?;
         }
         let verdict = change(tx, pending, &mut done.rung, now)?;
+        if verdict == Appended::Written {
+            let entry = &pending.entry;
+            blob::keep(tx, (&entry.tenant, entry.task), &entry.blobs, now)?;
+        }
         if pending.entry.survived && verdict == Appended::Written {
             run::survive(tx, pending.fence.run)?;
             // The next suspect may be claimed.

@@ -7,6 +7,7 @@
 
 mod again;
 mod backup;
+mod blob;
 mod checkup;
 mod content;
 mod duty;
@@ -35,6 +36,7 @@ use super::{
     Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
     Error, Fence, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
 };
+use crate::blob::Blob;
 use crate::clock;
 use crate::hash::Hash;
 use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
@@ -55,6 +57,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!(
         "../../../migrations/sqlite/0005_mail_care.sql"
     )),
+    M::up(include_str!("../../../migrations/sqlite/0006_blob.sql")),
 ];
 
 /// How many entries may wait for a commit before their runs are held up.
@@ -303,8 +306,10 @@ impl Store for SqliteStore {
                 let root = task.root(now);
                 task::insert(tx, &task, now)?;
                 run::insert_root(tx, &root, (task.worker, task.request.priority))?;
+                let tenant = &task.authority.tenant;
+                blob::keep(tx, (tenant, task.id), &task.blobs, now)?;
                 if let Some(card) = &task.card {
-                    mail::owe(tx, &task.authority.tenant, card, Some(task.id), now)?;
+                    mail::owe(tx, tenant, card, Some(task.id), now)?;
                 }
                 let mut told = vec![event::queued(&task)];
                 if task.worker.is_some() {
@@ -549,6 +554,12 @@ impl Store for SqliteStore {
 
     async fn content(&self, tenant: &TenantId, hash: Hash) -> Result<Option<String>, Error> {
         self.read(|conn| content::one(conn, tenant, hash))
+    }
+
+    async fn blob(&self, tenant: &TenantId, hash: Hash) -> Result<Option<Blob>, Error> {
+        let tenant = tenant.clone();
+        self.read_long(move |conn| blob::one(conn, &tenant, hash))
+            .await
     }
 
     async fn add_token(&self, token: Token, hash: Hash) -> Result<bool, Error> {

@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::{duty, parse, text};
+use super::{blob, duty, parse, text};
 use crate::id::{TaskId, TenantId};
 use crate::run::Timestamp;
 use crate::store::{Duty, Error};
@@ -57,6 +57,7 @@ pub(super) fn prune(
         for (tenant, hash) in bodies {
             forget(tx, &tenant, &hash)?;
         }
+        blob::forget(tx, *task)?;
     }
     Ok(Some(pruned))
 }

@@ -19,6 +19,7 @@ mod again;
 mod connections;
 mod docs;
 mod events;
+mod files;
 mod guard;
 mod health;
 mod input;
@@ -49,7 +50,8 @@ use shared::id::AgentName;
 use crate::app::App;
 use crate::auth::LocalToken;
 use crate::channels::callback;
-use crate::channels::slack::{self as slack_door, events::Seal};
+use crate::channels::papers::child::Readers;
+use crate::channels::slack as slack_door;
 use crate::channels::telegram::webhook::{self, Webhook};
 use crate::desk::Desk;
 use crate::intake::Intake;
@@ -72,6 +74,8 @@ pub trait Inside: Send + Sync {
     fn desk(&self) -> &Desk;
     /// The way in for tasks.
     fn intake(&self) -> &Intake;
+    /// Who reads the documents that come with tasks.
+    fn readers(&self) -> &Readers;
     /// Agents whose actor is not running.
     fn away(&self) -> Vec<AgentName>;
     /// What this process counts, in Prometheus' text format; follows the store's own numbers.
@@ -85,6 +89,10 @@ impl Inside for App {
 
     fn intake(&self) -> &Intake {
         &self.intake
+    }
+
+    fn readers(&self) -> &Readers {
+        &self.readers
     }
 
     fn away(&self) -> Vec<AgentName> {
@@ -112,8 +120,8 @@ pub(crate) struct Door {
     hooks: Hooks,
     /// What decides who can be called back; none where nobody is.
     callbacks: Option<Gateway>,
-    /// How Slack's requests are known, where its events come over HTTP.
-    slack: Option<Seal>,
+    /// What Slack's requests are taken with, where its events come over HTTP.
+    slack: Option<slack::Slack>,
     /// How Telegram's requests are known, where its updates are sent here.
     telegram: Option<Webhook>,
 }
@@ -163,9 +171,8 @@ pub async fn serve(
     let loopback = is_loopback(listener.local_addr()?);
     let (rates, hooks) = (Rates::new(settings.requests_per_minute), hooks(&app)?);
     let callbacks = callbacks(&app.config.settings)?;
-    let seal = app.config.settings.slack.as_ref().map(slack_door::seal);
-    let seal = seal.transpose().map(Option::flatten);
     let updates = updates(&app.config.settings)?;
+    let slack = slack(&app).map_err(std::io::Error::other)?;
     let door = Door {
         inside: app,
         local: local_token,
@@ -178,7 +185,7 @@ pub async fn serve(
         rates,
         hooks,
         callbacks,
-        slack: seal.map_err(std::io::Error::other)?,
+        slack,
         telegram: updates,
     };
     answer(Arc::new(door), listener, bounds).await;
@@ -196,6 +203,20 @@ fn updates(settings: &Settings) -> std::io::Result<Option<Webhook>> {
 
 fn hooks(app: &App) -> std::io::Result<Hooks> {
     Hooks::new(&app.config.settings.hooks).map_err(std::io::Error::other)
+}
+
+/// Slack's events come over HTTP, or they do not.
+fn slack(app: &App) -> anyhow::Result<Option<slack::Slack>> {
+    let Some(settings) = &app.config.settings.slack else {
+        return Ok(None);
+    };
+    let Some(seal) = slack_door::seal(settings)? else {
+        return Ok(None);
+    };
+    let gateway = Gateway::new(&app.config.settings.egress)?;
+    let agents = app.catalog.agents.keys().cloned().collect();
+    let opener = slack_door::opener(settings, &gateway, agents)?;
+    Ok(Some(slack::Slack { seal, opener }))
 }
 
 /// Nobody is called back where there is nothing to sign with.

@@ -12,7 +12,7 @@ use utoipa::openapi::{ComponentsBuilder, OpenApi, SecurityRequirement};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Door, again, docs, events, health, hooks, settle, tasks, tokens};
+use super::{Door, again, docs, events, files, health, hooks, settle, tasks, tokens};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(info(
@@ -31,6 +31,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(tasks::pause))
         .routes(routes!(tasks::resume))
         .routes(routes!(tasks::transcript))
+        .routes(routes!(files::fetch))
         .routes(routes!(again::retry))
         .routes(routes!(again::fork))
         .routes(routes!(again::dead))

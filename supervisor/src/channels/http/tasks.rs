@@ -22,10 +22,11 @@ use super::problem::{Kind, Problem};
 use crate::auth::{self, Act, Caller};
 use crate::channels::CHATS;
 use crate::channels::callback::address;
+use crate::channels::papers::enclose::Enclosed;
 use crate::intake::Submission;
 use crate::transcript::Transcript;
 use crate::view::TaskView;
-use crate::wire::{BudgetOrder, ProblemBody, TaskOrder, TaskPage, TaskRef};
+use crate::wire::{self, BudgetOrder, ProblemBody, TaskOrder, TaskPage, TaskRef};
 
 /// The longest time in seconds that a request waits for its task to end.
 pub const MAX_WAIT_S: f64 = 300.0;
@@ -59,14 +60,29 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     caller.may(Act::Submit)?;
     let key = idempotency_key(http.headers())?;
-    let (order, body) = input::json::<TaskOrder>(http).await?;
+    let (mut order, body) = input::json::<TaskOrder>(http).await?;
     let wait = wait_of(&order)?;
     let dedupe = key.map(|key| (key, hash_of(&body)));
     let card = door.card(&order)?;
-    let submission = Submission {
+    let files = std::mem::take(&mut order.files);
+    let mut submission = Submission {
         card,
         ..submission(&caller, order, dedupe)?
     };
+    if !files.is_empty() {
+        let text = std::mem::take(&mut submission.request.text);
+        if text.trim().is_empty() {
+            return Err(Problem::field("text", "is empty; say what is to be done"));
+        }
+        let enclosed = wire::enclose(door.inside.readers(), text, files).await;
+        let Enclosed {
+            text,
+            images,
+            blobs,
+        } = enclosed.map_err(|why| Problem::field("files", why))?;
+        (submission.request.text, submission.request.images) = (text, images);
+        submission.blobs = blobs;
+    }
     let (id, fresh) = match door.inside.intake().submit(submission).await? {
         Accepted::New(id) => (id, true),
         Accepted::Known(id) => (id, false),
@@ -162,12 +178,14 @@ fn submission(
             budget: budget_of(order.budget.unwrap_or_default())?,
             turns: Vec::new(),
             priority: priority_of(order.priority)?,
+            images: Vec::new(),
         },
         principal,
         submitted_by: caller.principal.clone(),
         dedupe,
         read: order.dir.map(Into::into),
         card: None,
+        blobs: Vec::new(),
     })
 }
 

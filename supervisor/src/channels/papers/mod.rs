@@ -11,7 +11,8 @@
 //!                                       +---- Paper ------+--> intake
 //! ```
 //!
-//! What something is, `kind` decides by its content; what its bytes say, `charset`, `pdf`, `docx` and
+//! [`enclose`] makes both a part of a task. What something is, `kind` decides by its content, and how
+//! large a picture is, `picture` by its header; what its bytes say, `charset`, `pdf`, `docx` and
 //! `html` read, all of them pure. The parsers of others crash, loop and eat memory on hostile input, so
 //! [`child`] alone runs them, in a process of their own. Left out on purpose: recognising words in
 //! pictures, links, headers and footers of DOCX, and everything about where a document came from.
@@ -19,10 +20,12 @@
 mod charset;
 pub mod child;
 mod docx;
+pub mod enclose;
 mod html;
 mod kind;
 mod pages;
 mod pdf;
+mod picture;
 
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +103,16 @@ pub enum Refused {
         /// The most that is taken.
         limit: usize,
     },
+    /// It has more pixels than are taken.
+    #[error("the picture has {width} × {height} pixels; at most {millions} million are taken")]
+    Pixels {
+        /// Its width.
+        width: u64,
+        /// Its height.
+        height: u64,
+        /// The most that is taken, in millions.
+        millions: u64,
+    },
     /// It is of a kind that is not read.
     #[error("this is {what}, which cannot be read here; send {TAKEN}")]
     Unsupported {
@@ -175,13 +188,20 @@ fn judge(
     limits: Limits,
 ) -> Result<kind::Judged, Refused> {
     match bytes.len() {
-        0 => Err(Refused::Empty),
-        many if many > limits.bytes => Err(Refused::TooLarge {
-            bytes: many,
-            limit: limits.bytes,
-        }),
-        _ => kind::judge(name, mime, bytes),
+        0 => return Err(Refused::Empty),
+        many if many > limits.bytes => {
+            return Err(Refused::TooLarge {
+                bytes: many,
+                limit: limits.bytes,
+            });
+        }
+        _ => {}
     }
+    let judged = kind::judge(name, mime, bytes)?;
+    if let kind::Judged::Image(_) = judged {
+        picture::check(bytes)?;
+    }
+    Ok(judged)
 }
 
 /// The text of a document of a known kind.

@@ -1,5 +1,5 @@
 //! Work: a message becomes a task when its turn has come, with what belongs to it: its later edits, the
-//! documents that came with it, the turns before it.
+//! documents and pictures that came with it, the turns before it.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use shared::store::{Accepted, NewOut};
 use shared::task::{Request, Task, TaskState, Turn};
 
 use super::{AGAIN, Letter, Pending, Reception};
-use crate::channels::papers::{Paper, Text};
+use crate::channels::papers::enclose::{Enclosed, Enclosure, Unread, plain_name};
 use crate::channels::{Attached, Says, Undelivered, Word};
 use crate::follow::Follower;
-use crate::intake::{MAX_TEXT, Refused, Submission};
+use crate::intake::{Refused, Submission};
 use crate::people::Known;
 
 /// The largest file that is fetched: what the Bot API gives out.
@@ -63,7 +63,7 @@ impl Reception {
             .collect::<Vec<_>>()
             .join("\n\n");
         let taken = match self.with_files(letter, text).await? {
-            Ok(text) => self.submit(letter, known, text).await?,
+            Ok(enclosed) => self.submit(letter, known, enclosed).await?,
             Err(why) => Err(why),
         };
         for edit in edits {
@@ -87,32 +87,31 @@ impl Reception {
         Ok(())
     }
 
-    /// The words with what came with them, as text; or why that cannot be read.
+    /// The words with what came with them; or why that cannot be taken.
     async fn with_files(
         &self,
         letter: &Letter,
-        mut text: String,
-    ) -> Result<Result<String, String>, Pending> {
+        text: String,
+    ) -> Result<Result<Enclosed, String>, Pending> {
+        let mut enclosed = Enclosed::new(text);
         for file in &letter.says.files {
             let bytes = match self.fetch(file).await? {
                 Ok(bytes) => bytes,
-                Err(why) => return Ok(Err(format!("I cannot take `{}`: {why}.", file.name))),
+                Err(why) => {
+                    let name = plain_name(&file.name);
+                    return Ok(Err(format!("I cannot take `{name}`: {why}.")));
+                }
             };
-            let read = self
-                .house
-                .readers
-                .read(&file.name, file.mime.as_deref(), &bytes);
-            match read.await {
-                Ok(Paper::Text(read)) => append(&mut text, &file.name, &read),
-                Ok(Paper::Image { .. }) => {
-                    return Ok(Err(format!("`{}` is a picture; I read words.", file.name)));
-                }
-                Err(refused) => {
-                    return Ok(Err(format!("I cannot read `{}`: {refused}", file.name)));
-                }
+            let enclosure = Enclosure {
+                name: file.name.clone(),
+                mime: file.mime.clone(),
+                bytes,
+            };
+            if let Err(Unread { name, why }) = enclosed.add(&self.house.readers, enclosure).await {
+                return Ok(Err(format!("I cannot read `{name}`: {why}")));
             }
         }
-        Ok(Ok(text))
+        Ok(Ok(enclosed))
     }
 
     /// A file's bytes, as often as it takes.
@@ -150,7 +149,7 @@ impl Reception {
         &self,
         letter: &Letter,
         known: &Known,
-        text: String,
+        enclosed: Enclosed,
     ) -> Result<Result<TaskId, String>, Pending> {
         let channel = self.channel.name();
         let conversation = self.conversation(letter).await?;
@@ -161,16 +160,17 @@ impl Reception {
         };
         let key = self.key(letter);
         let submission = Submission {
-            dedupe: Some((key.clone(), Hash::of_bytes(text.as_bytes()))),
+            dedupe: Some((key.clone(), Hash::of_bytes(enclosed.text.as_bytes()))),
             request: Request {
-                text,
-                agent: conversation.agent,
+                text: enclosed.text,
+                agent: letter.says.agent.clone().or(conversation.agent),
                 channel: channel.into(),
                 thread: Some(self.thread(letter)),
                 metadata: Default::default(),
                 budget: Default::default(),
                 turns,
                 priority: 0,
+                images: enclosed.images,
             },
             principal: known.principal.clone(),
             submitted_by: known.principal.clone(),
@@ -181,6 +181,7 @@ impl Reception {
                 conversation: letter.mail.conversation.clone(),
                 body: serde_json::to_value(word).unwrap_or_default(),
             }),
+            blobs: enclosed.blobs,
         };
         match self.house.intake.submit(submission).await {
             Ok(Accepted::New(task) | Accepted::Known(task) | Accepted::Conflict(task)) => {
@@ -238,18 +239,6 @@ impl Reception {
             .collect();
         turns.reverse();
         Ok(turns)
-    }
-}
-
-/// Adds a file's text to what a message says, as much of it as a task may hold.
-fn append(text: &mut String, name: &str, read: &Text) {
-    const LEFT_OUT: &str = "\n[the rest of the file is left out]";
-    text.push_str(&format!("\n\n## File {name}\n\n"));
-    let room = MAX_TEXT.saturating_sub(text.len() + LEFT_OUT.len());
-    let fits = read.text.floor_char_boundary(room);
-    text.push_str(&read.text[..fits]);
-    if read.cut || fits < read.text.len() {
-        text.push_str(LEFT_OUT);
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use shared::config::secret::Secret;
 use shared::egress::Trusted;
 
+use super::files::Slacks;
 use crate::channels::Undelivered;
 
 /// How long a call may take.
@@ -21,6 +22,8 @@ const SOME_TIME: Duration = Duration::from_secs(5);
 /// The Web API for one app.
 pub struct Client {
     server: Trusted,
+    /// Where files are.
+    files: Trusted,
     bot: Secret,
 }
 
@@ -37,8 +40,20 @@ pub enum Failed {
 
 impl Client {
     /// For the bot of this token.
-    pub fn new(server: Trusted, bot: Secret) -> Self {
-        Self { server, bot }
+    pub fn new((server, files): (Trusted, Trusted), bot: Secret) -> Self {
+        Self { server, files, bot }
+    }
+
+    /// Where files are.
+    pub fn files(&self) -> &Trusted {
+        &self.files
+    }
+
+    /// A request for a file's bytes, as the bot. The address must be one of Slack's: the token goes
+    /// with it.
+    pub fn get(&self, address: Slacks<'_>) -> reqwest::RequestBuilder {
+        let (url, server) = (address.url, address.server);
+        server.client().get(url).bearer_auth(self.bot.expose())
     }
 
     /// The Web API that is called.
@@ -58,10 +73,21 @@ impl Client {
         method: &str,
         body: &Value,
     ) -> Result<Value, Failed> {
-        let lost = |error: reqwest::Error| Failed::Lost(said(&error.without_url()));
         let request = self.server.client().post(self.server.url(method));
-        let request = request.timeout(PATIENCE).bearer_auth(token.expose());
-        let mut response = request.json(body).send().await.map_err(lost)?;
+        self.answered(request.bearer_auth(token.expose()).json(body))
+            .await
+    }
+
+    /// Calls a method that reads forms alone, as the bot.
+    pub async fn ask(&self, method: &str, fields: &[(&str, &str)]) -> Result<Value, Failed> {
+        let request = self.server.client().post(self.server.url(method));
+        self.answered(request.bearer_auth(self.bot.expose()).form(fields))
+            .await
+    }
+
+    async fn answered(&self, request: reqwest::RequestBuilder) -> Result<Value, Failed> {
+        let lost = |error: reqwest::Error| Failed::Lost(said(&error.without_url()));
+        let mut response = request.timeout(PATIENCE).send().await.map_err(lost)?;
         let status = response.status();
         let retry_after = response.headers().get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
@@ -89,7 +115,7 @@ impl Client {
 }
 
 /// An error with its causes, in one line.
-fn said(error: &dyn std::error::Error) -> String {
+pub(super) fn said(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -153,7 +179,7 @@ impl Failed {
 }
 
 /// A word of Slack's, for people.
-fn in_words(word: &str) -> String {
+pub(super) fn in_words(word: &str) -> String {
     match word {
         "invalid_auth" | "not_authed" | "token_revoked" | "token_expired" | "account_inactive" => {
             format!("the token is refused ({word}); see [slack] bot_token and app_token")

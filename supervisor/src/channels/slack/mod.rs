@@ -1,14 +1,19 @@
 //! Slack: an app that is mentioned, written to directly, and called by commands. How it is read is in
 //! [`read`], how it is called in [`client`], how what it sends is known and kept in [`events`], how it
-//! comes over a socket in [`socket`]; here is how it is spoken to.
+//! comes over a socket in [`socket`], how files come and go in [`files`], what is asked in a window in
+//! [`modal`]; here is how it is spoken to.
 //!
 //! Answers go to the thread that they belong to, and a message's id is `CHANNEL/TS`: what was written to
 //! a person stands in a channel that only Slack knows before.
 
 mod client;
 pub mod events;
+mod files;
+pub mod modal;
 mod read;
 mod socket;
+
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -17,12 +22,14 @@ use serde_json::{Value, json};
 use shared::config::secret::{Secret, SecretRef};
 use shared::config::{SlackMode, SlackSettings};
 use shared::egress::Gateway;
+use shared::id::AgentName;
 use shared::store::{Mail, duty};
 
 use super::station::Inlet;
 use super::text::slack as render;
-use super::{Button, Channel, Incoming, Page, Undelivered};
+use super::{Attached, Button, Channel, Document, Incoming, Page, Undelivered};
 use client::{Client, Failed};
+use modal::Opener;
 
 /// The channel's name.
 pub const NAME: &str = "slack";
@@ -34,27 +41,28 @@ const LABEL: usize = 75;
 
 /// The Slack door.
 pub struct Slack {
-    client: Client,
+    client: Arc<Client>,
+    /// What `/ask` without words is answered with, where it comes over a socket.
+    opener: Arc<Opener>,
     /// What a socket is opened with, where one is to be.
     app_token: Option<Secret>,
 }
 
 impl Slack {
-    /// Builds it; nobody is called yet.
-    pub fn new(settings: &SlackSettings, gateway: &Gateway) -> anyhow::Result<Self> {
-        let url = match std::env::var(API_URL) {
-            Ok(url) => url
-                .parse()
-                .with_context(|| format!("{API_URL} is no URL"))?,
-            Err(_) => settings.api_url.clone(),
-        };
-        let token = settings.bot_token.resolve().context("[slack] bot_token")?;
+    /// Builds it; nobody is called yet. `agents` are those that people may choose from.
+    pub fn new(
+        settings: &SlackSettings,
+        gateway: &Gateway,
+        agents: Vec<AgentName>,
+    ) -> anyhow::Result<Self> {
+        let client = Arc::new(client(settings, gateway)?);
         let app_token = match settings.mode() {
             SlackMode::Socket => Some(needed(&settings.app_token, "app_token")?),
             SlackMode::Http => None,
         };
         Ok(Self {
-            client: Client::new(gateway.trusted(&url, false)?, token),
+            opener: Arc::new(Opener::new(client.clone(), agents)),
+            client,
             app_token,
         })
     }
@@ -77,6 +85,28 @@ impl Slack {
             (said, _) => said,
         }
     }
+}
+
+fn client(settings: &SlackSettings, gateway: &Gateway) -> anyhow::Result<Client> {
+    let url = match std::env::var(API_URL) {
+        Ok(url) => url
+            .parse()
+            .with_context(|| format!("{API_URL} is no URL"))?,
+        Err(_) => settings.api_url.clone(),
+    };
+    let token = settings.bot_token.resolve().context("[slack] bot_token")?;
+    let files = gateway.trusted(&files::base_of(&url), false)?;
+    Ok(Client::new((gateway.trusted(&url, false)?, files), token))
+}
+
+/// What answers `/ask` without words, where commands come over HTTP.
+pub fn opener(
+    settings: &SlackSettings,
+    gateway: &Gateway,
+    agents: Vec<AgentName>,
+) -> anyhow::Result<Arc<Opener>> {
+    let client = Arc::new(client(settings, gateway)?);
+    Ok(Arc::new(Opener::new(client, agents)))
 }
 
 /// How Slack's requests are known, where events come by them.
@@ -205,9 +235,31 @@ impl Channel for Slack {
         }
     }
 
+    async fn fetch(&self, file: &Attached, limit: u64) -> Result<Vec<u8>, Undelivered> {
+        files::fetch(&self.client, file, limit).await
+    }
+
+    async fn place(
+        &self,
+        _: &str,
+        _: Option<&str>,
+        file: &Document,
+    ) -> Result<String, Undelivered> {
+        files::place(&self.client, file).await
+    }
+
+    async fn attach(
+        &self,
+        conversation: &str,
+        beside: &str,
+        placed: (&str, &Document),
+    ) -> Result<(), Undelivered> {
+        files::attach(&self.client, (conversation, beside), placed).await
+    }
+
     async fn listen(&self, inlet: &Inlet) {
         match &self.app_token {
-            Some(token) => socket::listen(&self.client, token, inlet).await,
+            Some(token) => socket::listen(&self.client, token, (inlet, &self.opener)).await,
             None => socket::greet(&self.client, inlet).await,
         }
     }

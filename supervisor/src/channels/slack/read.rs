@@ -6,11 +6,11 @@
 //! | message in a channel | where it names us |
 //! | reply in a thread | where it names us, or its thread began with a message for us or of ours |
 //! | changed message | as the message; where nothing but a preview changed, not |
-//! | slash command, press of a button | always |
+//! | slash command, press of a button, a window that was filled in | always |
 //!
 //! All else is between people, and is not kept. A message is known by its channel and `ts`, under
 //! whatever event id and as often as it comes; Slack tells a mention twice, as `app_mention` and as
-//! `message`. Commands are known by their trigger, presses by person and time.
+//! `message`. Commands are known by their trigger, presses by person and time, windows by their id.
 //!
 //! One thread is one conversation, `TEAM/CHANNEL/TS`; a message outside of threads begins one below
 //! itself. A slash command stands in no thread: `TEAM/CHANNEL/USER`.
@@ -21,10 +21,15 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use shared::id::AgentName;
 use shared::run::Timestamp;
 use shared::store::{Mail, NewMail};
 
-use crate::channels::{Incoming, Says, Sender};
+use super::modal::{self, Memory, Wanted};
+use crate::channels::{Attached, Incoming, Says, Sender};
+
+/// What a file is sent for that comes without a word.
+const ABOUT_A_FILE: &str = "Say what is in this file.";
 
 /// What becomes of something that came.
 #[derive(Clone, Debug)]
@@ -33,6 +38,10 @@ pub enum Arrival {
     Ours(NewMail),
     /// It is for us where the message of this key was: the first of its thread.
     InThread(String, NewMail),
+    /// It asks for a window.
+    Window(Wanted),
+    /// It is answered with this, and is nothing yet.
+    Answered(Value),
     /// It is not.
     Others,
 }
@@ -49,6 +58,21 @@ struct Kept {
     #[serde(default)]
     ts: Option<String>,
     says: Said,
+    /// What came with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    files: Vec<KeptFile>,
+    /// The agent that the sender chose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    agent: Option<AgentName>,
+}
+
+/// What is kept of a file: where it is, is asked when it is fetched.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptFile {
+    id: String,
+    name: String,
+    #[serde(default)]
+    mime: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,7 +89,8 @@ pub fn arrival(payload: &Value) -> Arrival {
     let arrival = match payload["type"].as_str() {
         Some("event_callback") => of_event(payload),
         Some("block_actions") => of_press(payload).map(Arrival::Ours),
-        _ if payload["command"].is_string() => of_command(payload).map(Arrival::Ours),
+        Some("view_submission") => of_window(payload),
+        _ if payload["command"].is_string() => of_command(payload),
         _ => None,
     };
     arrival.unwrap_or(Arrival::Others)
@@ -80,6 +105,7 @@ pub fn read(mail: &Mail) -> Incoming {
             message: None,
             says: Says::Nothing,
             files: Vec::new(),
+            agent: None,
         };
     };
     let at = kept.ts.as_deref().and_then(said_at).unwrap_or(mail.at);
@@ -95,10 +121,11 @@ pub fn read(mail: &Mail) -> Incoming {
             Said::Edit(text) => Says::Edit(text),
             Said::Press { id, data } => Says::Press { id, data },
             Said::Unreadable => {
-                Says::Unreadable("I cannot read files here yet: send me words.".into())
+                Says::Unreadable("I could not read files yet when this came: send it again.".into())
             }
         },
-        files: Vec::new(),
+        files: kept.files.into_iter().map(attached).collect(),
+        agent: kept.agent,
     }
 }
 
@@ -147,10 +174,7 @@ impl Event<'_> {
     fn message(&self, is_mention: bool) -> Option<Arrival> {
         let message = self.event;
         let ts = id(&message["ts"])?;
-        let words = match has_files(message) {
-            true => Said::Unreadable,
-            false => Said::Words(self.words(message)),
-        };
+        let words = Said::Words(self.words(message));
         let mail = self.mail(message, self.key(ts), words)?;
         self.addressed(message, mail, is_mention)
     }
@@ -200,6 +224,8 @@ impl Event<'_> {
             name: String::new(),
             ts: Some(ts.into()),
             says,
+            files: files_of(message),
+            agent: None,
         };
         Some(new(key, self.key(thread), &kept))
     }
@@ -211,29 +237,55 @@ impl Event<'_> {
         })
     }
 
-    /// The words without the name by which we were called; a call without words asks for help.
+    /// The words without the name by which we were called; a call without words asks for help, and a
+    /// file without words to be looked at.
     fn words(&self, message: &Value) -> String {
         let text = message["text"].as_str().unwrap_or_default();
         let words = plain(text, self.me);
-        match words.is_empty() {
-            true => "/help".into(),
-            false => words,
+        match (words.is_empty(), files_of(message).is_empty()) {
+            (false, _) => words,
+            (true, true) => "/help".into(),
+            (true, false) => ABOUT_A_FILE.into(),
         }
     }
 }
 
-fn has_files(message: &Value) -> bool {
-    message["files"]
-        .as_array()
-        .is_some_and(|files| !files.is_empty())
+/// What came with a message.
+fn files_of(message: &Value) -> Vec<KeptFile> {
+    let files = message["files"].as_array().into_iter().flatten();
+    let kept = |file: &Value| {
+        Some(KeptFile {
+            id: id(&file["id"])?.into(),
+            name: file["name"].as_str().unwrap_or("file").into(),
+            mime: file["mimetype"].as_str().map(Into::into),
+        })
+    };
+    files.filter_map(kept).collect()
 }
 
-/// `/ask words` is words, `/majordomo status` the command of that name.
-fn of_command(payload: &Value) -> Option<NewMail> {
+fn attached(file: KeptFile) -> Attached {
+    Attached {
+        id: file.id,
+        name: file.name,
+        mime: file.mime,
+        size: None,
+    }
+}
+
+/// `/ask words` is words, `/ask` asks for a window, `/majordomo status` is the command of that name.
+fn of_command(payload: &Value) -> Option<Arrival> {
     let (team, channel) = (id(&payload["team_id"])?, id(&payload["channel_id"])?);
     let user = id(&payload["user_id"])?;
     let text = plain(payload["text"].as_str().unwrap_or_default(), None);
+    let trigger = id(&payload["trigger_id"])?;
     let words = match payload["command"].as_str()? {
+        "/ask" if text.is_empty() => {
+            return Some(Arrival::Window(Wanted {
+                trigger: trigger.into(),
+                channel: channel.into(),
+                user: user.into(),
+            }));
+        }
         _ if text.is_empty() => "/help".into(),
         "/majordomo" => format!("/{}", text.trim_start_matches('/')),
         _ => text,
@@ -243,9 +295,44 @@ fn of_command(payload: &Value) -> Option<NewMail> {
         name: payload["user_name"].as_str().unwrap_or_default().into(),
         ts: None,
         says: Said::Words(words),
+        files: Vec::new(),
+        agent: None,
     };
-    let key = format!("command/{}", id(&payload["trigger_id"])?);
-    Some(new(key, format!("{team}/{channel}/{user}"), &kept))
+    let key = format!("command/{trigger}");
+    let conversation = format!("{team}/{channel}/{user}");
+    Some(Arrival::Ours(new(key, conversation, &kept)))
+}
+
+/// What was written in our window, where `/ask` with words would stand; or what is wrong with it.
+fn of_window(payload: &Value) -> Option<Arrival> {
+    let view = &payload["view"];
+    if view["callback_id"] != modal::CALLBACK {
+        return None;
+    }
+    let (team, user) = (id(&payload["team"]["id"])?, id(&payload["user"]["id"])?);
+    let memory = view["private_metadata"].as_str()?;
+    let memory: Memory = serde_json::from_str(memory).ok()?;
+    let channel = Value::from(memory.channel);
+    let channel = id(&channel)?;
+    let value = |(block, action): (&str, &str)| &view["state"]["values"][block][action];
+    let words = value(modal::WORDS)["value"].as_str().unwrap_or_default();
+    if let Some(fault) = modal::fault(words) {
+        return Some(Arrival::Answered(fault));
+    }
+    let chosen = value(modal::AGENT)["selected_option"]["value"].as_str();
+    let kept = Kept {
+        from: format!("{team}/{user}"),
+        name: payload["user"]["name"].as_str().unwrap_or_default().into(),
+        ts: None,
+        says: Said::Words(words.trim().into()),
+        files: Vec::new(),
+        agent: chosen
+            .filter(|name| *name != modal::WHOEVER)
+            .map(Into::into),
+    };
+    let key = format!("window/{}", id(&view["id"])?);
+    let conversation = format!("{team}/{channel}/{user}");
+    Some(Arrival::Ours(new(key, conversation, &kept)))
 }
 
 fn of_press(payload: &Value) -> Option<NewMail> {
@@ -263,6 +350,8 @@ fn of_press(payload: &Value) -> Option<NewMail> {
             id: format!("{channel}/{thread}/{user}"),
             data: action["value"].as_str()?.into(),
         },
+        files: Vec::new(),
+        agent: None,
     };
     let key = format!("press/{team}/{user}/{}", id(&action["action_ts"])?);
     Some(new(key, format!("{team}/{channel}/{thread}"), &kept))
@@ -405,8 +494,17 @@ mod tests {
         assert!(matches!(&to_us, Arrival::Ours(mail) if mail.conversation == "T1/C1/9.000100"));
         let direct = channel(json!({"channel_type": "im"}));
         assert_eq!(said(direct), Says::Words("hello".into()));
-        let file = channel(json!({"channel_type": "im", "subtype": "file_share", "files": [{}]}));
-        assert!(matches!(said(file), Says::Unreadable(_)));
+        let file = json!({"channel_type": "im", "subtype": "file_share", "text": "",
+            "files": [{"id": "F1", "name": "../a.pdf", "mimetype": "application/pdf"},
+                {"id": "F2", "file_access": "check_file_info"}, {"id": "../F3"}]});
+        let (_, _, read) = ours(channel(file));
+        assert_eq!(read.says, Says::Words(ABOUT_A_FILE.into()));
+        let files: Vec<(&str, &str)> = read
+            .files
+            .iter()
+            .map(|file| (file.id.as_str(), file.name.as_str()))
+            .collect();
+        assert_eq!(files, [("F1", "../a.pdf"), ("F2", "file")]);
     }
 
     #[test]
@@ -448,7 +546,6 @@ mod tests {
             ("/majordomo", "stop", "/stop"),
             ("/majordomo", "/stop", "/stop"),
             ("/majordomo", "", "/help"),
-            ("/ask", "", "/help"),
             ("/ask", "a &lt; b", "a < b"),
         ] {
             assert_eq!(said(command(name, text)), Says::Words(words.into()));
@@ -458,6 +555,10 @@ mod tests {
             (key.as_str(), conversation.as_str()),
             ("command/1.2.ab", "T1/C1/U1")
         );
+        let Arrival::Window(wanted) = command("/ask", " ") else {
+            panic!("no window");
+        };
+        assert_eq!((&*wanted.trigger, &*wanted.channel), ("1.2.ab", "C1"));
         let press = json!({"type": "block_actions", "team": {"id": "T1"},
             "user": {"id": "U1", "name": "ada"}, "channel": {"id": "C1"},
             "container": {"message_ts": "18.000100", "thread_ts": "17.000200"},
@@ -466,6 +567,35 @@ mod tests {
         assert_eq!(key, "press/T1/U1/19.000100");
         assert_eq!(conversation, "T1/C1/17.000200");
         assert!(matches!(read.says, Says::Press { data, .. } if data == "run:k"));
+    }
+
+    #[test]
+    fn what_is_written_in_a_window_is_a_message_where_it_was_asked_for() {
+        let window = |words: Value, agent: &str, memory: &str| {
+            arrival(&json!({"type": "view_submission", "team": {"id": "T1"},
+                "user": {"id": "U1", "name": "ada"},
+                "view": {"id": "V1", "callback_id": "ask", "private_metadata": memory,
+                    "state": {"values": {"words": {"text": {"value": words}},
+                        "agent": {"name": {"selected_option": {"value": agent}}}}}}}))
+        };
+        let here = r#"{"channel": "C1"}"#;
+        let (key, conversation, read) = ours(window(json!(" a\nb "), "writer", here));
+        assert_eq!((&*key, &*conversation), ("window/V1", "T1/C1/U1"));
+        assert_eq!(read.says, Says::Words("a\nb".into()));
+        assert_eq!(read.agent, Some("writer".into()));
+        assert_eq!(ours(window(json!("a"), "-", here)).2.agent, None);
+        for words in [json!("  "), Value::Null, json!("ü".repeat(40_000))] {
+            let Arrival::Answered(fault) = window(words, "-", here) else {
+                panic!("taken");
+            };
+            assert_eq!(fault["response_action"], "errors");
+            assert!(fault["errors"]["words"].is_string());
+        }
+        let elsewhere = r#"{"channel": "C1/U9"}"#;
+        assert!(matches!(
+            window(json!("a"), "-", elsewhere),
+            Arrival::Others
+        ));
     }
 
     #[test]

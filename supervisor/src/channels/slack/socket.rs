@@ -15,6 +15,7 @@
 //! Not slack-morphism's own: it takes over a minute to notice a dead socket, and keeps what it holds to
 //! its own schedule.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -30,7 +31,8 @@ use url::Url;
 use shared::config::secret::Secret;
 
 use super::client::{Client, Failed};
-use super::events;
+use super::events::{self, Taken};
+use super::modal::Opener;
 use crate::channels::station::Inlet;
 
 /// How often the far side is asked whether it is there.
@@ -73,11 +75,12 @@ pub async fn greet(client: &Client, inlet: &Inlet) {
 }
 
 /// Listens until the inlet is over.
-pub async fn listen(client: &Client, token: &Secret, inlet: &Inlet) {
+pub async fn listen(client: &Client, token: &Secret, (inlet, opener): (&Inlet, &Arc<Opener>)) {
     let line = Line {
         client,
         token,
         inlet,
+        opener,
     };
     inlet.over.run_until_cancelled(line.hold()).await;
 }
@@ -86,6 +89,7 @@ struct Line<'a> {
     client: &'a Client,
     token: &'a Secret,
     inlet: &'a Inlet,
+    opener: &'a Arc<Opener>,
 }
 
 impl Line<'_> {
@@ -204,9 +208,16 @@ impl Line<'_> {
         };
         let (mail, tenant) = self.inlet.mailroom();
         match events::keep(mail, tenant, &envelope["payload"]).await {
-            Ok(()) => {
-                let taken = json!({ "envelope_id": id });
-                send(socket, Message::text(taken.to_string())).await
+            Ok(Taken { answer, window }) => {
+                let mut taken = json!({ "envelope_id": id });
+                if let Some(answer) = answer {
+                    taken["payload"] = answer;
+                }
+                send(socket, Message::text(taken.to_string())).await?;
+                if let Some(wanted) = window {
+                    self.opener.open(wanted);
+                }
+                Ok(())
             }
             Err(error) => {
                 tracing::warn!(%error, "a message from Slack waits for the store: it comes again");

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use reqwest::multipart::{Form, Part};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -14,10 +15,12 @@ use serde_json::Value;
 use shared::config::secret::Secret;
 use shared::egress::Trusted;
 
-use crate::channels::Undelivered;
+use crate::channels::{Document, Undelivered};
 
 /// How long a call may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a call with a file may take: 8 MiB over a slow line.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(120);
 /// The longest answer that is read, in bytes: a hundred updates of the largest kind.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -83,11 +86,22 @@ impl Client {
         method: &str,
         body: &Value,
     ) -> Result<T, Failed> {
-        let url = self
-            .server
-            .url(&format!("bot{}/{method}", self.token.expose()));
+        let request = self.server.client().post(self.method(method));
+        self.answered(request.timeout(patience).json(body)).await
+    }
+
+    /// A method's address. The token stands in it.
+    fn method(&self, method: &str) -> url::Url {
+        let path = format!("bot{}/{method}", self.token.expose());
+        self.server.url(&path)
+    }
+
+    /// Sends a request, and reads its answer.
+    async fn answered<T: DeserializeOwned>(
+        &self,
+        sent: reqwest::RequestBuilder,
+    ) -> Result<T, Failed> {
         let lost = |error: reqwest::Error| Failed::Lost(said(&error.without_url()));
-        let sent = self.server.client().post(url).timeout(patience).json(body);
         let mut response = sent.send().await.map_err(lost)?;
         let status = response.status().as_u16();
         let mut bytes = Vec::new();
@@ -119,6 +133,27 @@ impl Client {
 }
 
 impl Client {
+    /// Calls a method with a file, which the fields name as `attach://file`.
+    pub async fn upload<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        fields: &[(&'static str, String)],
+        file: &Document,
+    ) -> Result<T, Failed> {
+        let lost = |error: reqwest::Error| Failed::Lost(said(&error.without_url()));
+        let part = Part::bytes(file.bytes.to_vec())
+            .file_name(file.name.clone())
+            .mime_str(&file.mime)
+            .map_err(lost)?;
+        let mut form = Form::new().part("file", part);
+        for (name, value) in fields {
+            form = form.text(*name, value.clone());
+        }
+        let request = self.server.client().post(self.method(method));
+        self.answered(request.timeout(UPLOAD_PATIENCE).multipart(form))
+            .await
+    }
+
     /// The bytes of a file; none where there are more than `limit`.
     pub async fn file(&self, id: &str, limit: u64) -> Result<Option<Vec<u8>>, Failed> {
         let file: Value = self
@@ -179,7 +214,7 @@ impl Failed {
             {
                 Undelivered::Missing
             }
-            400 | 403 => Undelivered::Never(no.words),
+            400 | 403 | 413 => Undelivered::Never(no.words),
             _ => Undelivered::Trouble(no.words),
         }
     }

@@ -22,7 +22,7 @@ use shared::store::{Mail, duty};
 
 use super::station::Inlet;
 use super::text::telegram as render;
-use super::{Attached, Channel, Incoming, Page, Undelivered};
+use super::{Attached, Channel, Document, Incoming, Page, Undelivered};
 use client::{Client, Failed};
 
 /// The channel's name.
@@ -178,6 +178,52 @@ impl Channel for Telegram {
             Ok(_) => Ok(()),
             Err(Spoken::Failed(failed)) if failed.is_unchanged() => Ok(()),
             Err(spoken) => Err(spoken.into()),
+        }
+    }
+
+    async fn place(
+        &self,
+        conversation: &str,
+        reply_to: Option<&str>,
+        file: &Document,
+    ) -> Result<String, Undelivered> {
+        let page = Page {
+            content: json!({ "text": format!("📎 {}", file.name) }),
+            buttons: Vec::new(),
+        };
+        self.post(conversation, reply_to, &page).await
+    }
+
+    /// A message of words becomes one with a document, under the same number.
+    async fn attach(
+        &self,
+        conversation: &str,
+        _: &str,
+        (id, file): (&str, &Document),
+    ) -> Result<(), Undelivered> {
+        const METHOD: &str = "editMessageMedia";
+        loop {
+            let (chat, _) = self.chat(conversation)?;
+            let media = json!({
+                "type": "document", "media": "attach://file",
+                // A picture or a page is a file here, and stays one.
+                "disable_content_type_detection": true,
+            });
+            let fields = [
+                ("chat_id", chat.to_string()),
+                ("message_id", id.to_owned()),
+                ("media", media.to_string()),
+            ];
+            let failed = match self.client.upload::<Value>(METHOD, &fields, file).await {
+                Ok(_) => return Ok(()),
+                Err(failed) if failed.is_unchanged() => return Ok(()),
+                Err(failed) => failed,
+            };
+            let Some(moved_to) = failed.moved_to().filter(|to| *to != chat) else {
+                return Err(failed.undelivered());
+            };
+            let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+            moved.insert(chat, moved_to);
         }
     }
 

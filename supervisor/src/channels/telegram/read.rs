@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use teloxide_core::types::{
     CallbackQuery, Document, MaybeInaccessibleMessage, Message, MessageEntityKind, MessageKind,
-    Update, UpdateKind, User,
+    PhotoSize, Update, UpdateKind, User,
 };
 
 use shared::run::Timestamp;
@@ -16,9 +16,12 @@ use shared::store::{Mail, NewMail};
 use crate::channels::{Attached, Incoming, Says, Sender};
 
 /// What is said to what cannot be taken.
-const UNREADABLE: &str = "I cannot read this kind of message yet: send me words, or a document.";
+const UNREADABLE: &str =
+    "I cannot read this kind of message yet: send me words, a document, or a picture.";
 /// What a file is sent for that comes without a word.
 const ABOUT_A_FILE: &str = "Say what is in this file.";
+/// What a photo is sent for that comes without a word.
+const ABOUT_A_PHOTO: &str = "Say what is in this picture.";
 
 /// The bot that an update came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +92,7 @@ fn said(body: &Value, at: Timestamp) -> Incoming {
         message: None,
         says: Says::Nothing,
         files: Vec::new(),
+        agent: None,
     };
     let Ok(me) = serde_json::from_value::<Me>(body["me"].clone()) else {
         return nothing;
@@ -115,6 +119,7 @@ fn of_unknown(message: &Value) -> Option<Incoming> {
         message: message["message_id"].as_i64().map(|id| id.to_string()),
         says: Says::Unreadable(UNREADABLE.into()),
         files: Vec::new(),
+        agent: None,
     })
 }
 
@@ -127,6 +132,7 @@ fn of_message(message: &Message, me: &Me, edited: bool) -> Incoming {
         Some(text) if edited => Says::Edit(without_name(text, me)),
         Some(text) => Says::Words(without_name(text, me)),
         None if message.document().is_some() => Says::Words(ABOUT_A_FILE.into()),
+        None if message.photo().is_some() => Says::Words(ABOUT_A_PHOTO.into()),
         None if message.chat.is_private() && is_said(message) => {
             Says::Unreadable(UNREADABLE.into())
         }
@@ -137,7 +143,26 @@ fn of_message(message: &Message, me: &Me, edited: bool) -> Incoming {
         at: Timestamp(message.date.timestamp_millis()),
         message: Some(message.id.0.to_string()),
         says,
-        files: message.document().into_iter().map(attached).collect(),
+        files: attachments(message),
+        agent: None,
+    }
+}
+
+/// What came with a message: its document, or its photo in the largest size that there is.
+fn attachments(message: &Message) -> Vec<Attached> {
+    let sizes = message.photo().into_iter().flatten();
+    let largest = sizes.max_by_key(|size| u64::from(size.width) * u64::from(size.height));
+    let documents = message.document().into_iter().map(attached);
+    documents.chain(largest.map(photo)).collect()
+}
+
+/// Photos have no names; all of them are JPEG.
+fn photo(size: &PhotoSize) -> Attached {
+    Attached {
+        id: size.file.id.0.clone(),
+        name: "photo.jpg".into(),
+        mime: Some("image/jpeg".into()),
+        size: Some(size.file.size.into()),
     }
 }
 
@@ -168,8 +193,7 @@ fn is_said(message: &Message) -> bool {
 
 /// Whether a message holds nothing that is more than words: people joining, a title changing.
 fn is_plain(message: &Message) -> bool {
-    message.photo().is_none()
-        && message.voice().is_none()
+    message.voice().is_none()
         && message.audio().is_none()
         && message.video().is_none()
         && message.video_note().is_none()
@@ -231,6 +255,7 @@ fn of_press(query: CallbackQuery, at: Timestamp) -> Incoming {
             data: query.data.unwrap_or_default(),
         },
         files: Vec::new(),
+        agent: None,
     }
 }
 

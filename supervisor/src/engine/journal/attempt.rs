@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use shared::blob::{Blob, MAX_BLOB};
 use shared::crash_point;
 use shared::event::{Event, Sink};
 use shared::id::StepKey;
@@ -16,7 +17,7 @@ use shared::run::{
     Attempt, Effect, EffectKey, Evidence, Exec, Failure, FailureKind, Interrupted, Interruption,
     Made, NotDone, Op, OpKind, Outcome, Probe, Recorded, Report,
 };
-use shared::store::{Appended, Change, Step, StepKind};
+use shared::store::{Appended, Change, Entry, Step, StepKind};
 
 use super::{Journal, tell};
 use crate::engine::recover::{self, Recovery};
@@ -250,22 +251,32 @@ impl Journal {
         step.taint = recorded.taint;
         step.recorded = Some(recorded.clone());
         let told = tell::ended(&step, op, &recorded);
-        match alone && op.effect.repeatable() {
+        match alone && op.effect.repeatable() && report.blobs.is_empty() {
             true => self.defer(step, told),
-            false => self.record(&step, told).await?,
+            false => self.record(&step, told, report.blobs).await?,
         }
         Ok(self.serve(recorded))
     }
 
     /// Writes an outcome that cannot be had again. A store that fails is asked until it answers, as long
     /// as the run is ours: to forget what was done would be to ask a person about it.
-    async fn record(&self, step: &Step, told: Event) -> Result<(), Interrupted> {
+    async fn record(
+        &self,
+        step: &Step,
+        told: Event,
+        mut blobs: Vec<Blob>,
+    ) -> Result<(), Interrupted> {
+        // The store takes no larger ones, whatever a tool hands in.
+        blobs.retain(|blob| blob.bytes.len() <= MAX_BLOB);
         let change = Change::Step {
             step: Box::new(step.clone()),
             spawn: None,
             unless_signal: None,
         };
-        let entry = self.entry(change, vec![told]);
+        let entry = Entry {
+            blobs,
+            ..self.entry(change, vec![told])
+        };
         let mut away = AWAY;
         let mut failed = None;
         loop {
@@ -294,7 +305,33 @@ impl Journal {
         EffectKey::new(self.run.id, &step.key, step.op_hash)
     }
 
-    fn exec(&self, step: &Step, op: &Arc<Op>, cancel: CancellationToken) -> Exec {
+    /// The bytes of the pictures that an operation shows a model. They are in no journal, and an
+    /// operation whose pictures are gone cannot be done.
+    async fn pictures(&self, op: &Op) -> Result<Result<Arc<[Blob]>, Failure>, Interrupted> {
+        let mut shown: Vec<Blob> = Vec::new();
+        let OpKind::Think(think) = &op.kind else {
+            return Ok(Ok(shown.into()));
+        };
+        for image in think.request.images() {
+            if shown.iter().any(|blob| blob.hash == image.hash) {
+                continue;
+            }
+            let kept = self.engine.store.blob(self.tenant(), image.hash).await?;
+            let Some(blob) = kept else {
+                let why = format!("the picture {:?} is not kept any more", image.name);
+                return Ok(Err(Failure::new(FailureKind::Permanent, why)));
+            };
+            shown.push(blob);
+        }
+        Ok(Ok(shown.into()))
+    }
+
+    fn exec(
+        &self,
+        step: &Step,
+        op: &Arc<Op>,
+        (cancel, blobs): (CancellationToken, Arc<[Blob]>),
+    ) -> Exec {
         let feed = self.engine.store.bell().feed().clone();
         Exec {
             task: self.run.task,
@@ -305,6 +342,7 @@ impl Journal {
             effect_key: self.effect_key(step),
             authority: self.authority.clone(),
             cancel,
+            blobs,
             sink: Sink::new(
                 feed,
                 (self.run.task, self.run.id),
@@ -323,15 +361,22 @@ impl Journal {
     ) -> Result<Result<Made, String>, Interrupted> {
         let cancel = self.cancel.child_token();
         let _cancelled_when_dropped = cancel.clone().drop_guard();
+        let blobs = match self.pictures(op).await? {
+            Ok(blobs) => blobs,
+            Err(failure) => {
+                let report = Report::failed(failure);
+                return Ok(Ok(Made { report, ms: 0 }));
+            }
+        };
         let mut away = AWAY;
         loop {
             // What was begun a moment ago may be a long time ago: a paused process does not know.
             self.still_wanted()?;
             crash_point!("effect.before");
-            let work = self
-                .engine
-                .executor
-                .execute(self.exec(step, op, cancel.clone()));
+            let work =
+                self.engine
+                    .executor
+                    .execute(self.exec(step, op, (cancel.clone(), blobs.clone())));
             let done = self.while_wanted(work).await?;
             crash_point!("effect.after");
             match done {
@@ -352,10 +397,10 @@ impl Journal {
         let mut away = AWAY;
         loop {
             self.still_running()?;
-            let asked = self
-                .engine
-                .executor
-                .probe(self.exec(step, op, cancel.clone()));
+            let asked =
+                self.engine
+                    .executor
+                    .probe(self.exec(step, op, (cancel.clone(), Arc::default())));
             match self
                 .while_wanted(tokio::time::timeout(op.timeout, asked))
                 .await?

@@ -189,6 +189,7 @@ impl Journal {
             ended,
             change,
             events: all,
+            blobs: Vec::new(),
             survived,
         }
     }

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::blocks;
-use super::world::{APP, BOT, BOT_USER, Ephemeral, LongText, Stored, TEAM, View, World};
+use super::world::{APP, BOT, BOT_USER, Ephemeral, FileKind, LongText, Stored, TEAM, View, World};
 use crate::doubles::clock::Ms;
 
 /// What a post can hold, in characters.
@@ -103,6 +103,7 @@ impl World {
         if is_app != (method == "apps.connections.open") {
             return Err("not_allowed_token_type".into());
         }
+        self.check_scope(method)?;
         self.admit(method, args.str("channel"), now)?;
         match method {
             "auth.test" => Ok(self.auth_test()),
@@ -122,9 +123,9 @@ impl World {
             "conversations.open" => self.open_im(args),
             "conversations.history" => self.history(args),
             "conversations.replies" => self.replies(args),
-            "files.getUploadURLExternal" => self.upload_url(args),
+            "files.getUploadURLExternal" => self.upload_url(args, now),
             "files.completeUploadExternal" => self.complete_upload(args, now),
-            "files.info" => self.file_info(args),
+            "files.info" => self.file_info(args, now),
             "assistant.threads.setStatus" => self.set_status(args, now),
             _ => Err("unknown_method".into()),
         }
@@ -304,7 +305,22 @@ impl World {
         if view["type"] != "modal" || title.is_empty() || title.chars().count() > 24 {
             return Err("invalid_arguments".into());
         }
-        let blocks = view["blocks"].as_array().map_or(0, Vec::len);
+        if view["private_metadata"].as_str().unwrap_or_default().len() > 3_000 {
+            return Err("invalid_arguments".into());
+        }
+        let blocks = view["blocks"].as_array();
+        let sound = |block: &Value| {
+            let element = &block["element"];
+            let options = element["options"].as_array().map(Vec::len);
+            element["max_length"]
+                .as_u64()
+                .is_none_or(|most| most <= 3_000)
+                && options.is_none_or(|options| (1..=100).contains(&options))
+        };
+        if !blocks.is_some_and(|blocks| blocks.iter().all(sound)) {
+            return Err("invalid_arguments".into());
+        }
+        let blocks = blocks.map_or(0, Vec::len);
         match blocks {
             1..=100 => Ok(view),
             _ => Err("invalid_arguments".into()),
@@ -479,7 +495,23 @@ impl World {
 
     // Files.
 
-    fn upload_url(&mut self, args: &Args) -> Done {
+    fn check_scope(&self, method: &str) -> Result<(), Refusal> {
+        let needed = match method {
+            "files.info" => "files:read",
+            "files.getUploadURLExternal" | "files.completeUploadExternal" => "files:write",
+            _ => return Ok(()),
+        };
+        match self.has_scope(needed) {
+            true => Ok(()),
+            false => Err("missing_scope".into()),
+        }
+    }
+
+    fn has_scope(&self, needed: &str) -> bool {
+        self.settings.scopes.iter().any(|scope| scope == needed)
+    }
+
+    fn upload_url(&mut self, args: &Args, now: Ms) -> Done {
         let name = args.need("filename")?.to_owned();
         let length = args.number("length", 0);
         if length == 0 {
@@ -491,16 +523,20 @@ impl World {
             length,
             bytes: None,
             by: BOT_USER.to_owned(),
-            shared: false,
+            kind: FileKind::Hosted,
+            asked_at: now,
+            shared: None,
         };
         let id = self.store(stored);
         Ok(json!({"upload_url": format!("{}/upload/v1/{id}", self.base), "file_id": id}))
     }
 
-    /// Bytes for an upload; false when they do not fit it.
-    pub fn upload(&mut self, id: &str, bytes: Vec<u8>) -> bool {
+    /// Bytes for an upload; false when they do not fit it, or come too late.
+    pub fn upload(&mut self, id: &str, bytes: Vec<u8>, now: Ms) -> bool {
+        let last = now - self.settings.upload_ms;
         let file = self.files.get_mut(id);
-        let file = file.filter(|f| f.bytes.is_none() && f.length == bytes.len());
+        let file =
+            file.filter(|f| f.bytes.is_none() && f.length == bytes.len() && f.asked_at >= last);
         match file {
             Some(file) => {
                 file.bytes = Some(bytes);
@@ -521,16 +557,16 @@ impl World {
         }
         let uploaded = |id: &String| {
             let file = self.files.get(id);
-            file.is_some_and(|f| f.bytes.is_some() && !f.shared)
+            file.is_some_and(|f| f.bytes.is_some() && f.shared.is_none())
         };
         if !ids.iter().all(uploaded) {
             return Err("file_not_found".into());
         }
-        let channel = args.str("channel_id").to_owned();
+        let mut channel = args.str("channel_id").to_owned();
         if !channel.is_empty() {
             let mut target = args.clone();
             target.0.insert("channel".to_owned(), channel.into());
-            let channel = self.writable(&target)?;
+            channel = self.writable(&target)?;
             let comment = args.text_of("initial_comment");
             let thread = thread_of(args)?;
             let mut message = self.bot_message(&channel, comment, None, thread, now);
@@ -539,25 +575,33 @@ impl World {
         }
         for id in &ids {
             if let Some(file) = self.files.get_mut(id) {
-                file.shared = true;
+                file.shared = Some((channel.clone(), now));
             }
         }
-        let files: Vec<Value> = ids.iter().map(|id| self.file_json(id)).collect();
+        let files: Vec<Value> = ids.iter().map(|id| self.file_json(id, now)).collect();
         Ok(json!({"files": files}))
     }
 
-    fn file_info(&self, args: &Args) -> Done {
+    /// An upload is known from its completion on.
+    fn file_info(&self, args: &Args, now: Ms) -> Done {
         let id = args.need("file")?;
-        match self.files.contains_key(id) {
-            true => Ok(json!({"file": self.file_json(id)})),
-            false => Err("file_not_found".into()),
+        match self.files.get(id).map(|file| (&file.kind, &file.shared)) {
+            None | Some((_, None)) => Err("file_not_found".into()),
+            Some((FileKind::Deleted, _)) => Err("file_deleted".into()),
+            Some(_) => Ok(json!({"file": self.file_json(id, now)})),
         }
     }
 
-    /// The bytes behind `url_private`, for the bearer of the bot's token.
-    pub fn download(&self, id: &str) -> Option<(Vec<u8>, String)> {
-        let file = self.files.get(id)?;
-        Some((file.bytes.clone()?, file.mime.clone()))
+    /// The bytes behind `url_private`, for the bearer of the bot's token; or where it leads to.
+    pub fn download(&self, id: &str) -> Option<Result<(Vec<u8>, String), String>> {
+        let file = self
+            .files
+            .get(id)
+            .filter(|_| self.has_scope("files:read"))?;
+        if let FileKind::Moved(to) = &file.kind {
+            return Some(Err(to.clone()));
+        }
+        Some(Ok((file.bytes.clone()?, file.mime.clone())))
     }
 
     /// Storms and rate limits.

@@ -1,7 +1,7 @@
 //! A fake Slack: Web API, Events API, interactivity, slash commands and Socket Mode.
 //!
 //! Written from the documentation and from what people report in issues. What it leaves out:
-//! private channels and scopes, user tokens, workflows, canvases, Enterprise Grid.
+//! private channels, all scopes but those of files, user tokens, workflows, canvases, Enterprise Grid.
 //!
 //! ```text
 //! FakeSlack (script, oracle) ──> Core { World } <── server (HTTP), socket ── client
@@ -29,8 +29,8 @@ use tokio::task::JoinHandle;
 pub use self::feed::{Delivery, Parcel, State, Targets};
 pub use self::sign::Signing;
 pub use self::world::{
-    APP, BOT, BOT_USER, Call, Ephemeral, LongText, Message, Posted, RateLimits, Say, Settings,
-    TEAM, View,
+    APP, BOT, BOT_USER, Call, Ephemeral, FileKind, LongText, Message, Posted, RateLimits, Say,
+    Settings, TEAM, View,
 };
 
 use self::server::{Core, Shared};
@@ -200,6 +200,19 @@ impl FakeSlack {
     /// Somebody writes, with all that can be said about it.
     pub fn say(&self, say: Say) -> Posted {
         self.act(|w, now| w.says(say, now))
+    }
+
+    /// The next file that a person sends is like this.
+    pub fn next_file(&self, kind: FileKind) {
+        self.act(|w, _| w.next_file = kind);
+    }
+
+    /// Name and bytes of a file.
+    pub fn file(&self, id: &str) -> Option<(String, Vec<u8>)> {
+        self.look(|w| {
+            let file = w.files.get(id)?;
+            Some((file.name.clone(), file.bytes.clone()?))
+        })
     }
 
     /// Somebody edits what they wrote; the `message_changed` event's id, if the app is told.

@@ -27,6 +27,9 @@ const BODY_LIMIT: usize = 64 << 20;
 const LOGIN_PAGE: &str = "<!DOCTYPE html><html><head><title>Sign in | Slack</title></head>\
 <body><h1>Sign in to your workspace</h1></body></html>";
 
+/// Methods that do not read JSON.
+const FORM_ONLY: [&str; 2] = ["files.info", "files.getUploadURLExternal"];
+
 /// The server's state.
 pub type Core = crate::doubles::core::Core<World>;
 
@@ -64,6 +67,9 @@ async fn api(
     let Ok(mut args) = arguments(&uri, &headers, &body) else {
         return answer(&Err(Refusal::Error("invalid_json")));
     };
+    if is_json(&headers) && FORM_ONLY.contains(&method.as_str()) {
+        args.clear();
+    }
     let in_args = args
         .remove("token")
         .and_then(|t| t.as_str().map(str::to_owned));
@@ -117,9 +123,7 @@ fn arguments(uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Result<Map<String, 
         args.extend(pairs.into_iter().map(|(k, v)| (k, Value::String(v))));
     };
     add(form(uri.query().unwrap_or_default()));
-    let kind = headers.get(header::CONTENT_TYPE);
-    let is_json = kind.is_some_and(|k| k.as_bytes().starts_with(b"application/json"));
-    if !is_json {
+    if !is_json(headers) {
         add(form(&String::from_utf8_lossy(body)));
         return Ok(args);
     }
@@ -133,6 +137,11 @@ fn arguments(uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Result<Map<String, 
         }
         _ => Err(()),
     }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|k| k.as_bytes().starts_with(b"application/json"))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<String> {
@@ -157,7 +166,7 @@ async fn upload(
         Err(_) => body.to_vec(),
     };
     let length = bytes.len();
-    let response = match shared.core.act(|w, _| w.upload(&file, bytes)) {
+    let response = match shared.core.act(|w, now| w.upload(&file, bytes, now)) {
         true => Response::new(Body::from(format!("OK - {length}"))),
         false => spoil::html(StatusCode::BAD_REQUEST, "no such upload, or another length"),
     };
@@ -187,7 +196,14 @@ async fn download(
     let response = match core.look(|w| w.download(&file)).filter(|_| allowed) {
         // Not an error: a page to sign in, with status 200.
         None => spoil::html(StatusCode::OK, LOGIN_PAGE),
-        Some((bytes, mime)) => {
+        Some(Err(to)) => {
+            let mut response = spoil::html(StatusCode::FOUND, "");
+            if let Ok(to) = HeaderValue::from_str(&to) {
+                response.headers_mut().insert(header::LOCATION, to);
+            }
+            response
+        }
+        Some(Ok((bytes, mime))) => {
             let mut response = Response::new(Body::from(bytes));
             if let Ok(mime) = HeaderValue::from_str(&mime) {
                 response.headers_mut().insert(header::CONTENT_TYPE, mime);

@@ -83,6 +83,12 @@ pub struct Settings {
     pub long_text: LongText,
     /// The text of `chat.update`, in characters: smaller than that of `chat.postMessage`.
     pub update_chars: usize,
+    /// What the app may do with files: `files:read`, `files:write`.
+    pub scopes: Vec<String>,
+    /// How long an address for an upload works.
+    pub upload_ms: Ms,
+    /// How long after its completion a file is told of as shared.
+    pub share_ms: Ms,
     /// Rate limits; none by default.
     pub limits: Option<RateLimits>,
 }
@@ -106,6 +112,9 @@ impl Default for Settings {
             dead_ms: 60_000,
             long_text: LongText::Refused,
             update_chars: 4_000,
+            scopes: ["files:read", "files:write"].map(str::to_owned).to_vec(),
+            upload_ms: 3_600_000,
+            share_ms: 0,
             limits: None,
         }
     }
@@ -196,7 +205,30 @@ pub struct Stored {
     pub(super) length: usize,
     pub(super) bytes: Option<Vec<u8>>,
     pub(super) by: String,
-    pub(super) shared: bool,
+    pub(super) kind: FileKind,
+    /// When its upload was asked for.
+    pub(super) asked_at: Ms,
+    /// Where it was shared, and when; a person's file is where its message is.
+    pub(super) shared: Option<(String, Ms)>,
+}
+
+/// What is odd about a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    /// Nothing.
+    #[default]
+    Hosted,
+    /// It lies with somebody else, and Slack has a link.
+    External,
+    /// It is deleted.
+    Deleted,
+    /// Of another workspace: events do not say what it is.
+    Unlisted,
+    /// Its address is this one.
+    At(String),
+    /// Its address leads to this one.
+    Moved(String),
 }
 
 /// A modal.
@@ -281,6 +313,8 @@ pub struct World {
     pub(super) channels: BTreeMap<String, Channel>,
     pub(super) ephemerals: Vec<Ephemeral>,
     pub(super) files: BTreeMap<String, Stored>,
+    /// What is odd about the next file that a person sends.
+    pub(super) next_file: FileKind,
     pub(super) views: BTreeMap<String, View>,
     pub(super) statuses: Vec<Value>,
     pub(super) triggers: BTreeMap<String, Trigger>,
@@ -320,6 +354,7 @@ impl World {
             channels: BTreeMap::new(),
             ephemerals: Vec::new(),
             files: BTreeMap::new(),
+            next_file: FileKind::default(),
             views: BTreeMap::new(),
             statuses: Vec::new(),
             triggers: BTreeMap::new(),
@@ -419,7 +454,9 @@ impl World {
                 length: bytes.len(),
                 bytes: Some(bytes),
                 by: say.user.clone(),
-                shared: true,
+                kind: std::mem::take(&mut self.next_file),
+                asked_at: now,
+                shared: Some((say.channel.clone(), now)),
             };
             self.store(stored)
         });
@@ -584,8 +621,14 @@ impl World {
     ) -> Option<u64> {
         let mut submitted = self.views.get(view)?.view.clone();
         let mut state = json!({});
-        for (block, action, value) in values {
-            state[*block][*action] = json!({"type": "plain_text_input", "value": value});
+        for block in submitted["blocks"].as_array().into_iter().flatten() {
+            let (name, element) = (block["block_id"].as_str(), &block["element"]);
+            let (Some(name), Some(action)) = (name, element["action_id"].as_str()) else {
+                continue;
+            };
+            let mut given = values.iter().filter(|(b, a, _)| (*b, *a) == (name, action));
+            let given = given.next().map(|(_, _, value)| *value);
+            state[name][action] = filled_in(element, given);
         }
         submitted["state"] = json!({"values": state});
         let trigger = self.trigger(now);
@@ -849,22 +892,46 @@ impl World {
         }
         if !message.files.is_empty() {
             let files = message.files.iter();
-            json["files"] = files.map(|id| self.file_json(id)).collect();
+            json["files"] = files.map(|id| self.file_brief(id)).collect();
         }
         json
     }
 
-    pub(super) fn file_json(&self, id: &str) -> Value {
-        let Some(file) = self.files.get(id) else {
+    /// A file as events tell of it.
+    fn file_brief(&self, id: &str) -> Value {
+        match self.files.get(id).map(|file| &file.kind) {
+            Some(FileKind::Unlisted) => json!({"id": id, "file_access": "check_file_info"}),
+            _ => self.file_json(id, Ms::MAX),
+        }
+    }
+
+    /// A file as it stands.
+    pub(super) fn file_json(&self, id: &str, now: Ms) -> Value {
+        let file = self.files.get(id);
+        let Some(file) = file.filter(|file| file.kind != FileKind::Deleted) else {
             return json!({"id": id, "mode": "tombstone"});
         };
-        let url = format!("{}/files-pri/{id}/{}", self.base, file.name);
-        json!({
+        let own = format!("{}/files-pri/{id}/{}", self.base, file.name);
+        let (mode, url) = match &file.kind {
+            FileKind::External => ("external", "https://docs.example.com/d/1"),
+            FileKind::At(url) => ("hosted", url.as_str()),
+            _ => ("hosted", own.as_str()),
+        };
+        let mut json = json!({
             "id": id, "name": file.name, "title": file.name, "mimetype": file.mime,
             "filetype": file.name.rsplit('.').next(), "size": file.length, "user": file.by,
-            "mode": "hosted", "is_external": false, "url_private": url,
-            "url_private_download": url,
-        })
+            "mode": mode, "is_external": mode == "external", "url_private": url,
+            "channels": [], "groups": [], "ims": [], "shares": {},
+        });
+        if mode == "hosted" {
+            json["url_private_download"] = url.into();
+        }
+        let told = |at: Ms| now.saturating_sub(self.settings.share_ms) >= at;
+        if let Some((channel, _)) = file.shared.as_ref().filter(|(_, at)| told(*at)) {
+            let is_im = self.channels.get(channel).is_some_and(|c| c.is_im);
+            json[if is_im { "ims" } else { "channels" }] = json!([channel]);
+        }
+        json
     }
 
     fn message_event(&self, message: &Message) -> Value {
@@ -895,6 +962,19 @@ impl World {
         let messages = messages.flat_map(|c| c.messages.values());
         messages.filter(|m| m.by_bot).cloned().collect()
     }
+}
+
+/// What a place in a window holds once somebody filled it in, or left it.
+fn filled_in(element: &Value, given: Option<&str>) -> Value {
+    if element["type"] != "static_select" {
+        return json!({"type": element["type"], "value": given});
+    }
+    let mut options = element["options"].as_array().into_iter().flatten();
+    let chosen = match given {
+        Some(value) => options.find(|option| option["value"] == value),
+        None => element.get("initial_option"),
+    };
+    json!({"type": "static_select", "selected_option": chosen})
 }
 
 /// What Slack makes of what a person types: escaped, and bare addresses in angle brackets.

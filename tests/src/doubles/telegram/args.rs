@@ -88,6 +88,7 @@ impl Args {
                         mime: mime.unwrap_or_else(|| "application/octet-stream".to_owned()),
                         bytes: bytes.to_vec(),
                         claimed_size: None,
+                        photo: false,
                     };
                     self.files.insert(name, upload);
                 }

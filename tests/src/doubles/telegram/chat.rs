@@ -116,6 +116,9 @@ pub struct Document {
     pub mime: String,
     /// Its size as the service tells it.
     pub size: u64,
+    /// Whether it is a photo.
+    #[serde(default)]
+    pub photo: bool,
 }
 
 /// How a message stood before an edit.

@@ -49,6 +49,7 @@ impl World {
             "getwebhookinfo" => Ok(self.webhook_info()),
             "sendmessage" => self.send_message(args, now),
             "editmessagetext" => self.edit_text(args, now),
+            "editmessagemedia" => self.edit_media(args, now),
             "editmessagereplymarkup" => self.edit_keyboard(args, now),
             "deletemessage" => self.delete_message(args, now),
             "sendchataction" => self.send_action(args, now),
@@ -108,9 +109,47 @@ impl World {
         )
     }
 
+    /// A message of words or with a document becomes one with another document, under its number. What
+    /// is uploaded anew is another file each time, so this is never "not modified".
+    fn edit_media(&mut self, args: &Args, now: Ms) -> Done {
+        let wrong = |why: &str| Refusal::bad(format!("can't parse InputMedia: {why}"));
+        let media: Value = serde_json::from_str(args.get("media"))
+            .map_err(|_| Refusal::bad("can't parse input media JSON object"))?;
+        if media["type"] != "document" {
+            return Err(wrong("type of media is not supported"));
+        }
+        let given = media["media"].as_str().unwrap_or_default();
+        if given.is_empty() {
+            return Err(wrong("media not found"));
+        }
+        let upload = self.upload_named(args, given)?;
+        let caption = entities::format(
+            media["caption"].as_str().unwrap_or_default(),
+            media["parse_mode"].as_str().unwrap_or_default(),
+            "",
+            CAPTION_LIMIT,
+            true,
+        );
+        let caption = caption.map_err(Refusal::bad)?;
+        let keyboard = keyboard_of(args)?;
+        let message = self.own_message(args)?;
+        self.admit(message.chat, true, now)?;
+        let document = self.store(upload);
+        let Some(stands) = self.open_chat(message.chat).message_mut(message.id) else {
+            return Err(Refusal::bad("message to edit not found"));
+        };
+        stands.edit(caption.text, caption.entities, keyboard, now);
+        stands.document = Some(document);
+        let stands = stands.clone();
+        Ok(self.message_json(&stands))
+    }
+
     /// The file of the request: an uploaded one, or one the server has.
     fn upload_of(&self, args: &Args) -> Result<Upload, Refusal> {
-        let given = args.get("document");
+        self.upload_named(args, args.get("document"))
+    }
+
+    fn upload_named(&self, args: &Args, given: &str) -> Result<Upload, Refusal> {
         let part = given.strip_prefix("attach://").unwrap_or("document");
         if let Some(upload) = args.files.get(part) {
             if upload.bytes.is_empty() {
@@ -135,6 +174,7 @@ impl World {
             mime: stored.mime.clone(),
             bytes: stored.bytes.clone(),
             claimed_size: Some(stored.size),
+            photo: false,
         })
     }
 

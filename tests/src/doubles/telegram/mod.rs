@@ -214,6 +214,11 @@ impl FakeTelegram {
         self.act(|w, now| w.migrate(chat, now))
     }
 
+    /// The bytes of a file.
+    pub fn file(&self, file_id: &str) -> Option<Vec<u8>> {
+        self.look(|w| w.files.get(file_id).map(|file| file.bytes.clone()))
+    }
+
     /// Links that `getFile` gave stop working.
     pub fn expire_files(&self) {
         self.act(|w, _| w.files.values_mut().for_each(|f| f.linked = false));

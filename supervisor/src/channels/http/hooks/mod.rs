@@ -158,12 +158,14 @@ impl Hook {
                 budget: Budget::default(),
                 turns: Vec::new(),
                 priority: 0,
+                images: Vec::new(),
             },
             principal: self.principal.clone(),
             submitted_by: format!("{CHANNEL}:{}", self.name).into(),
             dedupe: Some((key, hash)),
             read: None,
             card: None,
+            blobs: Vec::new(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 use axum::http::{StatusCode, header};
 use serde_json::{Value, json};
+use shared::blob::Blob;
 use shared::event;
 use shared::hash::Hash;
 use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
@@ -70,6 +71,7 @@ passed_on! {
     retry(again: Again) -> Renewed;
     fork(again: Again, from: &StepKey) -> Renewed;
     dead(tenant: &TenantId, visible_to: Option<&PrincipalId>, limit: u32) -> Vec<DeadRun>;
+    blob(tenant: &TenantId, hash: Hash) -> Option<Blob>;
     task(tenant: &TenantId, task: TaskId) -> Option<Task>;
     tasks(tenant: &TenantId, filter: &TaskFilter) -> Vec<Task>;
     events(tenant: &TenantId, task: TaskId, after: i64, limit: u32) -> Vec<event::Recorded>;

@@ -6,6 +6,7 @@ mod connections;
 mod contract;
 mod docs;
 mod failing;
+mod files;
 mod fuzz;
 mod hooks;
 mod idempotency;
@@ -22,6 +23,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use agents::catalog::Catalog;
+use shared::blob::Blob;
 use shared::config::{AgentLimits, AgentSpec, Limits, SupervisorSettings};
 use shared::event::Event;
 use shared::hash::Hash;
@@ -30,7 +32,7 @@ use shared::id::{StepKey, TaskId, WorkerId};
 use shared::label::Taint;
 use shared::money::Usage;
 use shared::retry::RetryPolicy;
-use shared::run::{Effect, EffectKey, Outcome, Recorded};
+use shared::run::{Effect, EffectKey, Evidence, Outcome, Recorded};
 use shared::store::sqlite::SqliteStore;
 use shared::store::{
     Appended, Change, Entry, Fence, Finish, Run, RunState, Step, StepKind, Store, TaskEnd,
@@ -39,6 +41,7 @@ use shared::task::TaskState;
 
 use super::*;
 use crate::auth::{Scope, mint};
+use crate::channels::papers;
 use crate::intake::Folders;
 use crate::program::Programs;
 
@@ -51,6 +54,7 @@ const LASTING: usize = 16;
 pub(super) struct House {
     desk: Desk,
     intake: Intake,
+    readers: Readers,
     pub(super) away: Mutex<Vec<AgentName>>,
 }
 
@@ -60,6 +64,9 @@ impl Inside for House {
     }
     fn intake(&self) -> &Intake {
         &self.intake
+    }
+    fn readers(&self) -> &Readers {
+        &self.readers
     }
     fn away(&self) -> Vec<AgentName> {
         self.away.lock().unwrap().clone()
@@ -118,6 +125,7 @@ impl World {
         let house = Arc::new(House {
             desk: Desk::new(store.clone(), tenant, programs),
             intake: intake.await.unwrap(),
+            readers: Readers::new("/nowhere".into(), 1, papers::Limits::DEFAULT),
             away: Mutex::default(),
         });
         let worker = WorkerId::fresh();
@@ -212,6 +220,37 @@ impl World {
 
     /// Writes to the journal of a claimed run.
     pub(super) async fn append(&self, run: &Run, change: Change, events: Vec<Event>) {
+        self.append_with(run, change, events, Vec::new()).await;
+    }
+
+    /// Adds a step that wrote a file.
+    pub(super) async fn write(&self, run: &Run, (seq, name): (i64, &str), text: &str) {
+        let mut change = step(
+            run,
+            &format!("tool/{seq}.0"),
+            seq,
+            StepKind::Tool,
+            Some(Outcome::Done(json!("written"))),
+        );
+        let hash = Hash::of_bytes(text.as_bytes()).to_string();
+        let bytes = text.len().to_string();
+        let known = [("sha256", hash), ("file", name.into()), ("bytes", bytes)];
+        if let Change::Step { step, .. } = &mut change
+            && let Some(recorded) = &mut step.recorded
+        {
+            recorded.evidence = known
+                .map(|(kind, value)| Evidence {
+                    kind: kind.into(),
+                    value,
+                })
+                .into();
+        }
+        let blob = Blob::new("text/html", text.as_bytes()).unwrap();
+        self.append_with(run, change, vec![decided(seq)], vec![blob])
+            .await;
+    }
+
+    async fn append_with(&self, run: &Run, change: Change, events: Vec<Event>, blobs: Vec<Blob>) {
         let fence = Fence {
             worker: self.worker,
             run: run.id,
@@ -224,6 +263,7 @@ impl World {
             ended: Vec::new(),
             change,
             events,
+            blobs,
             survived: false,
         };
         let written = self.store.append(fence, entry).await.unwrap();

@@ -1,0 +1,170 @@
+//! The window in which somebody writes what `/ask` without words left open: several lines, and who is to
+//! do it. What is submitted in it is a message like any other, where `/ask` with words would be one.
+//!
+//! ```text
+//!   /ask ─► acknowledged ─► views.open (its trigger lives three seconds) ─► submitted ─► kept ─► a task
+//!                              └─ too late ─► a word to whoever asked
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use shared::id::AgentName;
+
+use super::client::{Client, Failed};
+use crate::intake::MAX_TEXT;
+
+/// What Slack calls our window when it is submitted.
+pub(super) const CALLBACK: &str = "ask";
+/// The words' block, and their place in it.
+pub(super) const WORDS: (&str, &str) = ("words", "text");
+/// The agents' block, and their place in it.
+pub(super) const AGENT: (&str, &str) = ("agent", "name");
+/// What stands for no agent in particular: no agent may be called so.
+pub(super) const WHOEVER: &str = "-";
+/// The most characters that Slack lets anybody write there.
+const MOST: usize = 3_000;
+/// The most agents that Slack lets anybody choose from, one place for no one in particular.
+const AGENTS: usize = 99;
+/// A trigger is good for three seconds, most of which may have passed.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Windows that are being opened at once.
+const AT_ONCE: usize = 16;
+
+/// A window that somebody asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// What it is opened with.
+    pub trigger: String,
+    /// Where it was asked for.
+    pub channel: String,
+    /// Who asked for it.
+    pub user: String,
+}
+
+/// What a window remembers until it is submitted.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Memory {
+    pub(super) channel: String,
+}
+
+/// Opens windows.
+pub struct Opener {
+    client: Arc<Client>,
+    agents: Vec<AgentName>,
+    places: Arc<Semaphore>,
+}
+
+impl Opener {
+    /// Of this app; people may choose from these agents.
+    pub(super) fn new(client: Arc<Client>, agents: Vec<AgentName>) -> Self {
+        Self {
+            client,
+            agents,
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// Opens a window beside whatever else goes on: who asked for it has an acknowledgement already, and
+    /// the trigger does not wait. Where too many are under way it is not opened, and can be asked for
+    /// again.
+    pub fn open(self: &Arc<Self>, wanted: Wanted) {
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            tracing::warn!("too many windows are being opened in Slack");
+            return;
+        };
+        let opener = self.clone();
+        tokio::spawn(async move {
+            opener.try_open(&wanted).await;
+            drop(place);
+        });
+    }
+
+    async fn try_open(&self, wanted: &Wanted) {
+        let body = json!({ "trigger_id": wanted.trigger, "view": self.view(wanted) });
+        let opening = self.client.call("views.open", &body);
+        let failed = match tokio::time::timeout(PATIENCE, opening).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(failed)) => failed,
+            // It may be open all the same: a word would be wrong then.
+            Err(_) => return tracing::warn!("a window in Slack did not open in time"),
+        };
+        tracing::warn!(?failed, "a window in Slack was not opened");
+        if let Failed::No(_) = failed
+            && let Err(failed) = self.apologise(wanted).await
+        {
+            tracing::debug!(?failed, "nor could that be told");
+        }
+    }
+
+    /// Tells whoever asked, where they asked; directly where the app is not there.
+    async fn apologise(&self, wanted: &Wanted) -> Result<Value, Failed> {
+        let text = "The window came too late for Slack. Give `/ask` once more, or write behind it what \
+                    you want.";
+        let user = &wanted.user;
+        let body = json!({ "channel": wanted.channel, "user": user, "text": text });
+        match self.client.call("chat.postEphemeral", &body).await {
+            Err(failed) if failed.is_outside() => {
+                let body = json!({ "channel": user, "text": text });
+                self.client.call("chat.postMessage", &body).await
+            }
+            told => told,
+        }
+    }
+
+    fn view(&self, wanted: &Wanted) -> Value {
+        let plain = |text: &str| json!({ "type": "plain_text", "text": text });
+        let option = |value: &str, text: &str| json!({ "text": plain(text), "value": value });
+        let agents = self.agents.iter().take(AGENTS);
+        let whoever = option(WHOEVER, "whoever fits");
+        let options: Vec<Value> = std::iter::once(whoever.clone())
+            .chain(agents.map(|agent| option(agent.as_str(), agent.as_str())))
+            .collect();
+        let memory = Memory {
+            channel: wanted.channel.clone(),
+        };
+        json!({
+            "type": "modal",
+            "callback_id": CALLBACK,
+            "private_metadata": json!(memory).to_string(),
+            "title": plain("Ask"),
+            "submit": plain("Ask"),
+            "close": plain("Leave it"),
+            "blocks": [
+                {
+                    "type": "input", "block_id": WORDS.0,
+                    "label": plain("What do you want to have done, or to know?"),
+                    "element": {
+                        "type": "plain_text_input", "action_id": WORDS.1, "multiline": true,
+                        "max_length": MOST, "focus_on_load": true,
+                    },
+                },
+                {
+                    "type": "input", "block_id": AGENT.0, "optional": true,
+                    "label": plain("Who is to do it?"),
+                    "element": {
+                        "type": "static_select", "action_id": AGENT.1, "options": options,
+                        "initial_option": whoever,
+                    },
+                },
+            ],
+        })
+    }
+}
+
+/// What is wrong with what was submitted, as Slack shows it beside the words.
+pub(super) fn fault(words: &str) -> Option<Value> {
+    let why = match words.trim() {
+        "" => "Say what is to be done.".into(),
+        _ if words.len() > MAX_TEXT => format!(
+            "That is {} bytes; at most {MAX_TEXT} are taken. Send it as a file.",
+            words.len()
+        ),
+        _ => return None,
+    };
+    Some(json!({ "response_action": "errors", "errors": { WORDS.0: why } }))
+}
