@@ -23,7 +23,7 @@ use shared::run::{
     Attempt, Effect, Failure, FailureKind, Interrupted, Op, OpKind, Outcome, Recorded, RunCtx,
     Think,
 };
-use shared::task::{ImageRef, TaskState, Turn};
+use shared::task::{ImageRef, Said, TaskState, Turn};
 
 use crate::catalog::{AgentTool, Catalog, ModelInfo};
 use crate::context;
@@ -53,9 +53,9 @@ pub struct Assignment {
     /// By what the result will be judged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accept: Vec<String>,
-    /// What was said before in the conversation, the oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub turns: Vec<Turn>,
+    /// What was said before in the conversation.
+    #[serde(flatten)]
+    pub said: Said,
     /// The pictures that came with the task, for one who sees.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<ImageRef>,
@@ -765,7 +765,7 @@ fn opening(spec: &AgentSpec, assignment: &Assignment) -> Vec<Message> {
         images: assignment.images.clone(),
     };
     let mut messages = vec![system];
-    messages.extend(said_before(&assignment.turns));
+    messages.extend(said_before(&assignment.said));
     messages.push(task);
     messages
 }
@@ -773,10 +773,10 @@ fn opening(spec: &AgentSpec, assignment: &Assignment) -> Vec<Message> {
 /// Characters of earlier turns that a model is shown; the oldest turns go first.
 const SAID_BEFORE: usize = 16_000;
 
-/// Earlier turns of a conversation, as a model reads them. People are told apart by their names.
-pub fn said_before(turns: &[Turn]) -> Vec<Message> {
+/// What was said before in a conversation, as a model reads it. People are told apart by their names.
+pub fn said_before(said: &Said) -> Vec<Message> {
     let mut left = SAID_BEFORE;
-    let recent = turns.iter().rev().take_while(|turn| {
+    let recent = said.turns.iter().rev().take_while(|turn| {
         let length = turn.asked.len() + turn.answered.len();
         let fits = length <= left;
         left = left.saturating_sub(length);
@@ -793,7 +793,9 @@ pub fn said_before(turns: &[Turn]) -> Vec<Message> {
             },
         ]
     });
-    messages.collect()
+    let summary = |earlier: &String| Message::user(format!("[Said before, in short]\n{earlier}"));
+    let earlier = said.earlier.iter().map(summary);
+    earlier.chain(messages).collect()
 }
 
 fn brief(assignment: &Assignment) -> String {

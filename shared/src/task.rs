@@ -129,9 +129,9 @@ pub struct Request {
     /// The asker's own limits; never above the configured ones.
     #[serde(default)]
     pub budget: Budget,
-    /// What was said before in the conversation, the oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub turns: Vec<Turn>,
+    /// What was said before in the conversation.
+    #[serde(flatten)]
+    pub said: Said,
     /// Which of its principal's waiting tasks goes first: the highest.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i16,
@@ -155,6 +155,24 @@ pub struct ImageRef {
 
 fn is_zero(priority: &i16) -> bool {
     *priority == 0
+}
+
+/// What was said in a conversation before a task of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// A summary of what was said before the turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<String>,
+    /// The last turns, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<Turn>,
+    /// So many of the oldest turns the task folds into a new summary, before anything else.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub fold: u32,
+}
+
+fn is_none(fold: &u32) -> bool {
+    *fold == 0
 }
 
 /// A turn of a conversation: what somebody asked, and what was answered.

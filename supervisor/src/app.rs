@@ -157,7 +157,8 @@ impl App {
             },
         )
         .await?
-        .run_by(engine.clone());
+        .run_by(engine.clone())
+        .recalling(settings.conversations.turns);
         let intake = Arc::new(intake);
         let desk = Desk::new(store.clone(), settings.tenant.0.clone(), programs.clone());
         engine.begin();

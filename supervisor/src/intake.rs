@@ -10,10 +10,12 @@ use shared::blob::Blob;
 use shared::hash::Hash;
 use shared::id::{AgentName, PrincipalId, TaskId, TenantId};
 use shared::label::Authority;
+use shared::run::Timestamp;
 use shared::store::{Accepted, NewOut, NewTask, Store};
 use shared::task::Request;
 
 use crate::engine::Engine;
+use crate::session::{self, Recall};
 
 /// The longest text of a task in bytes.
 pub const MAX_TEXT: usize = 64 * 1024;
@@ -36,6 +38,9 @@ pub struct Submission {
     pub read: Option<PathBuf>,
     /// The card that the task's channel is owed.
     pub card: Option<NewOut>,
+    /// Turns of the thread since then are part of the task, whoever took them: the people of a chat
+    /// hear each other. Where absent, the principal's own turns are.
+    pub since: Option<Timestamp>,
     /// The bytes of the pictures that the request names.
     pub blobs: Vec<Blob>,
 }
@@ -68,6 +73,7 @@ pub struct Intake {
     write: PathBuf,
     private: PathBuf,
     engine: Option<Arc<Engine>>,
+    turns: u32,
 }
 
 /// The folders that an instance works with.
@@ -103,7 +109,13 @@ impl Intake {
             write: folders.write,
             private: folders.private,
             engine: None,
+            turns: 0,
         })
+    }
+
+    /// The same, with so many of the last turns of its thread as part of a task.
+    pub fn recalling(self, turns: u32) -> Self {
+        Self { turns, ..self }
     }
 
     /// The same, with an engine that runs at once what it has room for. Without one all tasks are
@@ -117,8 +129,19 @@ impl Intake {
 
     /// Takes a task in. Safe to repeat with the same `dedupe`.
     pub async fn submit(&self, submission: Submission) -> Result<Accepted, Refused> {
-        let request = submission.request;
+        let mut request = submission.request;
         self.check(&request)?;
+        if let Some(thread) = &request.thread {
+            let recall = Recall {
+                since: submission.since.unwrap_or_default(),
+                only: submission
+                    .since
+                    .is_none()
+                    .then(|| submission.principal.clone()),
+                keep: self.turns,
+            };
+            request.said = session::recall(&*self.store, &self.tenant, thread, &recall).await?;
+        }
         let id = TaskId::fresh();
         let read = match submission.read {
             Some(folder) => Some(self.readable(&folder)?),

@@ -30,6 +30,7 @@ pub mod plan;
 pub mod program;
 pub mod retention;
 pub mod route;
+pub mod session;
 pub mod storage;
 pub mod supervise;
 pub mod supervisor;

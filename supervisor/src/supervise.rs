@@ -21,10 +21,11 @@ use shared::model::{Message, ModelReply, ModelRequest, worst_case};
 use shared::money::{Usage, Usd};
 use shared::run::{Child, Effect, Interrupted, Op, OpKind, Outcome, Recorded, RunCtx, Think};
 use shared::store::{Run, Step, StepKind, TaskEnd};
-use shared::task::{Phase, Request, TaskState};
+use shared::task::{Phase, Request, Said, TaskState};
 
 use crate::plan::{self, Plan};
 use crate::route;
+use crate::session;
 
 /// The name under which the supervisor's own model calls are made and shown.
 pub const SUPERVISOR: &str = "supervisor";
@@ -78,6 +79,8 @@ struct TaskRun<'a> {
     left: Allowance,
     after: Hash,
     turn: u32,
+    /// What was said before, the oldest turns of it folded where there were many.
+    said: Said,
 }
 
 impl<'a> TaskRun<'a> {
@@ -98,10 +101,12 @@ impl<'a> TaskRun<'a> {
             left: whole,
             after: Hash::of_bytes(b""),
             turn: 0,
+            said: request.said.clone(),
         }
     }
 
     async fn run(&mut self) -> Result<Result<String, Stopped>, Interrupted> {
+        self.fold().await?;
         self.ctx.note(Note::Phase(Phase::Routing));
         let plan = match self.route().await? {
             Ok(plan) => plan,
@@ -126,6 +131,24 @@ impl<'a> TaskRun<'a> {
         self.close(&plan, results).await
     }
 
+    /// Folds the oldest turns of the conversation into a summary, where they are many. Where no summary
+    /// can be had, the task goes on with what it has.
+    async fn fold(&mut self) -> Result<(), Interrupted> {
+        if self.said.fold == 0 {
+            return Ok(());
+        }
+        let (messages, output) = session::sum_up(&self.said);
+        let key = StepKey::from(session::SUM_UP);
+        let reply = self.ask(key, 0, messages, Some(output)).await?;
+        let summary = reply.ok().and_then(|reply| session::read(&reply));
+        let fold = std::mem::take(&mut self.said.fold);
+        if let Some(summary) = summary {
+            self.said.turns.drain(..fold as usize);
+            self.said.earlier = Some(summary);
+        }
+        Ok(())
+    }
+
     /// Finds the plan: by rule, or by asking the supervisor's model.
     async fn route(&mut self) -> Result<Result<Plan, Stopped>, Interrupted> {
         if let Some(plan) = route::by_rule(self.catalog, self.request) {
@@ -140,7 +163,7 @@ impl<'a> TaskRun<'a> {
             ),
         };
         let mut messages = vec![system];
-        messages.extend(said_before(&self.request.turns));
+        messages.extend(said_before(&self.said));
         messages.push(Message::user(route::question(self.request)));
         let mut unusable = String::new();
         for _ in 0..=REPROMPTS {
@@ -170,6 +193,18 @@ impl<'a> TaskRun<'a> {
         messages: Vec<Message>,
         output: Option<shared::model::OutputSchema>,
     ) -> Result<Result<ModelReply, Stopped>, Interrupted> {
+        self.turn += 1;
+        let key = StepKey::from(format!("think/{}", self.turn));
+        self.ask(key, self.turn, messages, output).await
+    }
+
+    async fn ask(
+        &mut self,
+        key: StepKey,
+        turn: u32,
+        messages: Vec<Message>,
+        output: Option<shared::model::OutputSchema>,
+    ) -> Result<Result<ModelReply, Stopped>, Interrupted> {
         let settings = &self.catalog.supervisor;
         let model = self.catalog.model(&settings.model);
         let request = ModelRequest {
@@ -182,8 +217,6 @@ impl<'a> TaskRun<'a> {
         if let Some(stopped) = self.forbidden(&worst) {
             return Ok(Err(stopped));
         }
-        self.turn += 1;
-        let key = StepKey::from(format!("think/{}", self.turn));
         let op = Op {
             agent: SUPERVISOR.into(),
             effect: Effect::Idempotent,
@@ -192,7 +225,7 @@ impl<'a> TaskRun<'a> {
             worst_case: worst,
             kind: OpKind::Think(Box::new(Think {
                 spec: Hash::of(&serde_json::to_value(settings).unwrap_or_default()),
-                turn: self.turn,
+                turn,
                 after: self.after,
                 request,
             })),
@@ -318,7 +351,7 @@ impl<'a> TaskRun<'a> {
                 .filter_map(|needed| done.get(needed).cloned())
                 .collect(),
             accept: step.accept.clone(),
-            turns: self.request.turns.clone(),
+            said: self.said.clone(),
             images: match self.catalog.sees(&step.agent) {
                 true => self.request.images.clone(),
                 false => Vec::new(),

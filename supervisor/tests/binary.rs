@@ -9,7 +9,7 @@ use std::time::Duration;
 use shared::config::Source;
 use shared::store::Store;
 use shared::store::sqlite::SqliteStore;
-use shared::task::{Budget, Request};
+use shared::task::{Budget, Request, Said};
 use supervisor::equip;
 use supervisor::instance::Instance;
 use supervisor::intake::{Folders, Intake, Submission};
@@ -266,7 +266,7 @@ async fn unfinished(data: &Path, material: &Path) {
             thread: None,
             metadata: Default::default(),
             budget: Budget::default(),
-            turns: Vec::new(),
+            said: Said::default(),
             priority: 0,
             images: Vec::new(),
         },
@@ -275,6 +275,7 @@ async fn unfinished(data: &Path, material: &Path) {
         dedupe: None,
         read: None,
         card: None,
+        since: None,
         blobs: Vec::new(),
     };
     intake.await.unwrap().submit(submission).await.unwrap();

@@ -165,6 +165,7 @@ async fn submit(app: &TestApp, receiver: &Receiver) -> TaskId {
         request: TestApp::request("What is it?"),
         principal: "local".into(),
         submitted_by: "local".into(),
+        since: None,
         dedupe: None,
         read: None,
         card: Some(address::card(&gateway, &receiver.url).unwrap()),

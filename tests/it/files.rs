@@ -267,6 +267,7 @@ async fn bytes_go_with_the_last_journal_that_refers_to_them(kind: Kind) {
             request: request.clone(),
             principal: "local".into(),
             submitted_by: "local".into(),
+            since: None,
             dedupe: None,
             read: None,
             card: None,

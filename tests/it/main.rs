@@ -20,6 +20,7 @@ mod replay;
 mod replicas;
 mod retry;
 mod routing;
+mod sessions;
 mod slack;
 mod store;
 mod telegram;

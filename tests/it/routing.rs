@@ -110,6 +110,7 @@ async fn the_askers_own_choice_goes_before_the_rules() {
         request,
         principal: "local".into(),
         submitted_by: "local".into(),
+        since: None,
         dedupe: None,
         read: None,
         card: None,

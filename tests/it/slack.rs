@@ -277,7 +277,7 @@ async fn a_thread_is_a_conversation_and_talk_between_people_is_not(kind: Kind) {
     let tasks = tasks().await;
     assert_eq!(tasks.len(), 2, "nothing of what people say to each other");
     let second = tasks.iter().find(|task| task.request.text == "And then?");
-    let turns = &second.unwrap().request.turns;
+    let turns = &second.unwrap().request.said.turns;
     assert_eq!(turns.len(), 1, "it knows what came before in its thread");
     assert_eq!(fake.thread(GENERAL, &lunch.ts).len(), 2);
     served.stop().await;

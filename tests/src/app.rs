@@ -14,7 +14,7 @@ use shared::model::scripted::ScriptedModel;
 use shared::model::{Message, Model, ModelRequest};
 use shared::run::Outcome;
 use shared::store::{Accepted, RunState, Step, StepKind};
-use shared::task::{Budget, Request, Task};
+use shared::task::{Budget, Request, Said, Task};
 use supervisor::app::{App, Options};
 use supervisor::intake::Submission;
 
@@ -189,7 +189,7 @@ impl TestApp {
             thread: None,
             metadata: BTreeMap::new(),
             budget: Budget::default(),
-            turns: Vec::new(),
+            said: Said::default(),
             priority: 0,
             images: Vec::new(),
         }
@@ -219,6 +219,7 @@ impl TestApp {
             dedupe: None,
             read: None,
             card: None,
+            since: None,
             blobs: Vec::new(),
         };
         match self.app.intake.submit(submission).await.expect("taken in") {

@@ -230,7 +230,7 @@ pub fn new_task(text: &str) -> NewTask {
             thread: None,
             metadata: BTreeMap::new(),
             budget: shared::task::Budget::default(),
-            turns: Vec::new(),
+            said: Default::default(),
             priority: 0,
             images: Vec::new(),
         },

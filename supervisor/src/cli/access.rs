@@ -12,7 +12,7 @@ use shared::event::{Live, Recorded};
 use shared::id::TaskId;
 use shared::money::Usd;
 use shared::store::{Accepted, Error as StoreError, Renewed, TaskFilter};
-use shared::task::{Budget, Request};
+use shared::task::{Budget, Request, Said};
 
 use super::client::{self, Client};
 use super::context::Context;
@@ -362,7 +362,7 @@ fn submission(order: TaskOrder, enclosed: Enclosed) -> Submission {
                 usd: budget.usd.map(Usd::from_dollars),
                 tokens: budget.tokens,
             },
-            turns: Vec::new(),
+            said: Said::default(),
             priority: order.priority.unwrap_or_default(),
             images: enclosed.images,
         },
@@ -371,6 +371,7 @@ fn submission(order: TaskOrder, enclosed: Enclosed) -> Submission {
         dedupe: None,
         read: order.dir.map(Into::into),
         card: None,
+        since: None,
         blobs: enclosed.blobs,
     }
 }

@@ -49,6 +49,7 @@ async fn main() -> anyhow::Result<()> {
             dedupe: Some(("crash".into(), Hash::of_bytes(b"do it"))),
             read: None,
             card: None,
+            since: None,
             blobs: Vec::new(),
         })
         .await?;

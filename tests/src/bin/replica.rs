@@ -159,6 +159,7 @@ async fn submit(app: &App, key: &str) -> String {
         dedupe: Some((key.into(), Hash::of_bytes(b"do it"))),
         read: None,
         card: None,
+        since: None,
         blobs: Vec::new(),
     };
     match app.intake.submit(submission).await {

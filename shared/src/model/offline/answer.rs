@@ -10,6 +10,7 @@ use super::rank::{self, Candidate, Ranked};
 use super::sentences::{self, Sentence};
 use super::terms::Terms;
 use super::{terms, writing};
+use crate::model::{Message, ModelRequest};
 
 /// How findings begin; the question follows.
 pub(super) const FINDINGS: &str = "Findings for:";
@@ -39,6 +40,25 @@ pub(super) fn without_sources(text: &str) -> String {
         }
     };
     SOURCE.replace_all(text, kept).into_owned()
+}
+
+/// A summary of a conversation: how each line of it begins, as JSON. It quotes, and leaves the rest out.
+pub(super) fn sum_up(request: &ModelRequest) -> String {
+    const LINE: usize = 160;
+    const LINES: usize = 24;
+    let talk = request
+        .messages
+        .iter()
+        .rev()
+        .find_map(|message| match message {
+            Message::User { text, .. } => Some(text.as_str()),
+            _ => None,
+        });
+    let lines = talk.unwrap_or_default().lines().map(str::trim);
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    let begins = |line: &&str| line[..line.floor_char_boundary(LINE)].to_owned();
+    let last = lines[lines.len().saturating_sub(LINES)..].iter();
+    serde_json::json!({ "summary": last.map(begins).collect::<Vec<_>>().join("\n") }).to_string()
 }
 
 /// The answer of an agent without tools: the quotes that came with the task, or the sentences of

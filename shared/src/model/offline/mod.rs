@@ -58,6 +58,7 @@ fn reply(request: &ModelRequest) -> ModelReply {
     let talk = Conversation::read(request);
     let step = match &request.output {
         Some(output) if output.name == "plan" => Step::Say(route::plan(&talk, &output.schema)),
+        Some(output) if output.name == "summary" => Step::Say(answer::sum_up(request)),
         _ if request.tools.is_empty() && talk.exchanges.is_empty() => {
             Step::Say(answer::write(&talk))
         }

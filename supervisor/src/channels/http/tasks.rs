@@ -14,7 +14,7 @@ use shared::hash::Hash;
 use shared::id::{PrincipalId, TaskId};
 use shared::money::Usd;
 use shared::store::{Accepted, NewOut, TaskFilter};
-use shared::task::{Budget, Request, Task, TaskState};
+use shared::task::{Budget, Request, Said, Task, TaskState};
 
 use super::Door;
 use super::input::{self, Id, Query, check_short};
@@ -176,7 +176,7 @@ fn submission(
             thread: order.thread,
             metadata,
             budget: budget_of(order.budget.unwrap_or_default())?,
-            turns: Vec::new(),
+            said: Said::default(),
             priority: priority_of(order.priority)?,
             images: Vec::new(),
         },
@@ -185,6 +185,7 @@ fn submission(
         dedupe,
         read: order.dir.map(Into::into),
         card: None,
+        since: None,
         blobs: Vec::new(),
     })
 }

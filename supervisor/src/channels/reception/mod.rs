@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use shared::config::{ConversationSettings, Role};
 use shared::id::TenantId;
 use shared::store::{Conversation, Duty, Error, Mail, MailState, NewOut, Store, TaskFilter};
-use shared::task::Task;
+use shared::task::{Task, TaskState};
 
 use super::command::Command;
 use super::lanes::Lanes;
@@ -331,18 +331,18 @@ impl Reception {
 
     /// Tasks of the conversation that have not ended, the newest first.
     async fn unfinished(&self, letter: &Letter) -> Result<Vec<Task>, Pending> {
-        let mut tasks = self.recent(letter).await?;
-        tasks.retain(|task| !task.state.is_final());
+        let mut tasks = Vec::new();
+        for state in TaskState::ALL.into_iter().filter(|state| !state.is_final()) {
+            let filter = TaskFilter {
+                thread: Some(self.thread(letter)),
+                state: Some(state),
+                limit: RECENT,
+                ..TaskFilter::default()
+            };
+            tasks.extend(self.house.desk.tasks(&filter).await?);
+        }
+        tasks.sort_by_key(|task| std::cmp::Reverse(task.id));
         Ok(tasks)
-    }
-
-    async fn recent(&self, letter: &Letter) -> Result<Vec<Task>, Pending> {
-        let filter = TaskFilter {
-            thread: Some(self.thread(letter)),
-            limit: RECENT,
-            ..TaskFilter::default()
-        };
-        Ok(self.house.desk.tasks(&filter).await?)
     }
 
     fn thread(&self, letter: &Letter) -> String {

@@ -8,9 +8,8 @@ use tokio_util::sync::CancellationToken;
 use shared::config::FollowUp;
 use shared::hash::Hash;
 use shared::id::TaskId;
-use shared::run::Timestamp;
 use shared::store::{Accepted, NewOut};
-use shared::task::{Request, Task, TaskState, Turn};
+use shared::task::Request;
 
 use super::{AGAIN, Letter, Pending, Reception};
 use crate::channels::papers::enclose::{Enclosed, Enclosure, Unread, plain_name};
@@ -153,7 +152,6 @@ impl Reception {
     ) -> Result<Result<TaskId, String>, Pending> {
         let channel = self.channel.name();
         let conversation = self.conversation(letter).await?;
-        let turns = self.turns(letter, conversation.since).await?;
         let word = Word {
             reply_to: letter.says.message.clone(),
             ..Word::default()
@@ -168,10 +166,11 @@ impl Reception {
                 thread: Some(self.thread(letter)),
                 metadata: Default::default(),
                 budget: Default::default(),
-                turns,
+                said: Default::default(),
                 priority: 0,
                 images: enclosed.images,
             },
+            since: Some(conversation.since),
             principal: known.principal.clone(),
             submitted_by: known.principal.clone(),
             read: None,
@@ -220,25 +219,6 @@ impl Reception {
             }
         }
         Ok(true)
-    }
-
-    /// The last turns of the conversation, in the order in which they were taken.
-    async fn turns(&self, letter: &Letter, since: Timestamp) -> Result<Vec<Turn>, Pending> {
-        let tasks = self.recent(letter).await?.into_iter();
-        let done = tasks.filter(|task| task.state == TaskState::Done && task.created_at >= since);
-        let turn = |task: Task| {
-            Some(Turn {
-                who: task.principal,
-                asked: task.request.text,
-                answered: task.answer?,
-            })
-        };
-        let mut turns: Vec<Turn> = done
-            .take(self.settings.turns as usize)
-            .filter_map(turn)
-            .collect();
-        turns.reverse();
-        Ok(turns)
     }
 }
 

@@ -22,7 +22,7 @@ use shared::config::{HookSettings, Verify};
 use shared::hash::Hash;
 use shared::id::PrincipalId;
 use shared::store::Accepted;
-use shared::task::{Budget, Request, TaskState};
+use shared::task::{Budget, Request, Said, TaskState};
 
 use super::problem::{Kind, Problem};
 use super::rate::{Peer, Who};
@@ -156,7 +156,7 @@ impl Hook {
                 thread: None,
                 metadata: [(CHANNEL.to_owned(), self.name.clone())].into(),
                 budget: Budget::default(),
-                turns: Vec::new(),
+                said: Said::default(),
                 priority: 0,
                 images: Vec::new(),
             },
@@ -165,6 +165,7 @@ impl Hook {
             dedupe: Some((key, hash)),
             read: None,
             card: None,
+            since: None,
             blobs: Vec::new(),
         }
     }
