@@ -25,6 +25,7 @@ use shared::egress::Gateway;
 use shared::id::AgentName;
 use shared::store::{Mail, duty};
 
+use super::papers::enclose::Enclosure;
 use super::station::Inlet;
 use super::text::slack as render;
 use super::{Attached, Button, Channel, Document, Incoming, Page, Undelivered};
@@ -229,7 +230,7 @@ impl Channel for Slack {
         }
     }
 
-    async fn fetch(&self, file: &Attached, limit: u64) -> Result<Vec<u8>, Undelivered> {
+    async fn fetch(&self, file: &Attached, limit: u64) -> Result<Enclosure, Undelivered> {
         files::fetch(&self.client, file, limit).await
     }
 

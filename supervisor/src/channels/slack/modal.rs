@@ -94,7 +94,8 @@ impl Opener {
             Err(_) => return tracing::warn!("a window in Slack did not open in time"),
         };
         tracing::warn!(?failed, "a window in Slack was not opened");
-        if let Failed::No(_) = failed
+        // After a lost answer it may be open.
+        if !matches!(failed, Failed::Lost(_))
             && let Err(failed) = self.apologise(wanted).await
         {
             tracing::debug!(?failed, "nor could that be told");
