@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use majordomo_tests::app::{Setup, TestApp};
@@ -696,7 +697,7 @@ async fn slack_gets_a_file_once_whenever_the_process_dies(kind: Kind) {
     let replies =
         format!("{WRITES}[[agent.reply]]\nuser = \"Backups run at two\"\ntext = \"At two.\"\n");
     let lives = Lives::new(kind, &replies, &slack_settings(&fake)).await;
-    let mut asked: Vec<String> = Vec::new();
+    let asked = Mutex::new(Vec::<String>::new());
     let files = |fake: &FakeSlack, ts: &str| {
         let thread = fake.thread(GENERAL, ts).into_iter().filter(|m| m.by_bot);
         thread.fold((0, 0), |(answers, files), message| {
@@ -708,21 +709,29 @@ async fn slack_gets_a_file_once_whenever_the_process_dies(kind: Kind) {
     };
     let mut killed = 0;
     for place in PLACES {
-        asked.push(fake.mention(GENERAL, UADA, "Write it").ts);
-        let last = asked.last().unwrap().clone();
-        let brought = fake.until(Duration::from_secs(8), |fake| files(fake, &last).1 == 1);
+        let brought = async {
+            // What Slack gets rid of nowhere it gives up after a while.
+            assert!(fake.until(PATIENCE, |fake| fake.sockets() > 0).await);
+            let ts = fake.mention(GENERAL, UADA, "Write it").ts;
+            asked.lock().unwrap().push(ts.clone());
+            fake.until(Duration::from_secs(8), |fake| files(fake, &ts).1 == 1)
+                .await
+        };
         killed += u32::from(!lives.live(Some(place), brought).await);
     }
+    let asked = asked.into_inner().unwrap();
+    assert!(asked.len() >= 6, "{} threads", asked.len());
     assert!(killed >= 6, "{killed} lives were cut short");
     // In the last life a PDF comes in, too: it is read by a process of its own.
     let direct = fake.im(UADA);
     let mut say = with_file("notes.pdf", "application/pdf", &pdf("Backups run at two"));
     say.channel = direct.clone();
-    fake.say(say);
     let all = |fake: &FakeSlack| {
         asked.iter().all(|ts| files(fake, ts) == (1, 1)) && post("At two.")(&fake.from_bot(&direct))
     };
     let brought = async {
+        assert!(fake.until(PATIENCE, |fake| fake.sockets() > 0).await);
+        fake.say(say);
         let brought = fake.until(PATIENCE * 3, all).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         brought

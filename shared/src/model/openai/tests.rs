@@ -222,7 +222,7 @@ async fn a_whole_conversation_is_sent_in_the_words_of_the_api() {
 fn openai_itself_is_told_the_limit_in_its_newer_word() {
     let body = |url: &str| {
         let dialect = wire::Dialect::of(&url.parse().unwrap());
-        serde_json::to_value(wire::Body::new("m", &request(), dialect, true)).unwrap()
+        serde_json::to_value(wire::Body::new("m", (&request(), &[]), dialect, true)).unwrap()
     };
     let openai = body("https://api.openai.com/v1");
     assert_eq!(
