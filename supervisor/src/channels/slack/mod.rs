@@ -56,7 +56,7 @@ impl Slack {
         gateway: &Gateway,
         agents: Vec<AgentName>,
     ) -> anyhow::Result<Self> {
-        let client = Arc::new(client(settings, gateway)?);
+        let client = Arc::new(client_of(settings, gateway)?);
         let app_token = match settings.mode() {
             SlackMode::Socket => Some(needed(&settings.app_token, "app_token")?),
             SlackMode::Http => None,
@@ -88,7 +88,7 @@ impl Slack {
     }
 }
 
-fn client(settings: &SlackSettings, gateway: &Gateway) -> anyhow::Result<Client> {
+fn client_of(settings: &SlackSettings, gateway: &Gateway) -> anyhow::Result<Client> {
     let url = match std::env::var(API_URL) {
         Ok(url) => url
             .parse()
@@ -106,7 +106,7 @@ pub fn opener(
     gateway: &Gateway,
     agents: Vec<AgentName>,
 ) -> anyhow::Result<Arc<Opener>> {
-    let client = Arc::new(client(settings, gateway)?);
+    let client = Arc::new(client_of(settings, gateway)?);
     Ok(Arc::new(Opener::new(client, agents)))
 }
 
