@@ -13,6 +13,7 @@ use serde_json::json;
 use majordomo_tests::engine::new_task;
 use majordomo_tests::place::Kind;
 use majordomo_tests::{on_both_stores, place::Database};
+use shared::blob::Blob;
 use shared::hash::Hash;
 use shared::id::{TaskId, TenantId, WorkerId};
 use shared::store::postgres::PostgresStore;
@@ -34,6 +35,7 @@ async fn furnish(store: &dyn Store, tenants: &[&str]) -> Owned {
         let tenant = TenantId::from(name);
         let mut task = new_task("secret");
         task.authority.tenant = tenant.clone();
+        task.blobs.extend(Blob::new("text/plain", name.as_bytes()));
         let Accepted::New(id) = store.accept(task).await.unwrap() else {
             panic!("new")
         };
@@ -74,6 +76,7 @@ async fn seen(store: &dyn Store, tenant: &TenantId, other: (&TenantId, TaskId)) 
         store.steps(tenant, task.into()).await.unwrap().len(),
         store.events(tenant, task, 0, 100).await.unwrap().len(),
         usize::from(store.content(tenant, theirs).await.unwrap().is_some()),
+        usize::from(store.blob(tenant, theirs).await.unwrap().is_some()),
         usize::from(store.token(tenant, theirs).await.unwrap().is_some()),
         tokens.iter().filter(|token| token.tenant == *name).count(),
     ]
@@ -85,8 +88,12 @@ async fn no_read_shows_another_tenants_rows(kind: Kind) {
     let owned = furnish(&*store, &["a", "b"]).await;
     let (a, b) = (TenantId::from("a"), TenantId::from("b"));
     let own = seen(&*store, &a, (&a, owned[&a])).await;
-    assert_eq!(own, [1, 1, 1, 1, 0, 1, 1, 1, 1], "its own rows are there");
-    assert_eq!(seen(&*store, &a, (&b, owned[&b])).await, [0; 9]);
+    assert_eq!(
+        own,
+        [1, 1, 1, 1, 0, 1, 1, 1, 1, 1],
+        "its own rows are there"
+    );
+    assert_eq!(seen(&*store, &a, (&b, owned[&b])).await, [0; 10]);
     assert!(!store.cancel(&a, owned[&b], "not mine", None).await.unwrap());
     assert!(
         !store
@@ -194,7 +201,9 @@ async fn one_read(store: &PostgresStore, owned: &Owned, read: &Read) -> usize {
 /// The mutant of every query at once: without its filter, through the same pool.
 async fn unfiltered(store: &PostgresStore, tenant: &TenantId) -> Vec<TenantId> {
     let mut found = Vec::new();
-    for table in ["task", "run", "step", "signal", "event", "content", "token"] {
+    for table in [
+        "task", "run", "step", "signal", "event", "content", "blob", "blob_use", "token",
+    ] {
         found.extend(store.tenants_seen(tenant, table).await.unwrap());
     }
     found

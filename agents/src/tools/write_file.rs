@@ -366,7 +366,14 @@ mod tests {
                 .iter()
                 .map(|e| e.kind.as_str())
                 .collect::<Vec<_>>(),
-            ["sha256", "path"]
+            ["sha256", "path", "file", "bytes"]
+        );
+        let [blob] = report.blobs.as_slice() else {
+            panic!("{:?}", report.blobs);
+        };
+        assert_eq!(
+            (&blob.bytes[..], &*blob.mime),
+            ("héllo".as_bytes(), "text/markdown")
         );
         assert_eq!(fs::read_to_string(output.join("a/b.md")).unwrap(), "héllo");
         assert_eq!(names(&output.join("a")), ["b.md"]);

@@ -33,6 +33,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use papers::enclose::Enclosure;
 use shared::config::Settings;
 use shared::egress::Gateway;
 use shared::id::AgentName;
@@ -96,8 +97,8 @@ pub trait Channel: Send + Sync {
     /// Confirms a press of a button.
     async fn pressed(&self, press: &str, word: &str);
 
-    /// The bytes of a file that came with a message, at most `limit` of them.
-    async fn fetch(&self, file: &Attached, limit: u64) -> Result<Vec<u8>, Undelivered> {
+    /// A file that came with a message, with its bytes, at most `limit` of them.
+    async fn fetch(&self, file: &Attached, limit: u64) -> Result<Enclosure, Undelivered> {
         let (name, _) = (&file.name, limit);
         Err(Undelivered::Never(format!(
             "{name} cannot be had from here"

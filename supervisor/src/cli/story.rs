@@ -126,6 +126,9 @@ pub fn summary(task: &TaskView, now_ms: i64) -> String {
         field("label", &format!("{name}={value}"));
     }
     field("cost", &costs(task));
+    for file in &task.files {
+        field("file", &format!("{} ({} bytes)", file.name, file.bytes));
+    }
     let _ = write!(text, "\n{}\n", indented(&task.text));
     let steps = task.steps.as_deref().unwrap_or_default();
     if !steps.is_empty() {

@@ -262,3 +262,42 @@ fn format<S: Serializer>(output: &Option<&OutputSchema>, serializer: S) -> Resul
         })
         .serialize(serializer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::Hash;
+
+    #[test]
+    fn words_go_alone_and_pictures_beside_them_as_data() {
+        let blob = Blob::new("image/png", b"png").unwrap_or_else(|| unreachable!());
+        let image = |hash: Hash| ImageRef {
+            hash,
+            mime: "image/png".into(),
+            bytes: 3,
+            name: "plan.png".into(),
+        };
+        let request = ModelRequest {
+            messages: vec![
+                Message::user("hello"),
+                Message::User {
+                    text: "look".into(),
+                    // One whose bytes are not at hand is left out rather than sent as nothing.
+                    images: vec![image(blob.hash), image(Hash::of_bytes(b"gone"))],
+                },
+            ],
+            tools: Vec::new(),
+            output: None,
+            max_tokens: 9,
+        };
+        let blobs = [blob];
+        let body = Body::new("m", (&request, &blobs), Dialect::Compatible, false);
+        let sent = serde_json::to_value(&body).unwrap_or_default();
+        assert_eq!(sent["messages"][0]["content"], "hello");
+        let shown = json!([
+            {"type": "text", "text": "look"},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,cG5n"}},
+        ]);
+        assert_eq!(sent["messages"][1]["content"], shown);
+    }
+}

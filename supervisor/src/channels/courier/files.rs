@@ -16,6 +16,8 @@ use shared::run::Timestamp;
 const MAX_FILES: usize = 10;
 /// The most pages of an answer; the last of these says where the rest is.
 const MAX_PAGES: usize = 20;
+/// How often a file that is not there any more is brought anew.
+const PLACES: u32 = 3;
 /// What a longer answer is called as a file.
 const WHOLE: &str = "answer.md";
 /// What stands for a file that could not be brought.
@@ -107,7 +109,7 @@ impl Courier {
         self.record(out, far, OutState::Owed(Timestamp(0))).await
     }
 
-    /// Has a file stand at its place. A place that is gone is made anew.
+    /// Has a file stand at its place. A place that is gone is made anew, a few times.
     async fn stand(
         &self,
         out: &Out,
@@ -115,7 +117,7 @@ impl Courier {
         far: &mut Vec<String>,
         (place, file): (usize, &Document),
     ) -> Result<(), Left> {
-        loop {
+        for _ in 0..PLACES {
             if far.len() <= place {
                 let placed = self.speak(out, Call::Place(reply_to, file)).await?;
                 far.push(placed.ok_or_else(|| Left::Dead("its place is gone".into()))?);
@@ -127,6 +129,7 @@ impl Courier {
             }
             far.truncate(place);
         }
+        Err(Left::Dead("its place was gone each time".into()))
     }
 
     /// A file with its bytes; none where they are not kept any more.

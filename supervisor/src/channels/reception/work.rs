@@ -94,17 +94,12 @@ impl Reception {
     ) -> Result<Result<Enclosed, String>, Pending> {
         let mut enclosed = Enclosed::new(text);
         for file in &letter.says.files {
-            let bytes = match self.fetch(file).await? {
-                Ok(bytes) => bytes,
+            let enclosure = match self.fetch(file).await? {
+                Ok(enclosure) => enclosure,
                 Err(why) => {
                     let name = plain_name(&file.name);
                     return Ok(Err(format!("I cannot take `{name}`: {why}.")));
                 }
-            };
-            let enclosure = Enclosure {
-                name: file.name.clone(),
-                mime: file.mime.clone(),
-                bytes,
             };
             if let Err(Unread { name, why }) = enclosed.add(&self.house.readers, enclosure).await {
                 return Ok(Err(format!("I cannot read `{name}`: {why}")));
@@ -113,14 +108,14 @@ impl Reception {
         Ok(Ok(enclosed))
     }
 
-    /// A file's bytes, as often as it takes.
-    async fn fetch(&self, file: &Attached) -> Result<Result<Vec<u8>, String>, Pending> {
+    /// A file with its bytes, as often as it takes.
+    async fn fetch(&self, file: &Attached) -> Result<Result<Enclosure, String>, Pending> {
         let mut pause = AGAIN;
         loop {
             let fetched = self.channel.fetch(file, FILE_BYTES);
             let why = match self.over.run_until_cancelled(fetched).await {
                 None => return Err(Pending::Over),
-                Some(Ok(bytes)) => return Ok(Ok(bytes)),
+                Some(Ok(enclosure)) => return Ok(Ok(enclosure)),
                 Some(Err(Undelivered::Never(why))) => return Ok(Err(why)),
                 Some(Err(Undelivered::Missing)) => return Ok(Err("it is gone".into())),
                 Some(Err(Undelivered::Busy(time))) => {

@@ -18,6 +18,7 @@ use shared::egress::Trusted;
 
 use super::Place;
 use super::client::{Client, Failed, in_words, said};
+use crate::channels::papers::enclose::Enclosure;
 use crate::channels::{Attached, Document, Undelivered};
 
 /// How long fetching or sending a file may take.
@@ -55,12 +56,12 @@ pub fn base_of(server: &Url) -> Url {
     base
 }
 
-/// The bytes of a file that came with a message.
+/// A file that came with a message.
 pub(super) async fn fetch(
     client: &Client,
     file: &Attached,
     limit: u64,
-) -> Result<Vec<u8>, Undelivered> {
+) -> Result<Enclosure, Undelivered> {
     let known = info(client, &file.id).await.map_err(undelivered)?;
     let url = address(&known).map_err(|why| Undelivered::Never(why.into()))?;
     let too_large = || Undelivered::Never("it is too large".into());
@@ -89,7 +90,14 @@ pub(super) async fn fetch(
                 .into(),
         )),
         false if !is_whole => Err(Undelivered::Trouble("the file came in part".into())),
-        false => Ok(bytes),
+        false => {
+            let told = |field: &str| known[field].as_str().map(str::to_owned);
+            Ok(Enclosure {
+                name: told("name").unwrap_or_else(|| file.name.clone()),
+                mime: told("mimetype").or_else(|| file.mime.clone()),
+                bytes,
+            })
+        }
     }
 }
 

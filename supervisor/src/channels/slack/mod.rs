@@ -25,6 +25,7 @@ use shared::egress::Gateway;
 use shared::id::AgentName;
 use shared::store::{Mail, duty};
 
+use super::papers::enclose::Enclosure;
 use super::station::Inlet;
 use super::text::slack as render;
 use super::{Attached, Button, Channel, Document, Incoming, Page, Undelivered};
@@ -55,7 +56,7 @@ impl Slack {
         gateway: &Gateway,
         agents: Vec<AgentName>,
     ) -> anyhow::Result<Self> {
-        let client = Arc::new(client(settings, gateway)?);
+        let client = Arc::new(client_of(settings, gateway)?);
         let app_token = match settings.mode() {
             SlackMode::Socket => Some(needed(&settings.app_token, "app_token")?),
             SlackMode::Http => None,
@@ -87,7 +88,7 @@ impl Slack {
     }
 }
 
-fn client(settings: &SlackSettings, gateway: &Gateway) -> anyhow::Result<Client> {
+fn client_of(settings: &SlackSettings, gateway: &Gateway) -> anyhow::Result<Client> {
     let url = match std::env::var(API_URL) {
         Ok(url) => url
             .parse()
@@ -105,7 +106,7 @@ pub fn opener(
     gateway: &Gateway,
     agents: Vec<AgentName>,
 ) -> anyhow::Result<Arc<Opener>> {
-    let client = Arc::new(client(settings, gateway)?);
+    let client = Arc::new(client_of(settings, gateway)?);
     Ok(Arc::new(Opener::new(client, agents)))
 }
 
@@ -235,7 +236,7 @@ impl Channel for Slack {
         }
     }
 
-    async fn fetch(&self, file: &Attached, limit: u64) -> Result<Vec<u8>, Undelivered> {
+    async fn fetch(&self, file: &Attached, limit: u64) -> Result<Enclosure, Undelivered> {
         files::fetch(&self.client, file, limit).await
     }
 

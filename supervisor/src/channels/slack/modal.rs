@@ -7,7 +7,6 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -30,8 +29,6 @@ pub(super) const WHOEVER: &str = "-";
 const MOST: usize = 3_000;
 /// The most agents that Slack lets anybody choose from, one place for no one in particular.
 const AGENTS: usize = 99;
-/// A trigger is good for three seconds, most of which may have passed.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// Windows that are being opened at once.
 const AT_ONCE: usize = 16;
 
@@ -86,15 +83,12 @@ impl Opener {
 
     async fn try_open(&self, wanted: &Wanted) {
         let body = json!({ "trigger_id": wanted.trigger, "view": self.view(wanted) });
-        let opening = self.client.call("views.open", &body);
-        let failed = match tokio::time::timeout(PATIENCE, opening).await {
-            Ok(Ok(_)) => return,
-            Ok(Err(failed)) => failed,
-            // It may be open all the same: a word would be wrong then.
-            Err(_) => return tracing::warn!("a window in Slack did not open in time"),
+        let Err(failed) = self.client.call("views.open", &body).await else {
+            return;
         };
         tracing::warn!(?failed, "a window in Slack was not opened");
-        if let Failed::No(_) = failed
+        // After a lost answer it may be open, and a word would be wrong.
+        if !matches!(failed, Failed::Lost(_))
             && let Err(failed) = self.apologise(wanted).await
         {
             tracing::debug!(?failed, "nor could that be told");

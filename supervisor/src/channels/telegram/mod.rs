@@ -20,6 +20,7 @@ use shared::config::secret::Secret;
 use shared::egress::Gateway;
 use shared::store::{Mail, duty};
 
+use super::papers::enclose::Enclosure;
 use super::station::Inlet;
 use super::text::telegram as render;
 use super::{Attached, Channel, Document, Incoming, Page, Undelivered};
@@ -245,13 +246,17 @@ impl Channel for Telegram {
         }
     }
 
-    async fn fetch(&self, file: &Attached, limit: u64) -> Result<Vec<u8>, Undelivered> {
+    async fn fetch(&self, file: &Attached, limit: u64) -> Result<Enclosure, Undelivered> {
         let too_large = || Undelivered::Never("it is too large".into());
         if file.size.is_some_and(|size| size > limit) {
             return Err(too_large());
         }
         match self.client.file(&file.id, limit).await {
-            Ok(bytes) => bytes.ok_or_else(too_large),
+            Ok(bytes) => Ok(Enclosure {
+                name: file.name.clone(),
+                mime: file.mime.clone(),
+                bytes: bytes.ok_or_else(too_large)?,
+            }),
             Err(failed) => Err(failed.undelivered()),
         }
     }

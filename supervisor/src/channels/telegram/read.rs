@@ -212,7 +212,7 @@ fn is_for_us(message: &Message, me: &Me) -> bool {
     let is_reply = replied.is_some_and(|user| user.id.0 == me.id)
         && message
             .reply_to_message()
-            .is_some_and(|other| other.text().is_some());
+            .is_some_and(|other| other.text().is_some() || other.document().is_some());
     is_reply || is_named(message, me)
 }
 

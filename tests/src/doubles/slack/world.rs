@@ -911,7 +911,15 @@ impl World {
         let Some(file) = file.filter(|file| file.kind != FileKind::Deleted) else {
             return json!({"id": id, "mode": "tombstone"});
         };
-        let own = format!("{}/files-pri/{id}/{}", self.base, file.name);
+        let plain = |c: char| {
+            if c.is_ascii_alphanumeric() || c == '.' {
+                c
+            } else {
+                '_'
+            }
+        };
+        let name: String = file.name.chars().map(plain).collect();
+        let own = format!("{}/files-pri/{id}/{name}", self.base);
         let (mode, url) = match &file.kind {
             FileKind::External => ("external", "https://docs.example.com/d/1"),
             FileKind::At(url) => ("hosted", url.as_str()),

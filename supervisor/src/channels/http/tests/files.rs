@@ -34,7 +34,7 @@ async fn documents_become_words_and_what_cannot_be_taken_is_said_with_nothing_ke
     ] {
         let order = json!({"text": "x", "files": files});
         let (status, problem) = world.ask(&local, "POST", "/v1/tasks", Some(order)).await;
-        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{problem}");
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{problem}");
         assert_eq!(problem["field"], "files", "{problem}");
         assert!(
             problem["detail"].as_str().unwrap().contains(words),
