@@ -553,9 +553,19 @@ async fn a_window_is_filled_in_and_answered(kind: Kind) {
     assert_eq!(all.len(), 1);
     assert_eq!(all[0].request.text, "One\nTwo");
     assert_eq!(all[0].request.agent, Some("worker".into()));
-    // A trigger that came too late is told of.
+    // A window that Slack does not open is told of: asked for patience, and with an old trigger.
+    let told = |times: usize| {
+        move |fake: &FakeSlack| {
+            let words = fake.ephemerals();
+            let late = words
+                .iter()
+                .filter(|word| word.text.contains("came too late"));
+            late.count() == times
+        }
+    };
     fake.storm("views.open", 1, 1);
     fake.slash(GENERAL, UADA, "/ask", "");
+    assert!(fake.until(PATIENCE, told(1)).await);
     let secret = fake.settings().signing_secret;
     let body = format!(
         "command=%2Fask&text=&team_id={TEAM}&channel_id={GENERAL}&user_id={UADA}&trigger_id=9.9.old"
@@ -571,14 +581,7 @@ async fn a_window_is_filled_in_and_answered(kind: Kind) {
         .await
         .unwrap();
     assert!(answer.status.is_success() && answer.body.is_empty());
-    let told = |fake: &FakeSlack| {
-        let words = fake.ephemerals();
-        let late = words
-            .iter()
-            .filter(|word| word.text.contains("came too late"));
-        late.count() == 2
-    };
-    assert!(fake.until(PATIENCE, told).await);
+    assert!(fake.until(PATIENCE, told(2)).await);
     closing.cancel();
     app.stop().await;
 }
