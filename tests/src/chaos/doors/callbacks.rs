@@ -1,5 +1,4 @@
-//! Callbacks: tasks whose ends are told to a receiver, which is in trouble at every fourth call. Each end
-//! must arrive, under one id, and each time with the same body: a call that was made and not recorded is
+//! Callbacks: tasks whose ends are told to a receiver, which is in trouble now and then. Each end must arrive, under one id, and each time with the same body: a call that was made and not recorded is
 //! made again. The control gives each call an id of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,9 +49,10 @@ async fn received(
 ) -> StatusCode {
     let id = headers.get("webhook-id").and_then(|id| id.to_str().ok());
     let mut calls = receiver.calls.lock().unwrap_or_else(PoisonError::into_inner);
-    let taken = calls.len() % 4 != 3;
+    let id = id.unwrap_or_default().to_owned();
+    let taken = calls.len() % 4 != 3 || calls.iter().any(|call| call.id == id);
     calls.push(Call {
-        id: id.unwrap_or_default().to_owned(),
+        id,
         taken,
         body: serde_json::from_slice(&body).unwrap_or_default(),
     });
@@ -69,6 +69,8 @@ impl Door for Callbacks {
     const POINTS: u64 = 25;
     const CONTROL: (&str, &str) = ("rename-calls", "record.before:1");
     const WORDS: (&str, &str) = ("under two ids", "called again");
+    // Calls at once to one origin.
+    const LANES: u32 = 4;
 
     async fn open(fleet: &Fleet) -> Self {
         let receiver = Arc::<Receiver>::default();

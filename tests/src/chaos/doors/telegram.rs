@@ -27,6 +27,8 @@ impl Door for Telegram {
     // Between the second thing that is sent, and its record.
     const CONTROL: (&str, &str) = ("post-answers", "send.after:2");
     const WORDS: (&str, &str) = ("answered twice", "dead placeholders");
+    // One chat.
+    const LANES: u32 = 1;
 
     async fn open(fleet: &Fleet) -> Self {
         let fake = FakeTelegram::start().await;
@@ -45,8 +47,11 @@ impl Door for Telegram {
         let said = self.fake.says(Say::new(ADA, ADA, "Do it"));
         self.messages.push(said.message_id);
         self.updates.extend(said.update_id);
-        if chance.u32(0..4) == 0 {
-            self.fake.redeliver(chance.choice(&self.updates).copied().unwrap_or(0));
+        let waiting = self.fake.pending();
+        let mut confirmed = self.updates.clone();
+        confirmed.retain(|update| !waiting.contains(update));
+        if let (0, Some(update)) = (chance.u32(0..4), chance.choice(&confirmed)) {
+            self.fake.redeliver(*update);
         }
     }
 
