@@ -99,6 +99,12 @@ pub fn posts_answers() -> bool {
     mutant("post-answers")
 }
 
+/// A mutant for negative controls: whether each call to somebody who waits for a task's end bears an id
+/// of its own, instead of the task's.
+pub fn renames_calls() -> bool {
+    mutant("rename-calls")
+}
+
 fn mutant(name: &str) -> bool {
     cfg!(feature = "crash-points")
         && std::env::var_os("MAJORDOMO_MUTANT").is_some_and(|mutant| mutant == name)

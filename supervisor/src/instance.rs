@@ -60,6 +60,12 @@ impl Instance {
 
     /// Writes the file, atomically and readable by its owner alone.
     pub fn publish(self, data: &Path) -> io::Result<Published> {
+        // With its state in a database nobody else has made it.
+        let mut folder = fs::DirBuilder::new();
+        folder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+        folder.create(data)?;
         let path = data.join(FILE);
         let fresh = data.join(format!("{FILE}.{}", self.pid));
         // A file that an earlier process left half-written may have other rights.

@@ -15,7 +15,7 @@ use shared::label::Taint;
 use shared::money::Usage;
 use shared::run::{Effect, Outcome, Recorded, Timestamp};
 use shared::store::{
-    Accepted, Appended, Change, Entry, Fence, Run, RunState, Step, StepKind, Store,
+    Accepted, Appended, Change, Entry, Fence, Finish, Run, RunState, Step, StepKind, Store,
 };
 
 on_both_stores!(
@@ -89,6 +89,29 @@ async fn write(
         survived: done,
     };
     assert_eq!(store.append(fence, entry).await.unwrap(), Appended::Written);
+}
+
+/// The run ends, having done nothing more.
+async fn end(store: &Arc<dyn Store>, run: &Run, fence: Fence) {
+    let entry = Entry {
+        task: run.task,
+        tenant: tenant(),
+        ended: Vec::new(),
+        change: Change::Finish(Box::new(Finish {
+            state: RunState::Dead,
+            parent: None,
+            task: None,
+        })),
+        events: Vec::new(),
+        survived: false,
+    };
+    assert_eq!(store.append(fence, entry).await.unwrap(), Appended::Written);
+}
+
+/// The queue is rung for the next suspect.
+async fn rings(store: &Arc<dyn Store>) {
+    let rung = tokio::time::timeout(Duration::from_secs(10), store.bell().queue());
+    rung.await.expect("the queue is rung for the next suspect");
 }
 
 /// A task that is taken and dies `times` times with this step begun.
@@ -186,12 +209,15 @@ async fn those_that_died_twice_are_tried_one_by_one(kind: Kind) {
         epoch: suspect.epoch,
     };
     write(&store, suspect, fence, "pot", StepKind::Tool, true).await;
-    tokio::time::timeout(Duration::from_secs(10), store.bell().queue())
-        .await
-        .expect("the queue is rung for the next suspect");
-    let (next, _) = take(&store, worker).await;
+    rings(&store).await;
+    let (next, fence) = take(&store, worker).await;
     assert_eq!(next.deaths, 2);
     assert!(store.claim(worker, 9).await.unwrap().runs.is_empty());
+    // One that ends makes room, too, without a step of its own.
+    end(&store, &next, fence).await;
+    rings(&store).await;
+    let (last, _) = take(&store, worker).await;
+    assert_eq!(last.deaths, 2);
     let worker = die(&place, &store).await;
     let claimed = store.claim(worker, 9).await.unwrap().runs;
     let of = |task| claimed.iter().find(|run| run.task == task);

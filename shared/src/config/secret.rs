@@ -111,6 +111,11 @@ impl Secret {
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
+
+    /// A text from elsewhere without it: who is sent a secret may send it back.
+    pub fn taken_out_of(&self, text: &str) -> String {
+        text.replace(self.expose(), "[secret]")
+    }
 }
 
 fn read_variable(name: &str, value: Option<OsString>) -> Result<String, Unresolved> {

@@ -1,7 +1,9 @@
 //! One process of many on the same store, built with crash points: `replica CONFIG DATA WORLD SCRIPT
 //! MODEL_MS TOOL_MS`. It works until its input ends, and does what it is told there, line by line:
-//! `submit KEY` hands in a task, under that key; `settle` says of everything in doubt that it happened;
-//! `census` and `peak` tell of tasks by state and of the most model calls at once. Answers are lines, too. The chaos program drives it.
+//! `submit KEY` hands in a task, under that key; `call KEY URL` one whose end is to be told there;
+//! `settle` says of everything in doubt that it happened; `census` and `peak` tell of tasks by state and
+//! of the most model calls at once. Answers are lines, too. Where `MAJORDOMO_TEST_LISTEN` names an
+//! address, the HTTP door is open there. The chaos program drives it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,16 +19,22 @@ use agents::run::Resolution;
 use majordomo_tests::app::TestApp;
 use majordomo_tests::world::Post;
 use shared::config::Source;
+use shared::egress::Gateway;
 use shared::hash::Hash;
 use shared::model::scripted::ScriptedModel;
 use shared::model::{Call, Model, ModelReply};
 use shared::money::{Price, Usage};
 use shared::run::{Effect, Failure, Outcome};
-use shared::store::{Accepted, TaskFilter};
+use shared::store::{Accepted, NewOut, TaskFilter};
 use shared::task::TaskState;
 use supervisor::app::{App, Options};
+use supervisor::auth::LocalToken;
+use supervisor::channels::callback::address;
+use supervisor::channels::http;
 use supervisor::channels::papers::child;
 use supervisor::intake::Submission;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// A model that takes its time and knows how many ask it at once.
 struct Slow {
@@ -101,13 +109,26 @@ async fn work() -> anyhow::Result<()> {
     });
     let app = Arc::new(app.await?);
     app.open_channels()?;
+    let closing = CancellationToken::new();
+    if let Ok(address) = std::env::var("MAJORDOMO_TEST_LISTEN") {
+        let listener = TcpListener::bind(address).await?;
+        let serving = http::serve(app.clone(), listener, LocalToken::fresh()?, closing.clone());
+        tokio::spawn(serving);
+    }
     println!("ready {}", app.resumed);
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {
         match line.split_once(' ') {
             Some(("submit", key)) => {
                 let (app, key) = (app.clone(), key.to_owned());
-                tokio::spawn(async move { println!("{}", submit(&app, &key).await) });
+                tokio::spawn(async move { println!("{}", submit(&app, &key, None).await) });
+            }
+            Some(("call", order)) => {
+                let (key, url) = order.split_once(' ').unwrap_or((order, ""));
+                let gateway = Gateway::new(&app.config.settings.egress)?;
+                let card = address::card(&gateway, url)?;
+                let (app, key) = (app.clone(), key.to_owned());
+                tokio::spawn(async move { println!("{}", submit(&app, &key, Some(card)).await) });
             }
             _ if line == "census" => match app.store.census().await {
                 Ok(census) => println!("census {}", serde_json::to_string(&census.tasks)?),
@@ -121,6 +142,7 @@ async fn work() -> anyhow::Result<()> {
             ),
         }
     }
+    closing.cancel();
     app.stop(Duration::from_secs(5)).await;
     Ok(())
 }
@@ -151,14 +173,14 @@ async fn settle(app: &App) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn submit(app: &App, key: &str) -> String {
+async fn submit(app: &App, key: &str, card: Option<NewOut>) -> String {
     let submission = Submission {
         request: TestApp::request("do it"),
         principal: "local".into(),
         submitted_by: "local".into(),
         dedupe: Some((key.into(), Hash::of_bytes(b"do it"))),
         read: None,
-        card: None,
+        card,
         since: None,
         blobs: Vec::new(),
     };

@@ -1,12 +1,14 @@
 //! Several replicas under load: many small tasks, each of which tells the world two things, one that may
 //! be repeated under its key and one that may not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::Notify;
@@ -74,8 +76,8 @@ pub(super) struct Fleet {
     pub world: World,
     program: PathBuf,
     work: Work,
-    /// Keys of tasks that were taken in.
-    taken: Arc<Mutex<BTreeSet<String>>>,
+    /// Tasks that were taken in, by their keys.
+    taken: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 /// A replica.
@@ -164,7 +166,20 @@ impl Fleet {
 
     /// Starts a replica; on return it is ready.
     pub(super) async fn start(&self) -> Replica {
-        let mut child = self.command().spawn().expect("a replica starts");
+        let replica = self.spawn(|_| {});
+        while !*lock(&replica.said.ready) {
+            let news = tokio::time::timeout(Duration::from_secs(30), replica.said.news.notified());
+            news.await
+                .expect("a replica gets ready within half a minute");
+        }
+        replica
+    }
+
+    /// Starts a replica that something is different about. What it is told waits until it is ready.
+    pub(super) fn spawn(&self, change: impl FnOnce(&mut Command)) -> Replica {
+        let mut command = self.command();
+        change(&mut command);
+        let mut child = command.spawn().expect("a replica starts");
         let stdin = child.stdin.take().expect("its input is piped");
         let stdout = child.stdout.take().expect("its output is piped");
         let said = Arc::<Said>::default();
@@ -173,13 +188,7 @@ impl Fleet {
             said.clone(),
             self.taken.clone(),
         ));
-        let replica = Replica { child, stdin, said };
-        while !*lock(&replica.said.ready) {
-            let news = tokio::time::timeout(Duration::from_secs(30), replica.said.news.notified());
-            news.await
-                .expect("a replica gets ready within half a minute");
-        }
-        replica
+        Replica { child, stdin, said }
     }
 
     /// How many tasks were taken in.
@@ -189,7 +198,12 @@ impl Fleet {
 
     /// Whether a task was taken in under this key.
     pub(super) fn has_taken(&self, key: &str) -> bool {
-        lock(&self.taken).contains(key)
+        lock(&self.taken).contains_key(key)
+    }
+
+    /// The task that was taken in under this key.
+    pub(super) fn task_of(&self, key: &str) -> Option<String> {
+        lock(&self.taken).get(key).cloned()
     }
 
     /// What is left when no replica runs any more.
@@ -204,14 +218,16 @@ impl Fleet {
 async fn listen(
     stdout: BufReader<tokio::process::ChildStdout>,
     said: Arc<Said>,
-    taken: Arc<Mutex<BTreeSet<String>>>,
+    taken: Arc<Mutex<BTreeMap<String, String>>>,
 ) {
     let mut lines = stdout.lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let words: Vec<&str> = line.splitn(3, ' ').collect();
         match words.as_slice() {
             ["ready", ..] => *lock(&said.ready) = true,
-            ["taken", key, _] => drop(lock(&taken).insert((*key).to_owned())),
+            ["taken", key, task] => {
+                lock(&taken).insert((*key).to_owned(), (*task).to_owned());
+            }
             ["census", census] => *lock(&said.census) = serde_json::from_str(census).ok(),
             ["peak", peak, calls] => {
                 *lock(&said.peak) = peak.parse().ok().zip(calls.parse().ok());
@@ -227,6 +243,25 @@ impl Replica {
     /// Tells it something. One that is gone hears nothing.
     pub(super) async fn tell(&mut self, line: &str) {
         let _ = self.stdin.write_all(format!("{line}\n").as_bytes()).await;
+    }
+
+    /// Does something with its input until it dies, or to the end; then it is killed. Whether it died.
+    pub(super) async fn outlives(mut self, work: impl AsyncFnOnce(&mut ChildStdin)) -> bool {
+        tokio::select! {
+            ended = self.child.wait() => !ended.is_ok_and(|status| status.success()),
+            () = work(&mut self.stdin) => {
+                // On an error it has ended already.
+                let _ = self.child.kill().await;
+                false
+            }
+        }
+    }
+
+    /// Sends it a signal. One that is gone hears nothing.
+    pub(super) fn send(&self, signal: Signal) {
+        if let Some(pid) = self.child.id() {
+            let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
+        }
     }
 
     /// SIGKILL.

@@ -2,10 +2,13 @@
 //! and compares what is left with the world's ledger. Each prints lines of result, and each has a
 //! negative control: a mutant, or a setting, with which the same part must find something wrong.
 
+mod canaries;
 mod crash;
 mod doors;
 mod fleet;
+mod forgery;
 mod herd;
+mod house;
 mod outage;
 mod power;
 mod replicas;
@@ -63,8 +66,9 @@ pub struct Finding {
 }
 
 /// The parts by name, in the order in which they are done.
-pub const PARTS: [&str; 9] = [
-    "crash", "zombie", "outage", "disk", "replicas", "power", "herd", "waits", "doors",
+pub const PARTS: [&str; 11] = [
+    "crash", "zombie", "outage", "disk", "replicas", "power", "herd", "waits", "doors", "forgery",
+    "canaries",
 ];
 
 /// Does one part and prints its findings. Whether all hold.
@@ -80,6 +84,8 @@ pub async fn part(name: &str, plan: &Plan) -> bool {
         "herd" => herd::run(plan).await,
         "waits" => waits::run(plan).await,
         "doors" => doors::run(plan).await,
+        "forgery" => forgery::run(plan).await,
+        "canaries" => canaries::run(plan).await,
         _ => {
             eprintln!("chaos: there is no part {name}; there are {PARTS:?}");
             return false;

@@ -171,6 +171,8 @@ fn change(
         }
         Change::Finish(finish) => {
             let taken = run::end(tx, fence, finish.state, now)?;
+            // It may have been a suspect: then the next one may be claimed.
+            rung.queue = true;
             if let (true, Some((parent, key, recorded))) = (taken, &finish.parent) {
                 let tenant = &pending.entry.tenant;
                 step::end_child(tx, (*parent, key), recorded, tenant, now)?;

@@ -144,7 +144,10 @@ impl Callbacks {
 
     /// The headers of Standard Webhooks. A task is told of once, so its id is the message's.
     fn headers(&self, task: TaskId, body: &[u8]) -> Result<HeaderMap, InvalidHeaderValue> {
-        let (id, timestamp) = (format!("msg_{task}"), self.store.now().0 / 1000);
+        let (mut id, timestamp) = (format!("msg_{task}"), self.store.now().0 / 1000);
+        if shared::crash::renames_calls() {
+            id = format!("msg_{}", uuid::Uuid::now_v7());
+        }
         let signature = self.key.sign(&id, timestamp, body);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

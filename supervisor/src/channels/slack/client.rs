@@ -105,7 +105,11 @@ impl Client {
         }
         match serde_json::from_slice::<Value>(&bytes) {
             Ok(answer) if answer["ok"] == true => Ok(answer),
-            Ok(answer) if answer["error"].is_string() => Err(Failed::of(&answer)),
+            Ok(mut answer) if answer["error"].is_string() => {
+                let word = answer["error"].as_str().unwrap_or_default();
+                answer["error"] = token.taken_out_of(word).into();
+                Err(Failed::of(&answer))
+            }
             _ => Err(Failed::Lost(format!(
                 "an answer that cannot be read (status {})",
                 status.as_u16()

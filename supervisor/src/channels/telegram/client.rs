@@ -124,7 +124,9 @@ impl Client {
             } => Ok(result),
             refused => Err(Failed::No(No {
                 code: refused.error_code.unwrap_or(status),
-                words: refused.description.unwrap_or_default(),
+                words: self
+                    .token
+                    .taken_out_of(&refused.description.unwrap_or_default()),
                 retry_after: refused.parameters.retry_after.map(Duration::from_secs),
                 moved_to: refused.parameters.migrate_to_chat_id,
             })),

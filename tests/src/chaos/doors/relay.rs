@@ -1,0 +1,274 @@
+//! Three processes on one Postgres, of which one polls Telegram. That one is killed again and again, or
+//! stopped for longer than its lease and let go on, while messages come in. Each has one answer, and no two
+//! poll for longer than one long poll takes. The control is a program of somebody else's that reads the
+//! same bot's messages and confirms them: it must be noticed.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use shared::clock::stopwatch;
+
+use super::{ANSWER, DIED, configure, telegram};
+use crate::chaos::fleet::{Fleet, Replica, Work};
+use crate::chaos::{Finding, Plan};
+use crate::doubles::telegram::{FakeTelegram, Say};
+use crate::place::Place;
+
+const DUTY: &str = "telegram";
+/// People who write, each in a chat of their own.
+const PEOPLE: std::ops::Range<i64> = 100..110;
+/// Somebody writes so often.
+const EVERY: Duration = Duration::from_millis(250);
+/// From one blow to the next, in milliseconds; in the short form a third.
+const PAUSE_MS: u64 = 3000;
+/// How long a process waits for updates in one call, in milliseconds.
+const LONG_POLL_MS: i64 = 25_000;
+/// How long the answers may take in the end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process, and the worker that it is.
+struct Member {
+    replica: Replica,
+    worker: Uuid,
+}
+
+struct Relay {
+    fleet: Fleet,
+    fake: FakeTelegram,
+    client: Client,
+    members: Vec<Member>,
+    /// By chat and message.
+    asked: Vec<(i64, i64)>,
+    /// How long nobody polled after a blow.
+    takeovers: Vec<u64>,
+    pause_ms: u64,
+}
+
+pub(super) async fn run(plan: &Plan) -> Finding {
+    let (kills, stops) = (plan.times(1, 50), plan.times(1, 6));
+    let mut relay = Relay::start(plan).await;
+    for n in 0..kills + stops {
+        match n % (kills / stops + 1) {
+            0 => relay.stop_one().await,
+            _ => relay.kill_one().await,
+        }
+    }
+    relay.settle(PATIENCE).await;
+    let (lost, twice, dead, left) = relay.count();
+    let (conflicts, longest) = relay.conflicts();
+    let asked = relay.asked.len();
+    let robbed = relay.rob().await;
+    let mut took = std::mem::take(&mut relay.takeovers);
+    took.sort_unstable();
+    for member in relay.members {
+        member.replica.stop().await;
+    }
+    let line = format!(
+        "Telegram by one of 3, {kills} times killed and {stops} times stopped past its lease: {asked} asked: \
+         lost {lost}, answered twice {twice}, told that they killed {dead}, dead placeholders {left}; \
+         another one polls after p50 {} ms, max {} ms; {conflicts} calls met a 409, in a row for \
+         {longest} ms at most; control, a stranger who confirms: lost {robbed}",
+        took.get(took.len() / 2).copied().unwrap_or(0),
+        took.last().copied().unwrap_or(0),
+    );
+    Finding {
+        line,
+        holds: (lost, twice) == (0, 0)
+            && left <= (kills + stops) as usize
+            && longest <= LONG_POLL_MS
+            && took.len() == (kills + stops) as usize
+            && robbed > 0,
+    }
+}
+
+impl Relay {
+    async fn start(plan: &Plan) -> Self {
+        let work = Work {
+            settings: "",
+            agent: "",
+            mutant: "",
+            model_ms: 100,
+            tool_ms: 0,
+        };
+        let fleet = Fleet::new(plan, Place::database().await, work);
+        fleet.write("agents/executor.toml", super::AGENT);
+        fleet.write("script.toml", super::SCRIPT);
+        let fake = FakeTelegram::start().await;
+        let person = |id| format!("[[people]]\nname = \"p{id}\"\ntelegram = {id}\n");
+        let people: String = PEOPLE.map(person).collect();
+        configure(&fleet, &(telegram::settings(&fleet, &fake) + &people));
+        let database = fleet.place.postgres().expect("a database");
+        let client = database.client().await;
+        let mut relay = Self {
+            fleet,
+            fake,
+            client,
+            members: Vec::new(),
+            asked: Vec::new(),
+            takeovers: Vec::new(),
+            pause_ms: PAUSE_MS / u64::from(plan.times(3, 1)),
+        };
+        for _ in 0..3 {
+            relay.join().await;
+        }
+        relay
+    }
+
+    async fn join(&mut self) {
+        let replica = self.fleet.start().await;
+        let worker = self.newest().await;
+        self.members.push(Member { replica, worker });
+    }
+
+    /// The worker that began last.
+    async fn newest(&self) -> Uuid {
+        let newest = "select id from majordomo.worker order by started_at desc, id desc limit 1";
+        let row = self.client.query_one(newest, &[]).await;
+        row.expect("a worker").get(0)
+    }
+
+    /// Who polls.
+    async fn holder(&self) -> Option<Uuid> {
+        let holder = "select holder from majordomo.duty_lease where name = $1";
+        let row = self.client.query_opt(holder, &[&DUTY]).await;
+        row.expect("it reads").map(|row| row.get(0))
+    }
+
+    /// Takes the member out that polls.
+    async fn poller(&mut self) -> Member {
+        let watch = stopwatch();
+        loop {
+            let holder = self.holder().await;
+            let at = self
+                .members
+                .iter()
+                .position(|member| Some(member.worker) == holder);
+            if let Some(at) = at {
+                return self.members.swap_remove(at);
+            }
+            assert!(watch.ms() < 20_000, "nobody polls");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn kill_one(&mut self) {
+        let poller = self.poller().await;
+        self.chat(fastrand::u64(0..500)).await;
+        poller.replica.kill().await;
+        self.taken_over(poller.worker).await;
+        self.join().await;
+        self.chat(self.pause_ms).await;
+    }
+
+    /// Stops the one that polls, and lets it go on when another one does.
+    async fn stop_one(&mut self) {
+        let poller = self.poller().await;
+        poller.replica.send(Signal::SIGSTOP);
+        self.taken_over(poller.worker).await;
+        self.chat(self.pause_ms).await;
+        let before = self.newest().await;
+        poller.replica.send(Signal::SIGCONT);
+        self.chat(self.pause_ms).await;
+        // It begins anew, as another worker.
+        let mut worker = self.newest().await;
+        for _ in 0..500 {
+            if worker != before {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            worker = self.newest().await;
+        }
+        let replica = poller.replica;
+        self.members.push(Member { replica, worker });
+    }
+
+    /// Waits until somebody else polls.
+    async fn taken_over(&mut self, from: Uuid) {
+        let watch = stopwatch();
+        while self.holder().await == Some(from) && watch.ms() < 20_000 {
+            self.chat(20).await;
+        }
+        if watch.ms() < 20_000 {
+            self.takeovers.push(watch.ms());
+        }
+    }
+
+    /// Somebody writes now and then, for so long.
+    async fn chat(&mut self, ms: u64) {
+        let watch = stopwatch();
+        while watch.ms() < ms {
+            let left = Duration::from_millis(ms - watch.ms());
+            tokio::time::sleep(left.min(EVERY)).await;
+            if left >= EVERY {
+                self.ask();
+            }
+        }
+    }
+
+    fn ask(&mut self) {
+        let who = fastrand::i64(PEOPLE);
+        let said = self.fake.says(Say::new(who, who, "Do it"));
+        self.asked.push((who, said.message_id));
+    }
+
+    /// Waits until everything is answered.
+    async fn settle(&self, patience: Duration) {
+        let all = |_: &FakeTelegram| self.count().0 == 0;
+        self.fake.until(patience, all).await;
+        tokio::time::sleep(super::AFTERWARDS).await;
+    }
+
+    /// Lost, answered twice, told that they killed, left behind.
+    fn count(&self) -> (usize, usize, usize, usize) {
+        let said: Vec<_> = PEOPLE.flat_map(|chat| self.fake.from_bot(chat)).collect();
+        let is_answer = |text: &str| text == ANSWER || text.contains(DIED);
+        let answers = |(chat, message): &(i64, i64)| {
+            let to = said
+                .iter()
+                .filter(|it| it.chat == *chat && it.reply_to == Some(*message));
+            to.filter(|it| is_answer(&it.text)).count()
+        };
+        let counts: Vec<usize> = self.asked.iter().map(answers).collect();
+        let of = |wanted: fn(&str) -> bool| said.iter().filter(|it| wanted(&it.text)).count();
+        (
+            counts.iter().filter(|count| **count == 0).count(),
+            counts.iter().filter(|count| **count > 1).count(),
+            of(|text| text.contains(DIED)),
+            of(|text| text.starts_with('⏳')),
+        )
+    }
+
+    /// How many calls met another poller, and for how long at most one after the other did.
+    fn conflicts(&self) -> (usize, i64) {
+        let calls = self.fake.calls_of("getUpdates");
+        let met = calls.iter().filter(|call| call.code == Some(409));
+        let mut times: Vec<i64> = met.filter_map(|call| call.done_ms).collect();
+        times.sort_unstable();
+        let mut longest = 0;
+        let mut since = times.first().copied().unwrap_or(0);
+        for pair in times.windows(2) {
+            // Those that are further apart have nothing to do with each other.
+            if pair[1] - pair[0] > LONG_POLL_MS {
+                since = pair[1];
+            }
+            longest = longest.max(pair[1] - since);
+        }
+        (times.len(), longest)
+    }
+
+    /// Has a stranger read along, who confirms what comes. How many messages are lost.
+    async fn rob(&mut self) -> usize {
+        self.fake.second_poller(true);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for _ in 0..6 {
+            self.ask();
+            tokio::time::sleep(EVERY).await;
+        }
+        self.fake.no_second_poller();
+        self.settle(Duration::from_secs(2)).await;
+        self.count().0
+    }
+}
