@@ -16,12 +16,13 @@ pub(super) const ENGINE: &str = "majordomo_engine";
 pub(super) const APP: &str = "majordomo_app";
 
 /// The migrations in order. One that was released is never changed.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../../migrations/postgres/0001_spine.sql"),
     include_str!("../../../migrations/postgres/0002_operations.sql"),
     include_str!("../../../migrations/postgres/0003_deaths.sql"),
     include_str!("../../../migrations/postgres/0004_mail.sql"),
     include_str!("../../../migrations/postgres/0005_turns.sql"),
+    include_str!("../../../migrations/postgres/0006_identity.sql"),
 ];
 
 /// The version of the tables that this program knows.

@@ -11,6 +11,7 @@ mod checkup;
 mod content;
 mod duty;
 mod event;
+mod identity;
 mod journal;
 mod mail;
 mod prune;
@@ -33,7 +34,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
-    Error, Fence, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
+    Error, Fence, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter,
+    Token,
 };
 use crate::clock;
 use crate::hash::Hash;
@@ -52,6 +54,7 @@ const MIGRATIONS: &[M<'static>] = &[
     )),
     M::up(include_str!("../../../migrations/sqlite/0003_mail.sql")),
     M::up(include_str!("../../../migrations/sqlite/0004_turns.sql")),
+    M::up(include_str!("../../../migrations/sqlite/0005_identity.sql")),
 ];
 
 /// How many entries may wait for a commit before their runs are held up.
@@ -266,6 +269,10 @@ impl Store for SqliteStore {
     }
 
     fn mail(&self) -> &dyn Mailroom {
+        self
+    }
+
+    fn identities(&self) -> &dyn Identities {
         self
     }
 
