@@ -16,6 +16,7 @@ pub mod rate;
 pub mod tasks;
 
 mod again;
+mod channels;
 mod connections;
 mod docs;
 mod events;
@@ -23,6 +24,7 @@ mod guard;
 mod health;
 mod input;
 mod openapi;
+mod people;
 mod settle;
 mod slack;
 #[cfg(test)]
@@ -47,10 +49,12 @@ use shared::id::AgentName;
 
 use crate::app::App;
 use crate::auth::LocalToken;
+use crate::channels::board::Board;
 use crate::channels::callback;
 use crate::channels::slack::{self as slack_door, events::Seal};
 use crate::desk::Desk;
 use crate::intake::Intake;
+use crate::people::directory::Directory;
 use crate::telemetry;
 use connections::Bounds;
 use guard::BodyLimit;
@@ -72,6 +76,10 @@ pub trait Inside: Send + Sync {
     fn intake(&self) -> &Intake;
     /// Agents whose actor is not running.
     fn away(&self) -> Vec<AgentName>;
+    /// Who is who in chats.
+    fn people(&self) -> &Directory;
+    /// The channels; none where none was opened.
+    fn board(&self) -> Option<&Board>;
     /// What this process counts, in Prometheus' text format; follows the store's own numbers.
     fn metrics(&self) -> String;
 }
@@ -87,6 +95,14 @@ impl Inside for App {
 
     fn away(&self) -> Vec<AgentName> {
         self.agents.away()
+    }
+
+    fn people(&self) -> &Directory {
+        &self.people
+    }
+
+    fn board(&self) -> Option<&Board> {
+        self.board()
     }
 
     fn metrics(&self) -> String {

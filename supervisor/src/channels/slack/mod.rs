@@ -7,6 +7,8 @@
 
 mod client;
 pub mod events;
+mod examine;
+mod members;
 mod read;
 mod socket;
 
@@ -21,7 +23,9 @@ use shared::store::{Mail, duty};
 
 use super::station::Inlet;
 use super::text::slack as render;
-use super::{Button, Channel, Incoming, Page, Undelivered};
+use super::{Button, Channel, Incoming, Page, Seen, Undelivered};
+use crate::doctor::Finding;
+use crate::people::groups::Group;
 use client::{Client, Failed};
 
 /// The channel's name.
@@ -29,6 +33,22 @@ pub const NAME: &str = "slack";
 
 /// What stands in the environment in place of the configured server.
 const API_URL: &str = "SLACK_API_URL";
+/// What the app is allowed to do, so that it can do anything.
+pub const SCOPES: [&str; 6] = [
+    "app_mentions:read",
+    "channels:history",
+    "chat:write",
+    "commands",
+    "groups:history",
+    "im:history",
+];
+/// What it is allowed besides, so that `[[grants]]` can be asked for.
+pub const GRANT_SCOPES: [&str; 4] = [
+    "channels:read",
+    "groups:read",
+    "usergroups:read",
+    "users:read",
+];
 /// Characters on a button.
 const LABEL: usize = 75;
 
@@ -139,6 +159,12 @@ impl Channel for Slack {
         read::read(mail)
     }
 
+    fn is_private(&self, conversation: &str) -> bool {
+        // What was given by command nobody else sees, wherever it was given.
+        Place::of(conversation)
+            .is_ok_and(|place| place.channel.starts_with('D') || place.person.is_some())
+    }
+
     fn pages(&self, markdown: &str) -> Vec<Page> {
         let page = |content: Value| Page {
             content,
@@ -197,6 +223,15 @@ impl Channel for Slack {
             // The press was taken all the same.
             tracing::debug!(?failed, "a press was not confirmed");
         }
+    }
+
+    async fn belongs(&self, group: &Group, id: &str) -> Result<bool, Undelivered> {
+        let asked = members::belongs(&self.client, group, id).await;
+        asked.map_err(Failed::undelivered)
+    }
+
+    async fn examine(&self, seen: Seen) -> Vec<Finding> {
+        examine::examine(&self.client, self.app_token.as_ref(), seen).await
     }
 
     async fn listen(&self, inlet: &Inlet) {

@@ -123,19 +123,11 @@ impl Poller<'_> {
 
     /// Says what is wrong, and waits before the next attempt.
     async fn rest(&mut self, failed: Failed) {
-        let (why, at_least) = match failed {
-            Failed::Lost(why) => (why, Duration::ZERO),
-            Failed::No(no) => {
-                let after = no.retry_after.unwrap_or_default();
-                let why = match no.code {
-                    401 | 404 => "the bot's token is refused; see [telegram] token".into(),
-                    409 => format!("another program reads this bot's messages: {}", no.words),
-                    _ => no.words,
-                };
-                (why, after)
-            }
+        let at_least = match &failed {
+            Failed::Lost(_) => Duration::ZERO,
+            Failed::No(no) => no.retry_after.unwrap_or_default(),
         };
-        self.inlet.fails(&why);
+        self.inlet.fails(&failed.in_words());
         // Two that fight over a bot must not do it in step.
         let pause = self.pause.mul_f64(0.5 + fastrand::f64()).max(at_least);
         self.inlet

@@ -51,6 +51,7 @@ const LASTING: usize = 16;
 pub(super) struct House {
     desk: Desk,
     intake: Intake,
+    people: Directory,
     pub(super) away: Mutex<Vec<AgentName>>,
 }
 
@@ -63,6 +64,12 @@ impl Inside for House {
     }
     fn away(&self) -> Vec<AgentName> {
         self.away.lock().unwrap().clone()
+    }
+    fn people(&self) -> &Directory {
+        &self.people
+    }
+    fn board(&self) -> Option<&Board> {
+        None
     }
     fn metrics(&self) -> String {
         "own_numbers 1\n".into()
@@ -118,6 +125,7 @@ impl World {
         let house = Arc::new(House {
             desk: Desk::new(store.clone(), tenant, programs),
             intake: intake.await.unwrap(),
+            people: Directory::new(&Settings::default(), store.clone()),
             away: Mutex::default(),
         });
         let worker = WorkerId::fresh();
