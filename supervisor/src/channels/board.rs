@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::store::{Error, Standing};
 
@@ -13,6 +14,13 @@ use crate::desk::Desk;
 use crate::doctor::{Finding, Level};
 use crate::people::directory::Directory;
 use crate::wire::{ChannelState, ChannelView};
+
+/// How long a channel may take to be examined, and one of its admins to be written to.
+const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE_EACH: Duration = Duration::from_secs(3);
+/// What admins are written.
+const GREETING: &str =
+    "This is a test of this channel: somebody asked for it by `majordomo channels test`.";
 
 /// The channels of an installation.
 #[derive(Clone)]
@@ -71,7 +79,8 @@ impl Board {
     pub async fn test(&self, name: &str) -> Result<Vec<Finding>, TestError> {
         let channel = self.channels.iter().find(|channel| channel.name() == name);
         let channel = channel.ok_or_else(|| self.closed(name))?;
-        let mut findings = channel.examine(self.seen(name)).await;
+        let examined = tokio::time::timeout(PATIENCE, channel.examine(self.seen(name))).await;
+        let mut findings = examined.unwrap_or_else(|_| vec![silent(channel.name())]);
         let is_ill = findings
             .iter()
             .any(|finding| finding.level == Level::Problem);
@@ -103,13 +112,20 @@ impl Board {
         }
         let mut findings = Vec::new();
         for admin in admins {
-            let pages = channel.pages("This is a test of this channel; somebody asked for it by `majordomo channels test`.");
+            let pages = channel.pages(GREETING);
             let Some(page) = pages.first() else { continue };
-            findings.push(match channel.post(&admin.id, None, page).await {
-                Ok(_) => Finding::ok(name, format!("a message was sent to {}", admin.id)),
-                Err(undelivered) => Finding::problem(
+            let sent = tokio::time::timeout(PATIENCE_EACH, channel.post(&admin.id, None, page));
+            let sent = match sent.await {
+                Ok(sent) => sent
+                    .map(drop)
+                    .map_err(|undelivered| undelivered.to_string()),
+                Err(_) => Err(format!("no answer in {} s", PATIENCE_EACH.as_secs())),
+            };
+            findings.push(match sent {
+                Ok(()) => Finding::ok(name, format!("a message was sent to {}", admin.id)),
+                Err(why) => Finding::problem(
                     name,
-                    format!("{} cannot be written to: {undelivered}", admin.id),
+                    format!("{} cannot be written to: {why}", admin.id),
                     "have them open the chat with the bot and write to it once, or unblock it",
                 ),
             });
@@ -132,8 +148,11 @@ impl Board {
                 false => Seen::Unknown,
             };
         };
-        let all = health.all().into_iter();
-        match all.into_iter().find(|(channel, _)| *channel == name) {
+        match health
+            .all()
+            .into_iter()
+            .find(|(channel, _)| *channel == name)
+        {
             None => Seen::Unknown,
             Some((_, None)) => Seen::Well,
             Some((_, Some(why))) => Seen::Ill(why),
@@ -152,6 +171,12 @@ impl Board {
         };
         Closed(name.to_owned(), open)
     }
+}
+
+/// A channel whose far side says nothing.
+fn silent(channel: &str) -> Finding {
+    let found = format!("no answer in {} s", PATIENCE.as_secs());
+    Finding::problem(channel, found, "see that this machine reaches its api_url")
 }
 
 /// Why a channel was not tried.

@@ -71,8 +71,8 @@ async fn board(context: &Context, desk: Desk) -> anyhow::Result<Board> {
     Ok(Board {
         channels: channels.into(),
         health: None,
-        // On Postgres another machine's instance may be at it.
-        idle: desk.store.census().await?.workers == 0,
+        // Who holds the data folder is alone; on Postgres another machine's instance may be at it.
+        idle: context.database_url().is_none() || desk.store.census().await?.workers == 0,
         people: Arc::new(Directory::new(&settings, desk.store.clone())),
         desk,
     })

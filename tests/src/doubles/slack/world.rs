@@ -61,6 +61,8 @@ pub struct Settings {
     pub app_token: String,
     /// The signing secret.
     pub signing_secret: String,
+    /// What the bot's token may do.
+    pub scopes: Vec<String>,
     /// Whether Socket Mode is on: then nothing goes over HTTP.
     pub socket_mode: bool,
     /// Where the app listens, without Socket Mode.
@@ -93,6 +95,7 @@ impl Default for Settings {
             bot_token: "xoxb-fake-bot-token".to_owned(),
             app_token: "xapp-fake-app-token".to_owned(),
             signing_secret: "fake0signing0secret0fake0signing".to_owned(),
+            scopes: SCOPES.map(str::to_owned).to_vec(),
             socket_mode: false,
             targets: Targets::default(),
             events: ["app_mention", "message.channels", "message.im"]
@@ -110,6 +113,22 @@ impl Default for Settings {
         }
     }
 }
+
+/// The scopes that an app is made with.
+const SCOPES: [&str; 12] = [
+    "app_mentions:read",
+    "channels:history",
+    "channels:read",
+    "chat:write",
+    "commands",
+    "files:read",
+    "files:write",
+    "groups:history",
+    "groups:read",
+    "im:history",
+    "usergroups:read",
+    "users:read",
+];
 
 /// The workspace.
 pub const TEAM: &str = "T0FAKETEAM";
@@ -186,6 +205,10 @@ pub struct User {
     pub(super) name: String,
     pub(super) is_bot: bool,
     pub(super) deleted: bool,
+    /// A guest.
+    pub(super) restricted: bool,
+    /// The workspace that they come from, where it is another.
+    pub(super) team: Option<String>,
 }
 
 /// A file.
@@ -311,6 +334,8 @@ impl World {
             name: "majordomo".to_owned(),
             is_bot: true,
             deleted: false,
+            restricted: false,
+            team: None,
         };
         Self {
             settings,
@@ -382,6 +407,8 @@ impl World {
             name: id.to_lowercase(),
             is_bot: false,
             deleted: false,
+            restricted: false,
+            team: None,
         })
     }
 
