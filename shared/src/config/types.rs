@@ -21,6 +21,9 @@ pub(super) const NOT_BLANK: &str = r"\S";
 /// such names for functions.
 pub(super) const NAME_PATTERN: &str = "^[a-z][a-z0-9_-]{0,63}$";
 
+/// The lowest number of a Telegram chat: the Bot API promises 52 significant bits at most.
+const LOWEST_CHAT: i64 = -(1 << 52);
+
 /// `majordomo.toml`: everything but the agents.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -100,7 +103,7 @@ pub struct Person {
 pub struct Grant {
     /// The number of a Telegram group, below zero. The bot must be one of its admins.
     #[serde(default)]
-    #[schemars(range(max = -1))]
+    #[schemars(range(min = LOWEST_CHAT, max = -1))]
     pub telegram_group: Option<i64>,
     /// A Slack workspace, `TEAM`: its full members, no guests and nobody from elsewhere.
     #[serde(default)]
@@ -122,11 +125,11 @@ pub struct Grant {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Hand in tasks; see and stop those of their conversations.
+    /// Hand in tasks; see those of their conversations, and stop their own.
     Member,
     /// Decide what tasks wait for.
     Approver,
-    /// All of it, and be told when something is wrong with a channel.
+    /// All of it; stop everybody's tasks; be told when something is wrong with a channel.
     Admin,
 }
 
