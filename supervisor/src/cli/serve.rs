@@ -192,7 +192,7 @@ async fn answer(
 /// Where chats are open and nobody is an admin, prints the code by which somebody becomes one: to people's
 /// eyes, and into no log.
 async fn claim(app: &App) -> anyhow::Result<()> {
-    if !app.board().is_some_and(|board| !board.channels.is_empty()) {
+    if app.board().is_none_or(|board| board.channels.is_empty()) {
         return Ok(());
     }
     if let Some((code, _)) = app.people.offer_claim().await? {
