@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kameo::actor::{ActorRef, Spawn};
@@ -21,19 +21,18 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::channels::Channel;
+use crate::channels::board::Board;
 use crate::channels::callback::Callbacks;
+use crate::channels::configured;
 use crate::channels::health::Channels;
 use crate::channels::papers::Limits;
 use crate::channels::papers::child::Readers;
-use crate::channels::slack::Slack;
 use crate::channels::station::Station;
-use crate::channels::telegram::Telegram;
 use crate::desk::Desk;
 use crate::engine::{Engine, Parts};
 use crate::equip::{self, ModelCard};
 use crate::intake::{Folders, Intake, MAX_TEXT};
-use crate::people::People;
+use crate::people::directory::Directory;
 use crate::program::Programs;
 use crate::retention::Retention;
 use crate::storage;
@@ -100,8 +99,12 @@ pub struct App {
     pub desk: Desk,
     /// Who reads the documents that come with tasks.
     pub readers: Arc<Readers>,
+    /// Who is who in chats.
+    pub people: Arc<Directory>,
     /// How the channels are, where any are open.
     pub channels: Channels,
+    /// The channels, once they are open.
+    board: OnceLock<Board>,
     engine: Arc<Engine>,
     supervisor: ActorRef<Supervisor>,
     /// The stations of open channels.
@@ -167,6 +170,8 @@ impl App {
             tokio::spawn(retention.work(engine.clone(), stopping.clone()));
         }
         Ok(Self {
+            people: Arc::new(Directory::new(settings, store.clone())),
+            board: OnceLock::new(),
             config: equipped.config,
             catalog: Arc::new(equipped.catalog),
             store,
@@ -190,15 +195,18 @@ impl App {
     pub fn open_channels(&self) -> anyhow::Result<()> {
         let settings = &self.config.settings;
         let gateway = Gateway::new(&settings.egress)?;
-        let mut channels: Vec<Arc<dyn Channel>> = Vec::new();
-        if let Some(telegram) = &settings.telegram {
-            channels.push(Arc::new(Telegram::new(telegram, &gateway)?));
-        }
-        if let Some(slack) = &settings.slack {
-            let agents = self.catalog.agents.keys().cloned().collect();
-            channels.push(Arc::new(Slack::new(slack, &gateway, agents)?));
-        }
-        let people = Arc::new(People::new(&settings.people));
+        let agents = self.catalog.agents.keys().cloned().collect();
+        let channels = configured(settings, &gateway, agents)?;
+        let people = self.people.clone();
+        let board = Board {
+            channels: channels.clone().into(),
+            health: Some(self.channels.clone()),
+            idle: false,
+            people: people.clone(),
+            desk: self.desk.clone(),
+        };
+        // Opened before: it shows the same ones.
+        let _ = self.board.set(board);
         let house = House {
             desk: self.desk.clone(),
             intake: self.intake.clone(),
@@ -225,6 +233,11 @@ impl App {
             self.stations.spawn(work);
         }
         Ok(())
+    }
+
+    /// The channels; none before they are open.
+    pub fn board(&self) -> Option<&Board> {
+        self.board.get()
     }
 
     /// The tenant whose data this instance holds.

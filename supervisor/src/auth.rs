@@ -66,8 +66,7 @@ pub struct Secret(String);
 
 impl Secret {
     fn fresh(prefix: &str) -> Result<Self, NoRandomness> {
-        let mut bytes = [0; RANDOM];
-        getrandom::fill(&mut bytes).map_err(|error| NoRandomness(error.to_string()))?;
+        let bytes = random::<RANDOM>()?;
         Ok(Self(format!("{prefix}{}", hex::encode(bytes))))
     }
 
@@ -91,6 +90,13 @@ impl fmt::Debug for Secret {
 #[derive(Debug, thiserror::Error)]
 #[error("the system gave no random bytes: {0}")]
 pub struct NoRandomness(String);
+
+/// So many random bytes of the system's.
+pub fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| NoRandomness(error.to_string()))?;
+    Ok(bytes)
+}
 
 /// The token of one running instance: for commands on the same machine, which read it from the data
 /// folder. It is new at each start and never in the store.
@@ -231,7 +237,9 @@ impl Caller {
             Act::Cancel(_) | Act::Renew(_) | Act::Submit => self.need(&[Tasks, Admin]),
             Act::Settle(_) => self.need(&[Approve, Admin]),
             Act::ActFor => self.need(&[OnBehalf]),
-            Act::NameFolder | Act::Measure | Act::Examine => self.need(&[Admin]),
+            Act::NameFolder | Act::Measure | Act::Examine | Act::KeepPeople | Act::KeepChannels => {
+                self.need(&[Admin])
+            }
             Act::KeepTokens if self.token.is_none() => Ok(()),
             Act::KeepTokens => Err(Denied::Elsewhere),
         }
@@ -278,6 +286,10 @@ pub enum Act<'a> {
     Measure,
     /// Examine the installation.
     Examine,
+    /// Make codes for people, list people and unlink them.
+    KeepPeople,
+    /// Try channels, and have them deliver what they could not.
+    KeepChannels,
     /// Make, list and revoke tokens: only people at the machine itself.
     KeepTokens,
 }
@@ -292,6 +304,8 @@ impl<'a> Act<'a> {
             | Act::List
             | Act::Measure
             | Act::Examine
+            | Act::KeepPeople
+            | Act::KeepChannels
             | Act::KeepTokens => None,
         }
     }
@@ -419,6 +433,8 @@ mod tests {
             (Act::ActFor, vec![OnBehalf]),
             (Act::NameFolder, vec![Admin]),
             (Act::Measure, vec![Admin]),
+            (Act::KeepPeople, vec![Admin]),
+            (Act::KeepChannels, vec![Admin]),
         ];
         for (act, open_to) in acts {
             for scope in Scope::ALL {

@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use shared::config::Role;
 use shared::id::{RunId, TaskId};
-use shared::store::{DeadRun, Token};
+use shared::store::{DeadRun, Purpose, Token};
 
 use crate::channels::papers::child::Readers;
 use crate::channels::papers::enclose::{Enclosed, Enclosure};
 use crate::doctor::Finding;
+use crate::people::directory::{Entry, Removed, Source};
 use crate::view::TaskView;
 
 /// A task to be done.
@@ -330,6 +332,9 @@ pub struct Readiness {
     pub ready: bool,
     /// Why not, one reason each.
     pub reasons: Vec<String>,
+    /// The channels that this process has heard of. One that does not work makes nothing else unready.
+    #[serde(default)]
+    pub channels: Vec<ChannelUp>,
 }
 
 /// A refusal as it is sent, `application/problem+json`.
@@ -349,4 +354,186 @@ pub struct ProblemBody {
     /// The field, query parameter or header at fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+}
+
+/// A code to be made, by which somebody becomes known in a chat.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PairingOrder {
+    /// Who they will be: lower-case letters, digits, `-` and `_`.
+    pub name: String,
+    /// What they may do: member, approver, admin; `member` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<String>>,
+    /// What the code is called, for people; at most 64 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Minutes that it is good, 10 where absent, 1,440 at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 1440)]
+    pub ttl_min: Option<u32>,
+}
+
+/// A code: shown this once.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct PairingCode {
+    /// The code.
+    pub code: String,
+    /// Until when it is good, in milliseconds since 1970.
+    pub expires_at_ms: i64,
+}
+
+/// Everybody who is known in chats.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct PeoplePage {
+    /// One entry for each identity, and one for each group that is granted something.
+    pub people: Vec<PersonView>,
+}
+
+/// An identity that is known, or a group whose members are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PersonView {
+    /// Who it is; null for a group.
+    pub name: Option<String>,
+    /// The channel.
+    pub channel: String,
+    /// The id there, or the group.
+    pub id: String,
+    /// What they may do now.
+    pub roles: Vec<String>,
+    /// How they are known: `config`, `paired`, `claimed` or `granted`.
+    pub source: String,
+    /// What their code was called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Who made their code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<String>,
+    /// When they used it, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linked_at_ms: Option<i64>,
+}
+
+impl From<Entry> for PersonView {
+    fn from(entry: Entry) -> Self {
+        let link = match entry.source {
+            Source::Linked(link) => Ok(link),
+            Source::Configured => Err("config"),
+            Source::Granted => Err("granted"),
+        };
+        let source = match &link {
+            Ok(link) if link.origin == Purpose::Claim => "claimed",
+            Ok(_) => "paired",
+            Err(source) => source,
+        };
+        let link = link.as_ref().ok();
+        Self {
+            name: entry.principal.map(|name| name.to_string()),
+            channel: entry.channel,
+            id: entry.id,
+            roles: names(&entry.roles),
+            source: source.into(),
+            label: link.map(|link| link.label.clone()),
+            made_by: link.map(|link| link.made_by.to_string()),
+            linked_at_ms: link.map(|link| link.at.0),
+        }
+    }
+}
+
+/// Roles by their names.
+fn names(roles: &[Role]) -> Vec<String> {
+    roles.iter().map(|role| role.as_str().to_owned()).collect()
+}
+
+/// What was unlinked.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct RemovedView {
+    /// The identities, as `CHANNEL:ID`.
+    pub removed: Vec<String>,
+    /// Whether the configuration names them all the same.
+    pub configured: bool,
+}
+
+impl From<Removed> for RemovedView {
+    fn from(removed: Removed) -> Self {
+        let links = removed.links.iter();
+        Self {
+            removed: links.map(|link| link.identity.to_string()).collect(),
+            configured: removed.configured,
+        }
+    }
+}
+
+/// The channels of the instance.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ChannelPage {
+    /// One entry for each.
+    pub channels: Vec<ChannelView>,
+}
+
+/// How a channel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelState {
+    /// It works.
+    Up,
+    /// It does not.
+    Down,
+    /// No instance runs that looks after it.
+    Idle,
+    /// Another process looks after it, or nothing was heard of it yet.
+    Unknown,
+    /// The configuration does not open it.
+    Closed,
+}
+
+impl ChannelState {
+    /// The state in a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Idle => "idle",
+            Self::Unknown => "unknown",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// A channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ChannelView {
+    /// Its name.
+    pub name: String,
+    /// How it is, as far as this process knows.
+    pub state: ChannelState,
+    /// What is wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// Messages that it is to deliver, cards of unfinished tasks among them.
+    pub owed: u64,
+    /// Since when the oldest of them is owed, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_owed_at_ms: Option<i64>,
+    /// Messages that could not be delivered and are kept.
+    pub dead: u64,
+    /// Why the last of them could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// What became of a channel's undelivered messages.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Revived {
+    /// So many are tried again.
+    pub revived: u64,
+}
+
+/// A channel, for whoever asks whether the instance is ready.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ChannelUp {
+    /// Its name.
+    pub name: String,
+    /// Whether it works.
+    pub up: bool,
 }

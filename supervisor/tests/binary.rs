@@ -248,6 +248,33 @@ fn tasks_are_forked_and_the_dead_listed_beside_an_instance_and_without() {
     }
 }
 
+#[test]
+fn codes_are_made_beside_an_instance_and_without_one() {
+    let home = Home::new();
+    let pair = || {
+        let made = home.run("$MAJORDOMO pair ada --roles member,approver --label phone");
+        let told = String::from_utf8_lossy(&made.stderr).into_owned();
+        assert!(made.status.success(), "{told}");
+        let code = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+        assert_eq!(code.len(), 14, "nothing but the code stands on stdout");
+        assert!(told.contains(&format!("/pair {code}")), "{told}");
+    };
+    let nobody = || {
+        let removed = home.run("$MAJORDOMO people remove slack:T1/U1");
+        let told = String::from_utf8_lossy(&removed.stderr).into_owned();
+        assert_eq!(removed.status.code(), Some(1), "{told}");
+        let people = home.run("$MAJORDOMO people --json");
+        assert_eq!(String::from_utf8_lossy(&people.stdout).trim(), "[]");
+        let channels = home.run("$MAJORDOMO channels test telegram");
+        assert!(!channels.status.success(), "the door is closed");
+    };
+    pair();
+    nobody();
+    let _serving = home.serve("exec $MAJORDOMO serve --listen 127.0.0.1:0 --dir .");
+    pair();
+    nobody();
+}
+
 /// Leaves a task in the store that nobody works on.
 async fn unfinished(data: &Path, material: &Path) {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(data).await.unwrap());

@@ -86,6 +86,7 @@ async fn write(
         },
         events: Vec::new(),
         blobs: Vec::new(),
+        blobs: Vec::new(),
         survived: done,
     };
     assert_eq!(store.append(fence, entry).await.unwrap(), Appended::Written);

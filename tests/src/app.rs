@@ -350,8 +350,12 @@ impl TestApp {
 
     /// The folder with everything in it.
     pub fn folder(&self) -> &Path {
-        let place = self.setup.place.as_ref().expect("it was started");
-        place.path()
+        self.place().path()
+    }
+
+    /// Where its state is.
+    pub fn place(&self) -> &Place {
+        self.setup.place.as_ref().expect("it was started")
     }
 }
 

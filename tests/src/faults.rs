@@ -13,7 +13,8 @@ use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, Work
 use shared::run::Timestamp;
 use shared::store::{
     Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
-    Error, Fence, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
+    Error, Fence, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter,
+    Token,
 };
 use shared::task::Task;
 
@@ -86,6 +87,9 @@ impl Store for Faulty {
     }
     fn mail(&self) -> &dyn Mailroom {
         self.inner.mail()
+    }
+    fn identities(&self) -> &dyn Identities {
+        self.inner.identities()
     }
     fn lease(&self) -> Option<std::time::Duration> {
         self.inner.lease()

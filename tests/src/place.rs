@@ -117,6 +117,26 @@ impl Place {
         }
     }
 
+    /// Has codes and wrong attempts be so much older, as if the store's clock had gone on.
+    pub async fn age_codes(&self, by: Duration) {
+        let ms = by.as_millis();
+        let codes = format!("identity_code set expires_at = expires_at - {ms}");
+        let misses = format!("identity_miss set at = at - {ms}");
+        for change in [codes, misses] {
+            match &self.database {
+                Some(database) => database.run(&format!("update majordomo.{change}")).await,
+                None => {
+                    let file = self.path().join("data/majordomo.db");
+                    let store = rusqlite::Connection::open(file).expect("a database");
+                    store.busy_timeout(TTL).expect("a time");
+                    store
+                        .execute(&format!("update {change}"), [])
+                        .expect("a change");
+                }
+            }
+        }
+    }
+
     /// Lets so much time pass, for leases, that every worker is gone that has not beaten since. The
     /// folder's lock needs no time: whoever opens it next is the only one.
     pub async fn lapse(&self) {

@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use super::builtin;
 use super::document::{Document, Found};
+use super::grant;
 use super::problem::{Problem, is_secret_name};
 use super::suggest;
 use super::text::literal_secret_problem;
@@ -61,6 +62,7 @@ pub(super) fn problems(documents: &Documents<'_>, tools: &KnownTools) -> Vec<Pro
         problems.extend(hooks(settings, &names));
         problems.extend(slack(settings));
         problems.extend(people(settings));
+        problems.extend(grant::problems(settings));
     }
     for agent in &documents.agents {
         problems.extend(agent_name(agent));

@@ -7,6 +7,7 @@
 mod builtin;
 mod check;
 mod document;
+mod grant;
 mod load;
 mod price;
 mod problem;
@@ -25,6 +26,7 @@ mod webhook;
 pub use load::{Config, Source, load};
 pub use price::MissingPrice;
 pub use problem::{Problem, Report};
+pub use text::is_name;
 pub use tools::{KnownTools, Need};
 pub use types::*;
 pub use webhook::*;

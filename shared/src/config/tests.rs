@@ -170,6 +170,16 @@ fn people_who_cannot_be_told_apart() {
 }
 
 #[test]
+fn grants_that_cannot_be_used() {
+    assert_snapshot!(settings(
+        "[[grants]]\nroles = [\"member\"]\n\
+         [[grants]]\nslack_workspace = \"T1\"\ntelegram_group = -5\n\
+         [[grants]]\ntelegram_group = 5\n[[grants]]\nslack_channel = \"#general\"\n\
+         [[grants]]\nslack_user_group = \"T1/S1\"\nroles = [\"approver\", \"admin\"]\n"
+    ));
+}
+
+#[test]
 fn unknown_keys_of_an_agent() {
     assert_snapshot!(agent(&format!(
         "{AGENT}desciption = \"x\"\n[limits]\nstep = 3\n"

@@ -48,7 +48,9 @@ fn pattern_fault(pattern: &Value, text: &str, key: &str, about: &str) -> Option<
     }
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether a text may be the name of an agent, a tool or a person: lower-case letters, digits, `-` and `_`,
+/// a letter first, 64 at most.
+pub fn is_name(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.len() <= 64

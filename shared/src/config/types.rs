@@ -21,6 +21,9 @@ pub(super) const NOT_BLANK: &str = r"\S";
 /// such names for functions.
 pub(super) const NAME_PATTERN: &str = "^[a-z][a-z0-9_-]{0,63}$";
 
+/// The lowest number of a Telegram chat: the Bot API promises 52 significant bits at most.
+const LOWEST_CHAT: i64 = -(1 << 52);
+
 /// `majordomo.toml`: everything but the agents.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -65,6 +68,8 @@ pub struct Settings {
     pub tenant: Tenant,
     /// Who may hand in work in chats, and what else they may do. Everybody else is turned away.
     pub people: Vec<Person>,
+    /// Groups whose members may hand in work, too, without being named one by one.
+    pub grants: Vec<Grant>,
     /// How conversations in chats go.
     pub conversations: ConversationSettings,
     /// The Telegram door; closed where this is absent.
@@ -91,16 +96,60 @@ pub struct Person {
     pub roles: Vec<Role>,
 }
 
+/// `[[grants]]`: who belongs to a group elsewhere has these roles here. Exactly one group is named. Asked
+/// of the far side and remembered for some minutes at most.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// The number of a Telegram group, below zero. The bot must be one of its admins.
+    #[serde(default)]
+    #[schemars(range(min = LOWEST_CHAT, max = -1))]
+    pub telegram_group: Option<i64>,
+    /// A Slack workspace, `TEAM`: its full members, no guests and nobody from elsewhere.
+    #[serde(default)]
+    pub slack_workspace: Option<String>,
+    /// A Slack user group, `TEAM/GROUP`.
+    #[serde(default)]
+    pub slack_user_group: Option<String>,
+    /// A Slack channel, `TEAM/CHANNEL`, that the app was invited to.
+    #[serde(default)]
+    pub slack_channel: Option<String>,
+    /// What its members may do; admins are named one by one.
+    #[serde(default = "member")]
+    pub roles: Vec<Role>,
+}
+
 /// What a person may do in chats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Hand in tasks; see and stop those of their conversations.
+    /// Hand in tasks; see those of their conversations, and stop their own.
     Member,
     /// Decide what tasks wait for.
     Approver,
-    /// All of it, and be told when something is wrong with a channel.
+    /// All of it; stop everybody's tasks; be told when something is wrong with a channel.
     Admin,
+}
+
+impl Role {
+    /// All roles.
+    pub const ALL: [Role; 3] = [Role::Member, Role::Approver, Role::Admin];
+
+    /// The role's name in the configuration and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Member => "member",
+            Role::Approver => "approver",
+            Role::Admin => "admin",
+        }
+    }
+
+    /// The role of this name.
+    pub fn parse(name: &str) -> Option<Role> {
+        Self::ALL.into_iter().find(|role| role.as_str() == name)
+    }
 }
 
 fn member() -> Vec<Role> {

@@ -142,6 +142,21 @@ pub struct Conversation {
     pub since: Timestamp,
 }
 
+/// How a channel's outbox stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The channel.
+    pub channel: String,
+    /// What is owed to the far side.
+    pub owed: u64,
+    /// Since when the oldest of it is.
+    pub oldest: Option<Timestamp>,
+    /// What could not be delivered and is kept.
+    pub dead: u64,
+    /// Why the last of it could not be.
+    pub why: Option<String>,
+}
+
 /// The port of the mail. All of a tenant's; one transaction each.
 #[async_trait]
 pub trait Mailroom: Send + Sync {
@@ -231,6 +246,10 @@ pub trait Mailroom: Send + Sync {
 
     /// Puts what is dead back among what is owed. Answers how many there were.
     async fn revive(&self, tenant: &TenantId, channel: &str) -> Result<u64, Error>;
+
+    /// How each channel's outbox stands, by name; channels that owe nothing and have nothing dead are not
+    /// among them.
+    async fn standing(&self, tenant: &TenantId) -> Result<Vec<Standing>, Error>;
 
     /// What is settled about a conversation.
     async fn conversation(

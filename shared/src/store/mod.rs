@@ -7,6 +7,7 @@
 //! that is refused changed nothing, and the run must stop.
 
 mod bell;
+mod identity;
 mod mail;
 pub mod postgres;
 mod rows;
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 pub use bell::{Bell, Seat};
+pub use identity::*;
 pub use mail::*;
 pub use rows::*;
 
@@ -109,6 +111,9 @@ pub trait Store: Send + Sync {
 
     /// What comes in from channels and goes out to them.
     fn mail(&self) -> &dyn Mailroom;
+
+    /// Who is who in channels.
+    fn identities(&self) -> &dyn Identities;
 
     /// How long a worker's lease lasts from a beat; none where it does not end by time.
     fn lease(&self) -> Option<Duration>;

@@ -1,5 +1,7 @@
 //! What people say to the house itself, rather than to an agent. Pure.
 
+use crate::people::code::Code;
+
 /// A command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -19,14 +21,48 @@ pub enum Command {
     Unknown(String),
 }
 
+/// What people say to become known, or to be known elsewhere, too.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Linking {
+    /// A code is wanted, for another identity.
+    Ask,
+    /// A code is shown.
+    Pair(String),
+    /// The first admin's code is shown.
+    Claim(String),
+}
+
+impl Linking {
+    /// The linking that a text is, where it is one: `/pair`, `/pair CODE`, `/claim CODE`. Without the
+    /// stroke, which not every channel lets through, where a whole code follows.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let (name, shown) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+        let (is_command, name) = match name.strip_prefix('/') {
+            Some(name) => (true, name.split('@').next().unwrap_or_default()),
+            None => (false, name),
+        };
+        if !is_command && Code::parse(shown).is_none() {
+            return None;
+        }
+        match (name.to_ascii_lowercase().as_str(), shown.trim()) {
+            ("pair", "") => Some(Self::Ask),
+            ("pair", code) => Some(Self::Pair(code.to_owned())),
+            ("claim", code) => Some(Self::Claim(code.to_owned())),
+            _ => None,
+        }
+    }
+}
+
 /// Commands with what the far side's menu says about them.
-pub const MENU: [(&str, &str); 6] = [
+pub const MENU: [(&str, &str); 7] = [
     ("help", "What I can do, and how"),
     ("new", "Begin a new conversation"),
     ("status", "What I am working on here"),
     ("stop", "Stop what I am working on here"),
     ("agents", "Who works here"),
     ("agent", "Choose who answers here: /agent NAME"),
+    ("pair", "Have me know you in another chat, too"),
 ];
 
 impl Command {
@@ -57,6 +93,20 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn codes_are_shown_with_a_stroke_or_whole() {
+        let parse = Linking::parse;
+        let code = "7K3M-Q9XT-2HVN".to_owned();
+        assert!(parse("/pair") == Some(Linking::Ask));
+        assert!(parse("/pair@our_bot 7K3M-Q9XT-2HVN") == Some(Linking::Pair(code.clone())));
+        assert!(parse("Pair 7K3M-Q9XT-2HVN ") == Some(Linking::Pair(code.clone())));
+        assert!(parse("claim 7K3M-Q9XT-2HVN") == Some(Linking::Claim(code)));
+        assert!(parse("/pair me") == Some(Linking::Pair("me".into())));
+        for words in ["pair", "pair these two", "claim it", "/status", "/pairs 1"] {
+            assert!(parse(words).is_none(), "{words}");
+        }
+    }
 
     #[test]
     fn commands_are_told_from_words() {

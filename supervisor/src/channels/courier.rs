@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use shared::event::Live;
 use shared::id::{TaskId, TenantId};
 use shared::run::Timestamp;
-use shared::store::{Duty, Error, NewOut, Out, OutState, Store};
+use shared::store::{Duty, Error, Identity, NewOut, Out, OutState, Store};
 
 use super::card::{Card, PLACEHOLDER};
 use super::health::Channels;
@@ -33,7 +33,7 @@ use super::pace::{Pace, Turn};
 use super::{Channel, Document, Page, Undelivered, Word};
 use crate::engine::Engine;
 use crate::follow::Follower;
-use crate::people::People;
+use crate::people::directory::Directory;
 use files::Answer;
 
 /// Rows that are read at once.
@@ -64,7 +64,7 @@ pub struct Courier {
     /// Whom it is brought to.
     pub channel: Arc<dyn Channel>,
     /// Who hears of what cannot be brought.
-    pub people: Arc<People>,
+    pub people: Arc<Directory>,
     /// Where it is told how the channel is.
     pub health: Channels,
     /// Under which it is recorded.
@@ -505,18 +505,20 @@ impl Courier {
             "⚠️ {what} could not be delivered to {here}, conversation {}: {why}. It is kept.",
             out.conversation
         );
-        let others = self.people.admins().iter().filter(|(channel, id)| {
-            self.open.contains(channel) && (*channel != here || *id != out.conversation)
+        let admins = self.people.admins().await?.into_iter();
+        let others = admins.filter(|admin| {
+            let is_open = self.open.iter().any(|open| *open == admin.channel);
+            is_open && (admin.channel != here || admin.id != out.conversation)
         });
-        for (channel, id) in others {
+        for Identity { channel, id } in others {
             let word = Word {
                 text: text.clone(),
                 ..Word::default()
             };
             let new = NewOut {
-                channel: (*channel).into(),
+                channel,
                 key: format!("{DEAD}{here}/{}/{id}", out.seq),
-                conversation: id.clone(),
+                conversation: id,
                 body: serde_json::to_value(word).unwrap_or_default(),
             };
             self.store.mail().say(&self.tenant, new).await?;

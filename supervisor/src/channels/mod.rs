@@ -9,6 +9,7 @@
 //! leads to ([`reception`]) and how what is owed gets there ([`courier`]) is the same for all.
 //! [`http`] answers at once and stands apart; whoever wants to be told later is by [`callback`].
 
+pub mod board;
 pub mod callback;
 pub mod card;
 pub mod command;
@@ -40,17 +41,17 @@ use shared::id::AgentName;
 use shared::run::Timestamp;
 use shared::store::Mail;
 
+use crate::doctor::Finding;
+use crate::people::groups::Group;
+
 /// The chats that there are.
 pub const CHATS: [&str; 2] = [telegram::NAME, slack::NAME];
 
 /// Whether all that the doors need can be had: secrets, keys, addresses. Opens nothing and calls nobody.
 pub fn check(settings: &Settings) -> anyhow::Result<()> {
     let gateway = Gateway::new(&settings.egress)?;
-    if let Some(telegram) = &settings.telegram {
-        telegram::Telegram::new(telegram, &gateway)?;
-    }
+    configured(settings, &gateway, Vec::new())?;
     if let Some(slack) = &settings.slack {
-        slack::Slack::new(slack, &gateway, Vec::new())?;
         slack::seal(slack)?;
     }
     if let Some(callbacks) = &settings.callbacks {
@@ -58,6 +59,22 @@ pub fn check(settings: &Settings) -> anyhow::Result<()> {
     }
     http::hooks::Hooks::new(&settings.hooks)?;
     Ok(())
+}
+
+/// The chats that a configuration names, where people may choose among these agents. Calls nobody.
+pub fn configured(
+    settings: &Settings,
+    gateway: &Gateway,
+    agents: Vec<AgentName>,
+) -> anyhow::Result<Vec<Arc<dyn Channel>>> {
+    let mut channels: Vec<Arc<dyn Channel>> = Vec::new();
+    if let Some(telegram) = &settings.telegram {
+        channels.push(Arc::new(telegram::Telegram::new(telegram, gateway)?));
+    }
+    if let Some(slack) = &settings.slack {
+        channels.push(Arc::new(slack::Slack::new(slack, gateway, agents)?));
+    }
+    Ok(channels)
 }
 
 /// A chat service.
@@ -71,6 +88,10 @@ pub trait Channel: Send + Sync {
 
     /// What a message says. Pure; a message that cannot be read says nothing.
     fn read(&self, mail: &Mail) -> Incoming;
+
+    /// Whether nobody but one person and us is in a conversation, or sees what is said in it by command.
+    /// Pure.
+    fn is_private(&self, conversation: &str) -> bool;
 
     /// Markdown as pages that the far side takes, at least one. Pure.
     fn pages(&self, markdown: &str) -> Vec<Page>;
@@ -129,6 +150,13 @@ pub trait Channel: Send + Sync {
         Err(Undelivered::Never(format!("{} cannot be sent", file.name)))
     }
 
+    /// Whether somebody belongs to a group there. An error where that cannot be found out.
+    async fn belongs(&self, group: &Group, id: &str) -> Result<bool, Undelivered>;
+
+    /// Asks the far side who we are there, and whether we have what we need. Changes nothing; `seen` is
+    /// what is known of the channel besides.
+    async fn examine(&self, seen: Seen) -> Vec<Finding>;
+
     /// Fetches what comes in and puts it into the inlet, until that is over. A channel that is sent to
     /// need not.
     async fn listen(&self, inlet: &station::Inlet) {
@@ -145,6 +173,19 @@ pub struct Document {
     pub mime: String,
     /// Its bytes.
     pub bytes: Arc<[u8]>,
+}
+
+/// What is known of a channel when it is examined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nobody looks after it now.
+    Idle,
+    /// Somebody elsewhere does, or nobody knows.
+    Unknown,
+    /// It works.
+    Well,
+    /// It does not, for this reason.
+    Ill(String),
 }
 
 /// A page of a message in the channel's own form, and the buttons below it.
@@ -232,6 +273,8 @@ pub struct Sender {
     pub id: String,
     /// What they are called there, for people's eyes only.
     pub name: String,
+    /// The name by which others address them there; it may change hands.
+    pub handle: Option<String>,
 }
 
 /// What a message says.

@@ -23,7 +23,7 @@ use super::reception::Reception;
 use super::watch::Watch;
 use crate::app::House;
 use crate::engine::Engine;
-use crate::people::People;
+use crate::people::directory::Directory;
 
 /// The pause before a store that did not answer is tried again.
 const LOOK: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub struct Station {
     /// The channel.
     pub channel: Arc<dyn Channel>,
     /// Who is who.
-    pub people: Arc<People>,
+    pub people: Arc<Directory>,
     /// How conversations go.
     pub settings: ConversationSettings,
     /// Where it is told how the channel is.
@@ -121,6 +121,7 @@ impl Station {
             people: self.people.clone(),
             settings: self.settings.clone(),
             duty: duty.clone(),
+            open: self.open.clone(),
             over: over.clone(),
         });
         let courier = Arc::new(Courier {

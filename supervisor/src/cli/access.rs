@@ -256,7 +256,8 @@ impl Access {
         }
     }
 
-    fn desk(&self) -> Result<Desk, &Client> {
+    /// Where this process looks itself, or the instance that does.
+    pub fn desk(&self) -> Result<Desk, &Client> {
         match self {
             Access::Live(client) => Err(client),
             Access::Own(app) => Ok(app.desk.clone()),

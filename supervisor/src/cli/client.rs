@@ -22,6 +22,10 @@ use crate::instance::{Instance, client_for};
 use crate::transcript::Transcript;
 use crate::view::TaskView;
 use crate::wire::{
+    ChannelPage, ChannelView, PairingCode, PairingOrder, PeoplePage, PersonView, RemovedView,
+    Revived,
+};
+use crate::wire::{
     DeadPage, DeadView, DoctorPage, ForkOrder, ProblemBody, Settlement, TaskOrder, TaskPage,
     TaskRef,
 };
@@ -181,16 +185,50 @@ impl Client {
 
     /// `DELETE /v1/tokens/{name}`. False where no live token has that name.
     pub async fn revoke(&self, name: &str) -> anyhow::Result<bool> {
-        let mut url = url::Url::parse(&self.instance.url)?;
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.extend(["v1", "tokens", name]);
-        }
-        let request = self.http.delete(url).bearer_auth(&self.instance.token);
+        let request = self.at(Method::DELETE, &["v1", "tokens", name])?;
         let answer = self.send(request.timeout(ANSWER)).await?;
         if answer.status() == StatusCode::NOT_FOUND {
             return Ok(false);
         }
         accepted(answer).await.map(|_| true)
+    }
+
+    /// `POST /v1/pairings`: the code.
+    pub async fn pair(&self, order: &PairingOrder) -> anyhow::Result<PairingCode> {
+        self.read(self.request(Method::POST, "/v1/pairings").json(order))
+            .await
+    }
+
+    /// `GET /v1/people`.
+    pub async fn people(&self) -> anyhow::Result<Vec<PersonView>> {
+        let page: PeoplePage = self.read(self.request(Method::GET, "/v1/people")).await?;
+        Ok(page.people)
+    }
+
+    /// `DELETE /v1/people/{who}`.
+    pub async fn remove_person(&self, who: &str) -> anyhow::Result<RemovedView> {
+        self.read(self.at(Method::DELETE, &["v1", "people", who])?)
+            .await
+    }
+
+    /// `GET /v1/channels`.
+    pub async fn channels(&self) -> anyhow::Result<Vec<ChannelView>> {
+        let page: ChannelPage = self.read(self.request(Method::GET, "/v1/channels")).await?;
+        Ok(page.channels)
+    }
+
+    /// `POST /v1/channels/{name}/test`.
+    pub async fn test_channel(&self, name: &str) -> anyhow::Result<Vec<Finding>> {
+        let request = self.at(Method::POST, &["v1", "channels", name, "test"])?;
+        let page: DoctorPage = self.read(request).await?;
+        Ok(page.findings)
+    }
+
+    /// `POST /v1/channels/{name}/retry`: how much is tried again.
+    pub async fn retry_channel(&self, name: &str) -> anyhow::Result<u64> {
+        let request = self.at(Method::POST, &["v1", "channels", name, "retry"])?;
+        let revived: Revived = self.read(request).await?;
+        Ok(revived.revived)
     }
 
     /// `GET /v1/tasks/{id}/events`, from the first one on.
@@ -228,6 +266,16 @@ impl Client {
         self.http
             .request(method, url)
             .bearer_auth(&self.instance.token)
+    }
+
+    /// A request for a path with parts that may hold anything.
+    fn at(&self, method: Method, path: &[&str]) -> anyhow::Result<RequestBuilder> {
+        let mut url = url::Url::parse(&self.instance.url)?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.extend(path);
+        }
+        let request = self.http.request(method, url);
+        Ok(request.bearer_auth(&self.instance.token))
     }
 
     async fn read<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {

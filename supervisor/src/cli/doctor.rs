@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Args;
 
-use shared::store::Error;
+use shared::store::{Error, Standing};
 
 use super::access::{self, LOOK};
 use super::context::Context;
@@ -51,7 +51,8 @@ pub async fn run(context: &Context, doctor: Doctor) -> anyhow::Result<Exit> {
     })
 }
 
-fn line(finding: &Finding) -> String {
+/// A finding for people.
+pub fn line(finding: &Finding) -> String {
     let (level, check) = (finding.level.as_str(), &finding.check);
     let found = words::plain(&finding.found).into_owned();
     let todo = finding.todo.as_ref();
@@ -106,9 +107,27 @@ async fn store(context: &Context) -> Vec<Finding> {
         Ok(store) => store,
         Err(error) => return vec![closed(&error)],
     };
-    let findings = doctor::examine(&*store, url.is_none()).await;
+    let mut findings = doctor::examine(&*store, url.is_none()).await;
+    match store.mail().standing(&context.tenant()).await {
+        Ok(standing) => findings.extend(undelivered(standing)),
+        Err(error) => findings.push(closed(&error.into())),
+    }
     store.close().await;
     findings
+}
+
+/// What channels could not deliver.
+fn undelivered(standing: Vec<Standing>) -> Vec<Finding> {
+    let dead = standing.into_iter().filter(|one| one.dead > 0);
+    let finding = |one: Standing| {
+        let why = one.why.unwrap_or_default();
+        Finding::warning(
+            &one.channel,
+            format!("{} undelivered: {why}", one.dead),
+            format!("majordomo channels retry {} tries them again", one.channel),
+        )
+    };
+    dead.map(finding).collect()
 }
 
 /// Why the store could not be opened.

@@ -21,7 +21,7 @@ pub enum Exit {
     Cancelled = 4,
     /// The instance or server cannot be reached.
     Unreachable = 5,
-    /// `doctor` found a problem.
+    /// `doctor` or `channels test` found a problem.
     Unwell = 6,
     /// Interrupted by a signal.
     Interrupted = 130,

@@ -6,6 +6,7 @@ pub mod access;
 mod ask;
 mod backup;
 mod bill;
+mod channels;
 mod check;
 pub mod client;
 pub mod context;
@@ -13,6 +14,8 @@ mod doctor;
 pub mod exit;
 mod health;
 mod init;
+mod pair;
+mod people;
 mod pick;
 mod progress;
 mod schema;
@@ -52,7 +55,7 @@ Exit codes:
   3    the task waits for a person
   4    the task was cancelled
   5    the instance or server cannot be reached
-  6    `doctor` found a problem
+  6    `doctor` or `channels test` found a problem
   130  interrupted; an interrupted task goes on at the next `serve` or `ask`";
 
 const EXAMPLES: &str = "\
@@ -112,6 +115,9 @@ enum Command {
     Tasks(tasks::Tasks),
     #[command(subcommand)]
     Token(token::Token),
+    Pair(pair::Pair),
+    People(people::People),
+    Channels(channels::Channels),
     Check(check::Check),
     Init(init::Init),
     Schema(schema::Schema),
@@ -186,6 +192,9 @@ async fn command(cli: Cli, tools: Vec<Arc<dyn Tool>>) -> anyhow::Result<Exit> {
         Command::Serve(serve) => serve::run(&context, serve).await,
         Command::Tasks(tasks) => tasks::run(&context, tasks).await,
         Command::Token(token) => token::run(&context, token).await,
+        Command::Pair(pair) => pair::run(&context, pair).await,
+        Command::People(people) => people::run(&context, people).await,
+        Command::Channels(channels) => channels::run(&context, channels).await,
         Command::Check(check) => check::run(&context, check),
         Command::Init(init) => init::run(&context, init),
         Command::Schema(schema) => schema::run(schema),
@@ -240,6 +249,13 @@ mod tests {
             "majordomo tasks fork abcd --from step/2",
             "majordomo tasks dead --json --limit 7",
             "majordomo token new ci --scope admin --scope on_behalf --principal p",
+            "majordomo pair ada --roles member,approver --label phone --ttl-min 5",
+            "majordomo people --json",
+            "majordomo people remove slack:T1/U1",
+            "majordomo channels",
+            "majordomo channels test",
+            "majordomo channels test telegram",
+            "majordomo channels retry slack",
             "majordomo schema agent",
             "majordomo schema",
             "majordomo init config",
@@ -265,6 +281,11 @@ mod tests {
             "majordomo tasks resolve abcd --again --give-up",
             "majordomo tasks resolve abcd --again --result 7",
             "majordomo token new ci --scope root",
+            "majordomo pair",
+            "majordomo pair ada --roles king",
+            "majordomo pair ada --ttl-min 0",
+            "majordomo people remove",
+            "majordomo channels retry",
             "majordomo schema tools",
             "majordomo check --log xml",
         ] {

@@ -169,6 +169,7 @@ async fn answer(
         .context("instance.json in the data folder")?;
     app.open_channels()?;
     report(context, &app, address, &url);
+    claim(&app).await?;
 
     let shutdown = CancellationToken::new();
     let serving = http::serve(app, listener, local, shutdown.clone());
@@ -186,6 +187,34 @@ async fn answer(
         ended = tokio::time::timeout(GRACE, serving) => Ok(ended.unwrap_or(Ok(()))?),
         () = signals.next() => Ok(()),
     }
+}
+
+/// Where chats are open and nobody is an admin, prints the code by which somebody becomes one: to people's
+/// eyes, and into no log.
+async fn claim(app: &App) -> anyhow::Result<()> {
+    if app.board().is_none_or(|board| board.channels.is_empty()) {
+        return Ok(());
+    }
+    if let Some((code, _)) = app.people.offer_claim().await? {
+        eprintln!("{}", frame(&code.expose()));
+    }
+    Ok(())
+}
+
+/// What is printed of the first admin's code.
+fn frame(code: &str) -> String {
+    let lines = [
+        "Nobody is an admin in your chats yet. Write this to the bot, in private:".to_owned(),
+        String::new(),
+        format!("    Telegram   /claim {code}"),
+        format!("    Slack      claim {code}"),
+        String::new(),
+        "It works once, within 10 minutes. The next start makes a new one.".to_owned(),
+    ];
+    let width = lines.iter().map(String::len).max().unwrap_or_default();
+    let rule = "─".repeat(width + 2);
+    let lines = lines.map(|line| format!("│ {line:width$} │\n"));
+    format!("┌{rule}┐\n{}└{rule}┘", lines.concat())
 }
 
 async fn first_token(app: &App) -> anyhow::Result<()> {
@@ -253,6 +282,11 @@ mod tests {
         assert_eq!(reach("0.0.0.0:7717"), "127.0.0.1:7717");
         assert_eq!(reach("[::]:7717"), "[::1]:7717");
         assert_eq!(reach("10.0.0.7:80"), "10.0.0.7:80");
+    }
+
+    #[test]
+    fn the_first_admins_code_stands_in_a_frame() {
+        insta::assert_snapshot!(frame("7K3M-Q9XT-2HVN"));
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use url::Url;
 
 use super::exit::Exit;
 use super::words;
+use crate::channels::slack::{GRANT_SCOPES, SCOPES};
 
 /// What Slack must be told about the app.
 #[derive(Debug, Subcommand)]
@@ -47,6 +48,10 @@ fn manifest(wanted: &Manifest) -> String {
     };
     let (command_url, request_url) = (line("url", 6), line("request_url", 4));
     let socket = url.is_none();
+    let mut scopes: Vec<&str> = SCOPES.into_iter().chain(GRANT_SCOPES).collect();
+    scopes.sort_unstable();
+    let scopes = scopes.iter().map(|scope| format!("      - {scope}\n"));
+    let scopes: String = scopes.collect();
     format!(
         "display_information:
   name: {name}
@@ -62,7 +67,7 @@ features:
   slash_commands:
     - command: /majordomo
 {command_url}      description: Speak to the house itself
-      usage_hint: help | status | stop | agents
+      usage_hint: help | status | stop | agents | pair
       should_escape: true
     - command: /ask
 {command_url}      description: Have something done
@@ -71,15 +76,7 @@ features:
 oauth_config:
   scopes:
     bot:
-      - app_mentions:read
-      - channels:history
-      - chat:write
-      - commands
-      - files:read
-      - files:write
-      - groups:history
-      - im:history
-settings:
+{scopes}settings:
   event_subscriptions:
 {request_url}    bot_events:
       - app_mention

@@ -12,6 +12,7 @@ use crate::id::{TaskId, TenantId};
 use crate::run::Timestamp;
 use crate::store::{
     Conversation, Cursor, Duty, Error, Mail, MailState, Mailroom, NewMail, NewOut, Out, OutState,
+    Standing,
 };
 
 const RECEIVE: &str = "
@@ -71,6 +72,12 @@ returning 1";
 const REVIVE: &str = "
 update outbox set state = 'owed', attempts = 0, not_before = 0, updated_at = now_ms()
 where tenant = $1 and channel = $2 and state = 'dead' returning 1";
+
+const STANDING: &str = "
+select channel, count(*) filter (where state = 'owed'), min(created_at) filter (where state = 'owed'),
+       count(*) filter (where state = 'dead'),
+       (array_agg(error order by updated_at desc) filter (where state = 'dead'))[1]
+from outbox where tenant = $1 and state in ('owed', 'dead') group by channel order by channel";
 
 const CONVERSATION: &str =
     "select agent, since from conversation where tenant = $1 and channel = $2 and id = $3";
@@ -336,6 +343,20 @@ impl Mailroom for PostgresStore {
         let revived = self.engine.ask(REVIVE, which).await?.len() as u64;
         self.tell_of_mail().await?;
         Ok(revived)
+    }
+
+    async fn standing(&self, tenant: &TenantId) -> Result<Vec<Standing>, Error> {
+        let rows = self.engine.ask(STANDING, &[&tenant.as_str()]).await?;
+        let standing = |row: &Row| {
+            Ok(Standing {
+                channel: get(row, 0)?,
+                owed: get::<i64>(row, 1)? as u64,
+                oldest: get::<Option<i64>>(row, 2)?.map(Timestamp),
+                dead: get::<i64>(row, 3)? as u64,
+                why: get(row, 4)?,
+            })
+        };
+        rows.iter().map(standing).collect()
     }
 
     async fn conversation(

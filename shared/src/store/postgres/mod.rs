@@ -21,6 +21,7 @@ mod connect;
 mod content;
 mod duty;
 mod event;
+mod identity;
 mod journal;
 mod listen;
 mod mail;
@@ -49,7 +50,8 @@ use uuid::Uuid;
 
 use super::{
     Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
-    Error, Fence, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
+    Error, Fence, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter,
+    Token,
 };
 use crate::blob::Blob;
 use crate::clock::{self, Stopwatch};
@@ -299,6 +301,10 @@ impl Store for PostgresStore {
     }
 
     fn mail(&self) -> &dyn Mailroom {
+        self
+    }
+
+    fn identities(&self) -> &dyn Identities {
         self
     }
 

@@ -12,7 +12,7 @@ use crate::id::{TaskId, TenantId};
 use crate::run::Timestamp;
 use crate::store::{
     Again, Conversation, Cursor, Duty, Error, Mail, MailState, Mailroom, NewMail, NewOut, Out,
-    OutState,
+    OutState, Standing,
 };
 
 #[async_trait]
@@ -256,6 +256,33 @@ impl Mailroom for SqliteStore {
         let revived = revived.await?;
         self.bell.ring_mail();
         Ok(revived)
+    }
+
+    async fn standing(&self, tenant: &TenantId) -> Result<Vec<Standing>, Error> {
+        self.read(|conn| {
+            // The error is that of the row with the latest time.
+            conn.prepare_cached(
+                "select channel, sum(owed), min(oldest), sum(dead), max(why) from (
+                   select channel, count(*) as owed, min(created_at) as oldest, 0 as dead, null as why
+                   from outbox where tenant = ?1 and state = 'owed' group by channel
+                   union all
+                   select channel, 0, null, dead, error from (
+                     select channel, count(*) as dead, max(updated_at), error
+                     from outbox where tenant = ?1 and state = 'dead' group by channel)
+                 ) group by channel order by channel",
+            )?
+            .query_map([tenant.as_str()], |row| {
+                Ok(Standing {
+                    channel: row.get(0)?,
+                    owed: row.get::<_, i64>(1)? as u64,
+                    oldest: row.get::<_, Option<i64>>(2)?.map(Timestamp),
+                    dead: row.get::<_, i64>(3)? as u64,
+                    why: row.get(4)?,
+                })
+            })?
+            .map(|row| Ok(row?))
+            .collect()
+        })
     }
 
     async fn conversation(

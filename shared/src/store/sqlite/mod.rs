@@ -12,6 +12,7 @@ mod checkup;
 mod content;
 mod duty;
 mod event;
+mod identity;
 mod journal;
 mod mail;
 mod prune;
@@ -34,7 +35,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
-    Error, Fence, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter, Token,
+    Error, Fence, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter,
+    Token,
 };
 use crate::blob::Blob;
 use crate::clock;
@@ -58,6 +60,7 @@ const MIGRATIONS: &[M<'static>] = &[
         "../../../migrations/sqlite/0005_mail_care.sql"
     )),
     M::up(include_str!("../../../migrations/sqlite/0006_blob.sql")),
+    M::up(include_str!("../../../migrations/sqlite/0007_identity.sql")),
 ];
 
 /// How many entries may wait for a commit before their runs are held up.
@@ -273,6 +276,10 @@ impl Store for SqliteStore {
     }
 
     fn mail(&self) -> &dyn Mailroom {
+        self
+    }
+
+    fn identities(&self) -> &dyn Identities {
         self
     }
 

@@ -27,14 +27,14 @@ use shared::config::CallbackSettings;
 use shared::egress::{Gateway, PostRequest, Posted};
 use shared::id::{TaskId, TenantId};
 use shared::run::{Failure, Timestamp};
-use shared::store::{Duty, Error, NewOut, Out, OutState, Store, duty};
+use shared::store::{Duty, Error, Identity, NewOut, Out, OutState, Store, duty};
 
 use super::Word;
 use super::signature::Key;
 use super::watch::Watch;
 use crate::engine::Engine;
 use crate::follow::Follower;
-use crate::people::People;
+use crate::people::directory::Directory;
 use crate::view::TaskView;
 use address::Called;
 use schedule::{Next, judge};
@@ -59,7 +59,7 @@ const AT_ONCE_EACH: usize = 4;
 pub struct Callbacks {
     store: Arc<dyn Store>,
     tenant: TenantId,
-    people: Arc<People>,
+    people: Arc<Directory>,
     gateway: Gateway,
     key: Key,
     first_pause: Duration,
@@ -84,7 +84,7 @@ impl Callbacks {
         settings: &CallbackSettings,
         store: Arc<dyn Store>,
         tenant: TenantId,
-        people: Arc<People>,
+        people: Arc<Directory>,
         gateway: Gateway,
     ) -> Result<Self, NoSecret> {
         Ok(Self {
@@ -168,11 +168,18 @@ impl Callbacks {
             ..Word::default()
         };
         let body = serde_json::to_value(word).unwrap_or_default();
-        for (channel, id) in self.people.admins() {
+        let admins = match self.people.admins().await {
+            Ok(admins) => admins,
+            Err(error) => {
+                tracing::error!(%error, "admins could not be told of it");
+                return;
+            }
+        };
+        for Identity { channel, id } in admins {
             let word = NewOut {
-                channel: (*channel).into(),
+                channel,
                 key: format!("dead/{CHANNEL}/{}/{id}", out.seq),
-                conversation: id.clone(),
+                conversation: id,
                 body: body.clone(),
             };
             if let Err(error) = self.store.mail().say(&self.tenant, word).await {

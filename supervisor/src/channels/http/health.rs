@@ -15,8 +15,9 @@ use shared::store::{Census, Error, Store};
 use super::problem::Problem;
 use super::{Door, guard};
 use crate::auth::{Act, Caller};
+use crate::channels::board::{self, Board};
 use crate::doctor;
-use crate::wire::{Alive, DoctorPage, ProblemBody, Readiness};
+use crate::wire::{Alive, ChannelUp, DoctorPage, ProblemBody, Readiness};
 
 /// How long the store may take to answer before the instance counts as not ready.
 const STORE_TIME: Duration = Duration::from_secs(2);
@@ -84,7 +85,21 @@ pub(super) async fn readyz(State(door): State<Arc<Door>>) -> (StatusCode, Json<R
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
     let ready = reasons.is_empty();
-    (status, Json(Readiness { ready, reasons }))
+    let board = door.inside.board();
+    let channels = board.map(Board::up).unwrap_or_default().into_iter();
+    let channels = channels.map(|(name, up)| ChannelUp {
+        name: name.into(),
+        up,
+    });
+    let channels = channels.collect();
+    (
+        status,
+        Json(Readiness {
+            ready,
+            reasons,
+            channels,
+        }),
+    )
 }
 
 /// Why the store cannot be worked with now, found out by a write.
@@ -124,7 +139,7 @@ pub(super) async fn metrics(
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
-/// Examines the store, the leases and the runs. Reads all there is: not for every minute. Needs the
+/// Examines the store, the leases, the runs and the channels. Reads all there is: not for every minute. Needs the
 /// scope `admin`.
 #[utoipa::path(get, path = "/v1/doctor", tag = "health", operation_id = "examine",
     responses(
@@ -135,7 +150,10 @@ pub(super) async fn examine(
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<DoctorPage>, Problem> {
     caller.may(Act::Examine)?;
-    let findings = doctor::examine(&*door.desk().store, false).await;
+    let mut findings = doctor::examine(&*door.desk().store, false).await;
+    if let Some(board) = door.inside.board() {
+        findings.extend(board::findings(&board.list().await?));
+    }
     Ok(Json(DoctorPage { findings }))
 }
 

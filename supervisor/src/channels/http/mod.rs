@@ -16,6 +16,7 @@ pub mod rate;
 pub mod tasks;
 
 mod again;
+mod channels;
 mod connections;
 mod docs;
 mod events;
@@ -24,6 +25,7 @@ mod guard;
 mod health;
 mod input;
 mod openapi;
+mod people;
 mod settle;
 mod slack;
 mod telegram;
@@ -49,12 +51,14 @@ use shared::id::AgentName;
 
 use crate::app::App;
 use crate::auth::LocalToken;
+use crate::channels::board::Board;
 use crate::channels::callback;
 use crate::channels::papers::child::Readers;
 use crate::channels::slack as slack_door;
 use crate::channels::telegram::webhook::{self, Webhook};
 use crate::desk::Desk;
 use crate::intake::Intake;
+use crate::people::directory::Directory;
 use crate::telemetry;
 use connections::Bounds;
 use guard::BodyLimit;
@@ -78,6 +82,10 @@ pub trait Inside: Send + Sync {
     fn readers(&self) -> &Readers;
     /// Agents whose actor is not running.
     fn away(&self) -> Vec<AgentName>;
+    /// Who is who in chats.
+    fn people(&self) -> &Directory;
+    /// The channels; none where none was opened.
+    fn board(&self) -> Option<&Board>;
     /// What this process counts, in Prometheus' text format; follows the store's own numbers.
     fn metrics(&self) -> String;
 }
@@ -97,6 +105,14 @@ impl Inside for App {
 
     fn away(&self) -> Vec<AgentName> {
         self.agents.away()
+    }
+
+    fn people(&self) -> &Directory {
+        &self.people
+    }
+
+    fn board(&self) -> Option<&Board> {
+        self.board()
     }
 
     fn metrics(&self) -> String {

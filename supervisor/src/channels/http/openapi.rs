@@ -12,7 +12,9 @@ use utoipa::openapi::{ComponentsBuilder, OpenApi, SecurityRequirement};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Door, again, docs, events, files, health, hooks, settle, tasks, tokens};
+use super::{
+    Door, again, channels, docs, events, files, health, hooks, people, settle, tasks, tokens,
+};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(info(
@@ -40,6 +42,12 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(settle::settle))
         .routes(routes!(tokens::make, tokens::list))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(people::pair))
+        .routes(routes!(people::list))
+        .routes(routes!(people::remove))
+        .routes(routes!(channels::list))
+        .routes(routes!(channels::test))
+        .routes(routes!(channels::retry))
 }
 
 /// Routes that decide for themselves who may ask.

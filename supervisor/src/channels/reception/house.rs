@@ -6,16 +6,16 @@ use shared::store::Conversation;
 use shared::task::Task;
 
 use super::{Letter, Pending, Reception};
-use crate::channels::Says;
 use crate::channels::command::{Command, MENU};
 use crate::channels::text::in_one_line;
+use crate::channels::{Says, Sender};
 use crate::people::Known;
 
 impl Reception {
     pub(super) async fn command(
         &self,
         letter: &Letter,
-        known: &Known,
+        (known, from): (&Known, &Sender),
         command: Command,
     ) -> Result<(), Pending> {
         let changes = matches!(command, Command::New | Command::Stop | Command::Agent(_));
@@ -33,7 +33,7 @@ impl Reception {
                 "A new conversation begins: what was said before does not count any more.".into()
             }
             Command::Status => self.status(letter).await?,
-            Command::Stop => self.stop(letter, known).await?,
+            Command::Stop => self.stop(letter, known, from).await?,
             Command::Agents => {
                 let line = |(name, what): &(AgentName, String)| format!("- **{name}**: {what}");
                 let lines: Vec<String> = self.house.agents.iter().map(line).collect();
@@ -77,26 +77,36 @@ impl Reception {
         Ok(lines.join("\n"))
     }
 
-    async fn stop(&self, letter: &Letter, known: &Known) -> Result<String, Pending> {
+    /// Ends what is worked on and what waits, as far as it was asked for by whoever says so; an admin's
+    /// word ends all of it.
+    async fn stop(&self, letter: &Letter, known: &Known, from: &Sender) -> Result<String, Pending> {
+        let is_admin = known.may(Role::Admin);
+        let (mut stopped, mut waiting, mut others) = (0, 0, 0);
         // What waits for its turn first, or it would begin when its turn comes.
-        let mut waiting = 0;
         for before in self.open_in(letter).await? {
-            let is_work =
-                matches!(&before.says.says, Says::Words(text) if Command::parse(text).is_none());
-            if before.mail.seq < letter.mail.seq && is_work {
-                waiting += i32::from(self.discard(&before).await?);
+            let says = &before.says;
+            let is_work = matches!(&says.says, Says::Words(text) if Command::parse(text).is_none());
+            if before.mail.seq >= letter.mail.seq || !is_work {
+                continue;
+            }
+            let is_theirs = says
+                .from
+                .as_ref()
+                .is_some_and(|author| author.id == from.id);
+            match is_theirs || is_admin {
+                true => waiting += i32::from(self.discard(&before).await?),
+                false => others += 1,
             }
         }
-        let mut stopped = 0;
         for task in self.unfinished(letter).await? {
+            if task.principal != known.principal && !is_admin {
+                others += 1;
+                continue;
+            }
             let reason = format!("{} stopped it in {}", known.principal, self.channel.name());
             stopped += i32::from(self.house.desk.cancel(task.id, &reason).await?);
         }
-        Ok(match (stopped, waiting) {
-            (0, 0) => "There is nothing to stop here.".into(),
-            (tasks, 0) => format!("Stopped: {tasks}."),
-            (tasks, waiting) => format!("Stopped: {tasks}; not begun any more: {waiting}."),
-        })
+        Ok(end_of_stop(stopped, waiting, others))
     }
 
     async fn choose(&self, letter: &Letter, name: Option<String>) -> Result<String, Pending> {
@@ -124,4 +134,18 @@ impl Reception {
             None => "From now on whoever fits answers here.".into(),
         })
     }
+}
+
+/// What is answered to a stop.
+fn end_of_stop(stopped: i32, waiting: i32, others: i32) -> String {
+    let done = match (stopped, waiting) {
+        (0, 0) if others == 0 => return "There is nothing to stop here.".into(),
+        (0, 0) => None,
+        (tasks, 0) => Some(format!("Stopped: {tasks}.")),
+        (tasks, waiting) => Some(format!("Stopped: {tasks}; not begun any more: {waiting}.")),
+    };
+    let left = (others > 0).then(|| {
+        format!("Asked for by others, and left alone: {others}. They can stop it, or an admin.")
+    });
+    Vec::from_iter(done.into_iter().chain(left)).join(" ")
 }

@@ -2,7 +2,8 @@
 //! messages are dealt with in order; words to the house itself go before work that waits.
 //!
 //! ```text
-//!   inbound ─► read ─┬─ stranger ─► a word with their number
+//!   inbound ─► read ─┬─ code ─► linked, or a word
+//!                    ├─ stranger ─► a word with their number
 //!                    ├─ command, button ─► a word back
 //!                    ├─ stale ─► held, with a question
 //!                    └─ work ─► (waits for the one before) ─► intake, with its card
@@ -12,6 +13,7 @@
 
 mod house;
 mod late;
+mod linking;
 mod work;
 
 use std::collections::HashSet;
@@ -27,11 +29,12 @@ use shared::id::TenantId;
 use shared::store::{Conversation, Duty, Error, Mail, MailState, NewOut, Store, TaskFilter};
 use shared::task::{Task, TaskState};
 
-use super::command::Command;
+use super::command::{Command, Linking};
 use super::lanes::Lanes;
 use super::{Channel, Incoming, Says, Sender, Word};
 use crate::app::House;
-use crate::people::{Known, People};
+use crate::people::Known;
+use crate::people::directory::{Directory, Who};
 
 /// Messages that are read at once.
 const PAGE: u32 = 256;
@@ -53,11 +56,13 @@ pub struct Reception {
     /// Where messages come from.
     pub channel: Arc<dyn Channel>,
     /// Who is who.
-    pub people: Arc<People>,
+    pub people: Arc<Directory>,
     /// How conversations go.
     pub settings: ConversationSettings,
     /// Under which messages are marked as dealt with.
     pub duty: Duty,
+    /// The channels that somebody looks after.
+    pub open: Arc<[&'static str]>,
     /// Ended when somebody else receives.
     pub over: CancellationToken,
 }
@@ -227,15 +232,20 @@ impl Reception {
         let Some(from) = from else {
             return self.done(&letter.mail, state).await.map(|_| None);
         };
-        let Some(known) = self.people.who(self.channel.name(), &from.id) else {
-            self.turn_away(letter, from).await?;
+        if let Says::Words(text) = &says.says
+            && let Some(linking) = Linking::parse(text)
+        {
+            self.linking(letter, from, linking).await?;
+            return self.done(&letter.mail, state).await.map(|_| None);
+        }
+        let Some(known) = self.recognise(letter, from).await? else {
             return self.done(&letter.mail, state).await.map(|_| None);
         };
         match &says.says {
-            Says::Press { id, data } => self.pressed(letter, (known, from), id, data).await?,
+            Says::Press { id, data } => self.pressed(letter, (&known, from), id, data).await?,
             Says::Unreadable(why) => self.say(letter, key, why.clone()).await?,
             Says::Words(text) => match Command::parse(text) {
-                Some(command) => self.command(letter, known, command).await?,
+                Some(command) => self.command(letter, (&known, from), command).await?,
                 None if !known.may(Role::Member) => {
                     let word = "Your roles do not let you hand in work here.";
                     self.say(letter, key, word.into()).await?;
@@ -243,7 +253,7 @@ impl Reception {
                 None if state == MailState::New && self.is_stale(letter) => {
                     return self.ask_first(letter).await.map(|()| None);
                 }
-                None => return Ok(Some(known.clone())),
+                None => return Ok(Some(known)),
             },
             Says::Edit(_) if self.is_pending(letter).await? => return Ok(None),
             Says::Edit(_) => {
@@ -272,6 +282,30 @@ impl Reception {
         Ok(open.iter().any(same))
     }
 
+    /// Who somebody is. Whoever is not known, or cannot be told now, gets a word.
+    async fn recognise(&self, letter: &Letter, from: &Sender) -> Result<Option<Known>, Pending> {
+        let who = self.people.who(&*self.channel, &from.id);
+        let who = self.over.run_until_cancelled(who).await;
+        match who.ok_or(Pending::Over)?? {
+            Who::Known(known) => return Ok(Some(known)),
+            Who::Stranger => self.turn_away(letter, from).await?,
+            Who::Unsure(_) => self.leave_open(letter, from).await?,
+        }
+        Ok(None)
+    }
+
+    /// Tells somebody that it cannot be found out now whether they are known. Once in ten minutes.
+    async fn leave_open(&self, letter: &Letter, from: &Sender) -> Result<(), Pending> {
+        const EVERY_MS: i64 = 600_000;
+        if matches!(letter.says.says, Says::Press { .. }) {
+            return Ok(());
+        }
+        let text = "I cannot find out just now whether you belong to a group that I work for, so I did \
+                    nothing with what you wrote. Send it again in some minutes.";
+        let key = format!("unsure/{}/{}", from.id, self.store().now().0 / EVERY_MS);
+        self.owe(letter, key, self.reply(letter, text.into())).await
+    }
+
     /// Tells a stranger who they are to us, and what would make us know them. Once a day.
     async fn turn_away(&self, letter: &Letter, from: &Sender) -> Result<(), Pending> {
         let (channel, id) = (self.channel.name(), &from.id);
@@ -283,22 +317,20 @@ impl Reception {
             "telegram" => id.clone(),
             _ => format!("\"{id}\""),
         };
+        let pair = linking::typed(channel, "pair");
         let text = format!(
             "I do not know you yet, so I do nothing with what you write. Your number here is `{id}`. \
-             Whoever looks after me can add you to `majordomo.toml`:\n\n```toml\n[[people]]\n\
+             Whoever looks after me can give you a code by `majordomo pair your-name`, which you write \
+             to me in private as `{pair} CODE`; or add you to `majordomo.toml`:\n\n```toml\n[[people]]\n\
              name = \"your-name\"\n{channel} = {value}\n```"
         );
         let day = self.store().now().0 / 86_400_000;
         let key = format!("stranger/{id}/{day}");
-        self.owe(
-            letter,
-            key,
-            Word {
-                text,
-                ..Word::default()
-            },
-        )
-        .await
+        let word = Word {
+            text,
+            ..Word::default()
+        };
+        self.owe(letter, key, word).await
     }
 
     /// What is open in the conversation: messages that wait, those that are held, and their edits.
@@ -370,12 +402,16 @@ impl Reception {
 
     /// Says something in reply to a message, once for this key.
     async fn say(&self, letter: &Letter, key: &str, text: String) -> Result<(), Pending> {
-        let word = Word {
+        let word = self.reply(letter, text);
+        self.owe(letter, format!("word/{key}"), word).await
+    }
+
+    fn reply(&self, letter: &Letter, text: String) -> Word {
+        Word {
             text,
             reply_to: letter.says.message.clone(),
             ..Word::default()
-        };
-        self.owe(letter, format!("word/{key}"), word).await
+        }
     }
 
     async fn owe(&self, letter: &Letter, key: String, word: Word) -> Result<(), Pending> {

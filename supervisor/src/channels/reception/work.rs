@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use shared::config::FollowUp;
+use shared::config::{FollowUp, Role};
 use shared::hash::Hash;
 use shared::id::TaskId;
 use shared::store::{Accepted, NewOut};
@@ -47,13 +47,22 @@ impl Reception {
         if self.settings.follow_up == FollowUp::Queue && !self.has_turn(letter).await? {
             return Ok(());
         }
+        // It may have waited long: whoever was unlinked meanwhile, or left, has nothing done any more.
+        let Some(known) = self.still_known(letter, known).await? else {
+            return self.done(&letter.mail, state).await.map(drop);
+        };
         let edits = self.edits(letter).await?;
         let text = match (edits.last().map(|edit| &edit.says.says), &letter.says.says) {
             (Some(Says::Edit(text)), _) | (_, Says::Words(text)) => text.clone(),
             _ => return self.done(&letter.mail, state).await.map(drop),
         };
         let amended = match self.settings.follow_up {
-            FollowUp::Amend => self.unfinished(letter).await?,
+            FollowUp::Amend => {
+                let mut theirs = self.unfinished(letter).await?;
+                // What others asked for is theirs to change.
+                theirs.retain(|task| task.principal == known.principal);
+                theirs
+            }
             FollowUp::Queue | FollowUp::Beside => Vec::new(),
         };
         let earlier = amended.iter().rev().map(|task| task.request.text.as_str());
@@ -62,7 +71,7 @@ impl Reception {
             .collect::<Vec<_>>()
             .join("\n\n");
         let taken = match self.with_files(letter, text).await? {
-            Ok(enclosed) => self.submit(letter, known, enclosed).await?,
+            Ok(enclosed) => self.submit(letter, &known, enclosed).await?,
             Err(why) => Err(why),
         };
         for edit in edits {
@@ -84,6 +93,15 @@ impl Reception {
             self.house.desk.cancel(task, "stopped").await?;
         }
         Ok(())
+    }
+
+    /// Who a message's author is now, where they may still hand in work.
+    async fn still_known(&self, letter: &Letter, known: &Known) -> Result<Option<Known>, Pending> {
+        let Some(from) = &letter.says.from else {
+            return Ok(Some(known.clone()));
+        };
+        let known = self.recognise(letter, from).await?;
+        Ok(known.filter(|known| known.may(Role::Member)))
     }
 
     /// The words with what came with them; or why that cannot be taken.

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use reqwest::header::RETRY_AFTER;
+use reqwest::RequestBuilder;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
 use shared::config::secret::Secret;
@@ -51,7 +52,7 @@ impl Client {
 
     /// A request for a file's bytes, as the bot. The address must be one of Slack's: the token goes
     /// with it.
-    pub fn get(&self, address: Slacks<'_>) -> reqwest::RequestBuilder {
+    pub fn get(&self, address: Slacks<'_>) -> RequestBuilder {
         let (url, server) = (address.url, address.server);
         server.client().get(url).bearer_auth(self.bot.expose())
     }
@@ -73,48 +74,68 @@ impl Client {
         method: &str,
         body: &Value,
     ) -> Result<Value, Failed> {
-        let request = self.server.client().post(self.server.url(method));
-        self.answered(request.bearer_auth(token.expose()).json(body))
-            .await
+        let request = self.request(token, method).json(body);
+        let answered = answer(token, request).await;
+        answered.map(|(answer, _)| answer)
     }
 
-    /// Calls a method that reads forms alone, as the bot.
+    /// Calls a method that reads, as the bot: such methods take forms only, and pass over JSON.
     pub async fn ask(&self, method: &str, fields: &[(&str, &str)]) -> Result<Value, Failed> {
-        let request = self.server.client().post(self.server.url(method));
-        self.answered(request.bearer_auth(self.bot.expose()).form(fields))
-            .await
+        let request = self.request(&self.bot, method).form(fields);
+        let answered = answer(&self.bot, request).await;
+        answered.map(|(answer, _)| answer)
     }
 
-    async fn answered(&self, request: reqwest::RequestBuilder) -> Result<Value, Failed> {
-        let lost = |error: reqwest::Error| Failed::Lost(said(&error.without_url()));
-        let mut response = request.timeout(PATIENCE).send().await.map_err(lost)?;
-        let status = response.status();
-        let retry_after = response.headers().get(RETRY_AFTER);
-        let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
-        if status.as_u16() == 429 {
-            return Err(Failed::Busy(
-                retry_after.map_or(SOME_TIME, Duration::from_secs),
-            ));
+    /// Who the bot is, and which scopes its token has, where the answer says so.
+    pub async fn whoami(&self) -> Result<(Value, Option<Vec<String>>), Failed> {
+        let request = self
+            .request(&self.bot, "auth.test")
+            .json(&serde_json::json!({}));
+        let (answer, headers) = answer(&self.bot, request).await?;
+        let scopes = headers.get("x-oauth-scopes");
+        let scopes = scopes.and_then(|value| value.to_str().ok()).map(|all| {
+            let all = all.split(',').map(str::trim).map(str::to_owned);
+            all.filter(|scope| !scope.is_empty()).collect()
+        });
+        Ok((answer, scopes))
+    }
+
+    fn request(&self, token: &Secret, method: &str) -> RequestBuilder {
+        let request = self.server.client().post(self.server.url(method));
+        request.timeout(PATIENCE).bearer_auth(token.expose())
+    }
+}
+
+/// What a request is answered, with the answer's headers. An error does not repeat the token.
+async fn answer(token: &Secret, request: RequestBuilder) -> Result<(Value, HeaderMap), Failed> {
+    let lost = |error: reqwest::Error| Failed::Lost(said(&error.without_url()));
+    let mut response = request.send().await.map_err(lost)?;
+    let status = response.status();
+    let retry_after = response.headers().get(RETRY_AFTER);
+    let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+    if status.as_u16() == 429 {
+        return Err(Failed::Busy(
+            retry_after.map_or(SOME_TIME, Duration::from_secs),
+        ));
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(lost)? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > MAX_ANSWER {
+            return Err(Failed::Lost("the answer is too long".into()));
         }
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(lost)? {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() > MAX_ANSWER {
-                return Err(Failed::Lost("the answer is too long".into()));
-            }
+    }
+    match serde_json::from_slice::<Value>(&bytes) {
+        Ok(answer) if answer["ok"] == true => Ok((answer, response.headers().clone())),
+        Ok(mut answer) if answer["error"].is_string() => {
+            let word = answer["error"].as_str().unwrap_or_default();
+            answer["error"] = token.taken_out_of(word).into();
+            Err(Failed::of(&answer))
         }
-        match serde_json::from_slice::<Value>(&bytes) {
-            Ok(answer) if answer["ok"] == true => Ok(answer),
-            Ok(mut answer) if answer["error"].is_string() => {
-                let word = answer["error"].as_str().unwrap_or_default();
-                answer["error"] = token.taken_out_of(word).into();
-                Err(Failed::of(&answer))
-            }
-            _ => Err(Failed::Lost(format!(
-                "an answer that cannot be read (status {})",
-                status.as_u16()
-            ))),
-        }
+        _ => Err(Failed::Lost(format!(
+            "an answer that cannot be read (status {})",
+            status.as_u16()
+        ))),
     }
 }
 

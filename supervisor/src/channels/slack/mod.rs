@@ -8,7 +8,9 @@
 
 mod client;
 pub mod events;
+mod examine;
 mod files;
+mod members;
 pub mod modal;
 mod read;
 mod socket;
@@ -28,7 +30,9 @@ use shared::store::{Mail, duty};
 use super::papers::enclose::Enclosure;
 use super::station::Inlet;
 use super::text::slack as render;
-use super::{Attached, Button, Channel, Document, Incoming, Page, Undelivered};
+use super::{Attached, Button, Channel, Document, Incoming, Page, Seen, Undelivered};
+use crate::doctor::Finding;
+use crate::people::groups::Group;
 use client::{Client, Failed};
 use modal::Opener;
 
@@ -37,6 +41,24 @@ pub const NAME: &str = "slack";
 
 /// What stands in the environment in place of the configured server.
 const API_URL: &str = "SLACK_API_URL";
+/// What the app is allowed to do, so that it can do anything.
+pub const SCOPES: [&str; 8] = [
+    "app_mentions:read",
+    "channels:history",
+    "chat:write",
+    "commands",
+    "files:read",
+    "files:write",
+    "groups:history",
+    "im:history",
+];
+/// What it is allowed besides, so that `[[grants]]` can be asked for.
+pub const GRANT_SCOPES: [&str; 4] = [
+    "channels:read",
+    "groups:read",
+    "usergroups:read",
+    "users:read",
+];
 /// Characters on a button.
 const LABEL: usize = 75;
 
@@ -170,6 +192,12 @@ impl Channel for Slack {
         read::read(mail)
     }
 
+    fn is_private(&self, conversation: &str) -> bool {
+        // What was given by command nobody else sees, wherever it was given.
+        Place::of(conversation)
+            .is_ok_and(|place| place.channel.starts_with('D') || place.person.is_some())
+    }
+
     fn pages(&self, markdown: &str) -> Vec<Page> {
         let page = |content: Value| Page {
             content,
@@ -256,6 +284,15 @@ impl Channel for Slack {
         placed: (&str, &Document),
     ) -> Result<(), Undelivered> {
         files::attach(&self.client, (conversation, beside), placed).await
+    }
+
+    async fn belongs(&self, group: &Group, id: &str) -> Result<bool, Undelivered> {
+        let asked = members::belongs(&self.client, group, id).await;
+        asked.map_err(Failed::undelivered)
+    }
+
+    async fn examine(&self, seen: Seen) -> Vec<Finding> {
+        examine::examine(&self.client, self.app_token.as_ref(), seen).await
     }
 
     async fn listen(&self, inlet: &Inlet) {

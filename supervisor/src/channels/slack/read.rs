@@ -112,6 +112,7 @@ pub fn read(mail: &Mail) -> Incoming {
     Incoming {
         from: Some(Sender {
             id: kept.from,
+            handle: (!kept.name.is_empty()).then(|| kept.name.clone()),
             name: kept.name,
         }),
         at,

@@ -226,6 +226,30 @@ impl Failed {
         matches!(self, Failed::No(no) if no.code == 400 && no.words.contains("message is not modified"))
     }
 
+    /// What is wrong, for people.
+    pub fn in_words(&self) -> String {
+        match self {
+            Failed::Lost(why) => why.clone(),
+            Failed::No(no) => match no.code {
+                401 | 404 => "the bot's token is refused; see [telegram] token".into(),
+                409 => format!("another program reads this bot's messages: {}", no.words),
+                _ => no.words.clone(),
+            },
+        }
+    }
+
+    /// Whether it was said that there is no such person in the chat.
+    pub fn is_nobody(&self) -> bool {
+        let Failed::No(no) = self else { return false };
+        let words = no.words.to_ascii_lowercase();
+        let said = [
+            "participant_id_invalid",
+            "user not found",
+            "member not found",
+        ];
+        no.code == 400 && said.iter().any(|said| words.contains(said))
+    }
+
     /// The chat that the one spoken to has become.
     pub fn moved_to(&self) -> Option<i64> {
         match self {

@@ -3,6 +3,7 @@
 //! is how it is spoken to.
 
 mod client;
+mod examine;
 mod poll;
 mod read;
 pub mod webhook;
@@ -23,7 +24,9 @@ use shared::store::{Mail, duty};
 use super::papers::enclose::Enclosure;
 use super::station::Inlet;
 use super::text::telegram as render;
-use super::{Attached, Channel, Document, Incoming, Page, Undelivered};
+use super::{Attached, Channel, Document, Incoming, Page, Seen, Undelivered};
+use crate::doctor::Finding;
+use crate::people::groups::Group;
 use client::{Client, Failed};
 
 /// The channel's name.
@@ -134,6 +137,11 @@ impl Channel for Telegram {
 
     fn read(&self, mail: &Mail) -> Incoming {
         read::read(mail)
+    }
+
+    fn is_private(&self, conversation: &str) -> bool {
+        // A private chat has its person's number; groups have numbers below zero.
+        conversation.parse::<i64>().is_ok_and(|chat| chat > 0)
     }
 
     fn pages(&self, markdown: &str) -> Vec<Page> {
@@ -259,6 +267,26 @@ impl Channel for Telegram {
             }),
             Err(failed) => Err(failed.undelivered()),
         }
+    }
+
+    async fn belongs(&self, group: &Group, id: &str) -> Result<bool, Undelivered> {
+        let (Group::Telegram(chat), Ok(user)) = (group, id.parse::<i64>()) else {
+            return Ok(false);
+        };
+        let (chat, of_user) = (chat.to_string(), json!({ "user_id": user }));
+        match self.speak("getChatMember", &chat, &of_user).await {
+            Ok(member) => Ok(match member["status"].as_str() {
+                Some("creator" | "administrator" | "member") => true,
+                Some("restricted") => member["is_member"] == true,
+                _ => false,
+            }),
+            Err(Spoken::Failed(failed)) if failed.is_nobody() => Ok(false),
+            Err(spoken) => Err(spoken.into()),
+        }
+    }
+
+    async fn examine(&self, seen: Seen) -> Vec<Finding> {
+        examine::examine(&self.client, seen).await
     }
 
     async fn listen(&self, inlet: &Inlet) {

@@ -146,8 +146,11 @@ impl<'a> Poller<'a> {
 
     /// Says what is wrong, and waits before the next attempt.
     pub async fn rest(&mut self, failed: Failed) {
-        let (why, at_least) = in_words(failed);
-        self.inlet.fails(&why);
+        let at_least = match &failed {
+            Failed::Lost(_) => Duration::ZERO,
+            Failed::No(no) => no.retry_after.unwrap_or_default(),
+        };
+        self.inlet.fails(&failed.in_words());
         // Two that fight over a bot must not do it in step.
         let pause = self.pause.mul_f64(0.5 + fastrand::f64()).max(at_least);
         self.inlet

@@ -114,6 +114,7 @@ fn of_unknown(message: &Value) -> Option<Incoming> {
         from: Some(Sender {
             id: from["id"].as_i64()?.to_string(),
             name: from["first_name"].as_str().unwrap_or_default().to_owned(),
+            handle: from["username"].as_str().map(str::to_owned),
         }),
         at: Timestamp(message["date"].as_i64()? * 1000),
         message: message["message_id"].as_i64().map(|id| id.to_string()),
@@ -182,6 +183,7 @@ fn sender(user: &User) -> Sender {
     Sender {
         id: user.id.0.to_string(),
         name: user.full_name(),
+        handle: user.username.clone(),
     }
 }
 

@@ -30,6 +30,13 @@ pub enum Command {
     DeactivateUser {
         id: String,
     },
+    RestrictUser {
+        id: String,
+    },
+    SetTeam {
+        id: String,
+        team: String,
+    },
     AddChannel {
         id: String,
         name: String,
@@ -259,6 +266,8 @@ fn give(server: &FakeSlack, order: Command) {
         C::SetTarget { url } => server.set_target(&url),
         C::AddUser { id, name } => server.add_user(&id, &name),
         C::DeactivateUser { id } => server.deactivate_user(&id),
+        C::RestrictUser { id } => server.restrict_user(&id),
+        C::SetTeam { id, team } => server.set_team(&id, &team),
         C::AddChannel { id, name, members } => {
             let members: Vec<&str> = members.iter().map(String::as_str).collect();
             server.add_channel(&id, &name, &members);

@@ -23,6 +23,8 @@ pub enum Refusal {
     Explained(&'static str, Vec<String>),
     /// 429 with `Retry-After`.
     TooMany(i64),
+    /// `missing_scope`: what was needed, and what there is.
+    Scope(&'static str, String),
 }
 
 impl Refusal {
@@ -31,6 +33,7 @@ impl Refusal {
         match self {
             Self::Error(error) | Self::Explained(error, _) => error,
             Self::TooMany(_) => "ratelimited",
+            Self::Scope(..) => "missing_scope",
         }
     }
 }
@@ -105,6 +108,11 @@ impl World {
         }
         self.check_scope(method)?;
         self.admit(method, args.str("channel"), now)?;
+        let scopes = &self.settings.scopes;
+        if let Some(needed) = scope_of(method).filter(|needed| !scopes.iter().any(|s| s == needed))
+        {
+            return Err(Refusal::Scope(needed, scopes.join(",")));
+        }
         match method {
             "auth.test" => Ok(self.auth_test()),
             "apps.connections.open" => Ok(self.open_connection()),
@@ -379,7 +387,9 @@ impl World {
     fn user_json(&self, id: &str) -> Value {
         let user = &self.users[id];
         json!({
-            "id": id, "team_id": TEAM, "name": user.name, "deleted": user.deleted,
+            "id": id, "team_id": user.team.as_deref().unwrap_or(TEAM), "name": user.name,
+            "deleted": user.deleted, "is_stranger": user.team.is_some(),
+            "is_restricted": user.restricted, "is_ultra_restricted": false,
             "real_name": user.name, "is_bot": user.is_bot, "is_admin": false, "is_owner": false,
             "is_app_user": false, "tz": "Europe/Berlin", "updated": 1_700_000_000,
             "profile": {"real_name": user.name, "display_name": user.name},
@@ -636,6 +646,32 @@ impl World {
         times.push_back(now);
         Ok(())
     }
+}
+
+/// The scope that a method needs, of those that a test may take away.
+fn scope_of(method: &str) -> Option<&'static str> {
+    Some(match method {
+        "chat.postMessage" | "chat.update" | "chat.delete" | "chat.postEphemeral" => "chat:write",
+        "users.info" | "users.list" => "users:read",
+        "usergroups.users.list" => "usergroups:read",
+        "conversations.members" | "conversations.info" => "channels:read",
+        _ => return None,
+    })
+}
+
+/// Whether a method reads its arguments from JSON, too: those that read know forms alone.
+pub fn takes_json(method: &str) -> bool {
+    !matches!(
+        method,
+        "users.info"
+            | "users.list"
+            | "usergroups.users.list"
+            | "conversations.info"
+            | "conversations.members"
+            | "conversations.history"
+            | "conversations.replies"
+            | "files.info"
+    )
 }
 
 /// The thread to post in. A number instead of a string loses its last digits, and is refused.

@@ -1,7 +1,7 @@
 //! A fake Slack: Web API, Events API, interactivity, slash commands and Socket Mode.
 //!
 //! Written from the documentation and from what people report in issues. What it leaves out:
-//! private channels, all scopes but those of files, user tokens, workflows, canvases, Enterprise Grid.
+//! private channels, all but a few scopes, user tokens, workflows, canvases, Enterprise Grid.
 //!
 //! ```text
 //! FakeSlack (script, oracle) ──> Core { World } <── server (HTTP), socket ── client
@@ -131,6 +131,16 @@ impl FakeSlack {
     /// Somebody leaves the workspace.
     pub fn deactivate_user(&self, id: &str) {
         self.act(|w, _| w.add_user(id).deleted = true);
+    }
+
+    /// Somebody is a guest.
+    pub fn restrict_user(&self, id: &str) {
+        self.act(|w, _| w.add_user(id).restricted = true);
+    }
+
+    /// Somebody comes from another workspace, by a shared channel.
+    pub fn set_team(&self, id: &str, team: &str) {
+        self.act(|w, _| w.add_user(id).team = Some(team.to_owned()));
     }
 
     /// A channel with the app and these people in it.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use super::feed::{Route, ToSend};
-use super::methods::{Args, Refusal};
+use super::methods::{Args, Refusal, takes_json};
 use super::socket::{self, Order, Sockets};
 use super::world::World;
 use crate::doubles::clock::Clock;
@@ -64,7 +64,7 @@ async fn api(
     body: Bytes,
 ) -> Response<Body> {
     let core = &shared.core;
-    let Ok(mut args) = arguments(&uri, &headers, &body) else {
+    let Ok(mut args) = arguments(&uri, &headers, &body, takes_json(&method)) else {
         return answer(&Err(Refusal::Error("invalid_json")));
     };
     if is_json(&headers) && FORM_ONLY.contains(&method.as_str()) {
@@ -84,7 +84,12 @@ async fn api(
         w.end_call(seq, result.as_ref().err().map(Refusal::word), now);
         result
     });
-    spoil::after_work(fault, answer(&result)).await
+    let mut response = answer(&result);
+    let scopes = core.look(|w| w.settings.scopes.join(","));
+    if let Ok(scopes) = HeaderValue::from_str(&scopes) {
+        response.headers_mut().insert("x-oauth-scopes", scopes);
+    }
+    spoil::after_work(fault, response).await
 }
 
 fn answer(result: &Result<Value, Refusal>) -> Response<Body> {
@@ -102,6 +107,11 @@ fn answer(result: &Result<Value, Refusal>) -> Response<Body> {
                 .insert(header::RETRY_AFTER, (*seconds).into());
             response
         }
+        Err(Refusal::Scope(needed, provided)) => {
+            let body = json!({"ok": false, "error": "missing_scope", "needed": needed,
+                "provided": provided});
+            spoil::json(StatusCode::OK, &body)
+        }
         Err(Refusal::Error(error)) => {
             spoil::json(StatusCode::OK, &json!({"ok": false, "error": error}))
         }
@@ -114,7 +124,12 @@ fn answer(result: &Result<Value, Refusal>) -> Response<Body> {
 }
 
 /// Query string and body, JSON or form.
-fn arguments(uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, ()> {
+fn arguments(
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &[u8],
+    json: bool,
+) -> Result<Map<String, Value>, ()> {
     let form = |text: &str| -> Vec<(String, String)> {
         serde_urlencoded::from_str(text).unwrap_or_default()
     };
@@ -127,7 +142,7 @@ fn arguments(uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Result<Map<String, 
         add(form(&String::from_utf8_lossy(body)));
         return Ok(args);
     }
-    if body.is_empty() {
+    if body.is_empty() || !json {
         return Ok(args);
     }
     match serde_json::from_slice(body) {

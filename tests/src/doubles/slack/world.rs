@@ -61,6 +61,8 @@ pub struct Settings {
     pub app_token: String,
     /// The signing secret.
     pub signing_secret: String,
+    /// What the bot's token may do.
+    pub scopes: Vec<String>,
     /// Whether Socket Mode is on: then nothing goes over HTTP.
     pub socket_mode: bool,
     /// Where the app listens, without Socket Mode.
@@ -83,8 +85,6 @@ pub struct Settings {
     pub long_text: LongText,
     /// The text of `chat.update`, in characters: smaller than that of `chat.postMessage`.
     pub update_chars: usize,
-    /// What the app may do with files: `files:read`, `files:write`.
-    pub scopes: Vec<String>,
     /// How long an address for an upload works.
     pub upload_ms: Ms,
     /// How long after its completion a file is told of as shared.
@@ -99,6 +99,7 @@ impl Default for Settings {
             bot_token: "xoxb-fake-bot-token".to_owned(),
             app_token: "xapp-fake-app-token".to_owned(),
             signing_secret: "fake0signing0secret0fake0signing".to_owned(),
+            scopes: SCOPES.map(str::to_owned).to_vec(),
             socket_mode: false,
             targets: Targets::default(),
             events: ["app_mention", "message.channels", "message.im"]
@@ -112,13 +113,28 @@ impl Default for Settings {
             dead_ms: 60_000,
             long_text: LongText::Refused,
             update_chars: 4_000,
-            scopes: ["files:read", "files:write"].map(str::to_owned).to_vec(),
             upload_ms: 3_600_000,
             share_ms: 0,
             limits: None,
         }
     }
 }
+
+/// The scopes that an app is made with.
+const SCOPES: [&str; 12] = [
+    "app_mentions:read",
+    "channels:history",
+    "channels:read",
+    "chat:write",
+    "commands",
+    "files:read",
+    "files:write",
+    "groups:history",
+    "groups:read",
+    "im:history",
+    "usergroups:read",
+    "users:read",
+];
 
 /// The workspace.
 pub const TEAM: &str = "T0FAKETEAM";
@@ -195,6 +211,10 @@ pub struct User {
     pub(super) name: String,
     pub(super) is_bot: bool,
     pub(super) deleted: bool,
+    /// A guest.
+    pub(super) restricted: bool,
+    /// The workspace that they come from, where it is another.
+    pub(super) team: Option<String>,
 }
 
 /// A file.
@@ -345,6 +365,8 @@ impl World {
             name: "majordomo".to_owned(),
             is_bot: true,
             deleted: false,
+            restricted: false,
+            team: None,
         };
         Self {
             settings,
@@ -417,6 +439,8 @@ impl World {
             name: id.to_lowercase(),
             is_bot: false,
             deleted: false,
+            restricted: false,
+            team: None,
         })
     }
 

@@ -87,6 +87,10 @@ pub enum Standing {
     Administrator,
     /// Member.
     Member,
+    /// Member with restrictions.
+    Restricted,
+    /// Restricted, and gone.
+    RestrictedOutside,
     /// Not a member.
     Left,
     /// Banned.
@@ -99,6 +103,7 @@ impl Standing {
             Self::Creator => "creator",
             Self::Administrator => "administrator",
             Self::Member => "member",
+            Self::Restricted | Self::RestrictedOutside => "restricted",
             Self::Left => "left",
             Self::Kicked => "kicked",
         }
@@ -355,6 +360,11 @@ pub fn member_json(person: &Person, standing: Standing) -> Value {
             }
         }
         Standing::Kicked => json["until_date"] = 0.into(),
+        Standing::Restricted | Standing::RestrictedOutside => {
+            json["is_member"] = (standing == Standing::Restricted).into();
+            json["until_date"] = 0.into();
+            json["can_send_messages"] = false.into();
+        }
         Standing::Member | Standing::Left => {}
     }
     json

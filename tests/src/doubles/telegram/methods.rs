@@ -504,7 +504,12 @@ impl World {
     fn member_count(&mut self, args: &Args) -> Done {
         let id = self.chat_of(args, Need::Read)?;
         let members = self.open_chat(id).members.values();
-        let inside = members.filter(|s| !matches!(s, Standing::Left | Standing::Kicked));
+        let inside = members.filter(|s| {
+            !matches!(
+                s,
+                Standing::Left | Standing::Kicked | Standing::RestrictedOutside
+            )
+        });
         Ok((inside.count() + 1).into())
     }
 

@@ -413,3 +413,51 @@ async fn tokens_are_kept_by_people_at_the_machine_alone() {
     let (status, _) = world.ask(&local, "DELETE", "/v1/tokens/ci", None).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn people_and_channels_are_for_admins() {
+    let world = World::new().await;
+    let admin = world.token("admin", &[Scope::Admin]).await;
+    let other = world
+        .token("other", &[Scope::Tasks, Scope::OnBehalf, Scope::Approve])
+        .await;
+    let pairing = json!({"name": "ada", "roles": ["member"], "label": "phone"});
+    for (method, path, body) in [
+        ("POST", "/v1/pairings", Some(pairing.clone())),
+        ("GET", "/v1/people", None),
+        ("DELETE", "/v1/people/ada", None),
+        ("GET", "/v1/channels", None),
+        ("POST", "/v1/channels/telegram/test", None),
+        ("POST", "/v1/channels/telegram/retry", None),
+    ] {
+        let (status, problem) = world.ask(&other, method, path, body).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path}: {problem}");
+    }
+    let (status, made) = world
+        .ask(&admin, "POST", "/v1/pairings", Some(pairing))
+        .await;
+    assert_eq!(status, StatusCode::OK, "{made}");
+    assert_eq!(made["code"].as_str().unwrap().len(), 14);
+    for (field, wrong) in [
+        ("name", json!({"name": "Ada Lovelace"})),
+        ("roles", json!({"name": "ada", "roles": ["king"]})),
+        ("roles", json!({"name": "ada", "roles": []})),
+        ("label", json!({"name": "ada", "label": "a\nb"})),
+        ("ttl_min", json!({"name": "ada", "ttl_min": 100_000})),
+    ] {
+        let (status, problem) = world.ask(&admin, "POST", "/v1/pairings", Some(wrong)).await;
+        assert_eq!(
+            (status, &problem["field"]),
+            (StatusCode::BAD_REQUEST, &json!(field))
+        );
+    }
+    for (method, path) in [
+        ("DELETE", "/v1/people/slack:T1%2FU1"),
+        ("POST", "/v1/channels/telegram/test"),
+    ] {
+        let (status, _) = world.ask(&admin, method, path, None).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+    }
+    let (_, people) = world.ask(&admin, "GET", "/v1/people", None).await;
+    assert_eq!(people, json!({"people": []}));
+}

@@ -478,7 +478,10 @@ async fn health_says_why_it_cannot_work() {
     let (status, ready) = read(world.send(bare("/readyz")).await).await;
     assert_eq!(
         (status, ready),
-        (StatusCode::OK, json!({"ready": true, "reasons": []}))
+        (
+            StatusCode::OK,
+            json!({"ready": true, "reasons": [], "channels": []})
+        )
     );
     world.house.away.lock().unwrap().push("writer".into());
     let (status, ready) = read(world.send(bare("/readyz")).await).await;

@@ -55,6 +55,7 @@ pub(super) struct House {
     desk: Desk,
     intake: Intake,
     readers: Readers,
+    people: Directory,
     pub(super) away: Mutex<Vec<AgentName>>,
 }
 
@@ -70,6 +71,12 @@ impl Inside for House {
     }
     fn away(&self) -> Vec<AgentName> {
         self.away.lock().unwrap().clone()
+    }
+    fn people(&self) -> &Directory {
+        &self.people
+    }
+    fn board(&self) -> Option<&Board> {
+        None
     }
     fn metrics(&self) -> String {
         "own_numbers 1\n".into()
@@ -126,6 +133,7 @@ impl World {
             desk: Desk::new(store.clone(), tenant, programs),
             intake: intake.await.unwrap(),
             readers: Readers::new("/nowhere".into(), 1, papers::Limits::DEFAULT),
+            people: Directory::new(&Settings::default(), store.clone()),
             away: Mutex::default(),
         });
         let worker = WorkerId::fresh();

@@ -1,0 +1,210 @@
+//! Codes: how somebody becomes known in a chat, and how somebody who is known there becomes known in
+//! another. Only where nobody reads along; what is answered goes to the person alone.
+
+use shared::store::{Link, NewOut, Redeemed};
+
+use super::{Letter, Pending, Reception};
+use crate::channels::command::Linking;
+use crate::channels::{Sender, Word};
+use crate::people::directory::{CODE_LASTS, NoCode};
+use crate::people::identity;
+
+impl Reception {
+    pub(super) async fn linking(
+        &self,
+        letter: &Letter,
+        from: &Sender,
+        linking: Linking,
+    ) -> Result<(), Pending> {
+        if !self.channel.is_private(&letter.mail.conversation) {
+            let day = self.store().now().0 / 86_400_000;
+            let key = format!("private/{}/{day}", from.id);
+            let text = "Others read along here: write that to me in private.";
+            return self.owe(letter, key, self.reply(letter, text.into())).await;
+        }
+        match linking {
+            Linking::Ask => self.give_code(letter, from).await,
+            Linking::Pair(shown) => self.pair(letter, from, &shown).await,
+            Linking::Claim(shown) => self.claim(letter, from, &shown).await,
+        }
+    }
+
+    /// Gives somebody who is known by name a code for another identity of theirs.
+    async fn give_code(&self, letter: &Letter, from: &Sender) -> Result<(), Pending> {
+        let Some(known) = self.recognise(letter, from).await? else {
+            return Ok(());
+        };
+        if !known.named {
+            let text = "I know you here by your group alone, so I cannot know you elsewhere by it. An \
+                        admin can give you a code: `majordomo pair NAME`.";
+            return self.tell(letter, from, text.into()).await;
+        }
+        let (code, _) = match self.people.offer_own(&known, self.channel.name()).await {
+            Ok(made) => made,
+            Err(NoCode::Store(error)) => return Err(error.into()),
+            Err(error) => {
+                tracing::error!(%error, "a code could not be made");
+                let text = "I cannot make a code just now; the log says why.";
+                return self.tell(letter, from, text.into()).await;
+            }
+        };
+        let minutes = CODE_LASTS.as_secs() / 60;
+        let code = code.expose();
+        let text = format!(
+            "Write this to me from your other chat, in private, within {minutes} minutes. It works once, \
+             and whoever writes it is **{}** to me:\n\n- in Telegram: `{} {code}`\n- in Slack: `{} {code}`",
+            known.principal,
+            typed("telegram", "pair"),
+            typed("slack", "pair"),
+        );
+        self.tell(letter, from, text).await
+    }
+
+    async fn pair(&self, letter: &Letter, from: &Sender, shown: &str) -> Result<(), Pending> {
+        let identity = identity(self.channel.name(), &from.id);
+        if let Some(name) = self.people.configured(&identity) {
+            let text = format!("I know you here already, as **{name}**.");
+            return self.tell(letter, from, text).await;
+        }
+        let redeemed = self
+            .people
+            .redeem(identity, &letter.mail.key, shown)
+            .await?;
+        self.redeemed(letter, from, redeemed).await
+    }
+
+    async fn claim(&self, letter: &Letter, from: &Sender, shown: &str) -> Result<(), Pending> {
+        let identity = identity(self.channel.name(), &from.id);
+        let (key, handle) = (&letter.mail.key, from.handle.as_deref());
+        match self.people.claim(identity, key, shown, handle).await? {
+            Some(redeemed) => self.redeemed(letter, from, redeemed).await,
+            None => {
+                let day = self.store().now().0 / 86_400_000;
+                let text = "There is an admin already. They can give you a code of your own, by \
+                            `majordomo pair NAME`.";
+                self.tell_as(
+                    format!("claimed/{}/{day}", from.id),
+                    letter,
+                    from,
+                    text.into(),
+                )
+                .await
+            }
+        }
+    }
+
+    async fn redeemed(
+        &self,
+        letter: &Letter,
+        from: &Sender,
+        redeemed: Redeemed,
+    ) -> Result<(), Pending> {
+        let text = match redeemed {
+            Redeemed::Linked(link) => {
+                let (channel, principal) = (self.channel.name(), &link.principal);
+                tracing::info!(channel, sender.id = from.id, %principal, "an identity was linked");
+                self.tell_others(letter, from, &link).await?;
+                let roles: Vec<&str> = link.roles.iter().map(|role| role.as_str()).collect();
+                let label = match link.label.as_str() {
+                    "" => String::new(),
+                    label => format!(" ({})", plain(label)),
+                };
+                format!(
+                    "This links you to **{principal}**{label}. Your roles: {}. `/help` says what I can do.",
+                    roles.join(", ")
+                )
+            }
+            Redeemed::Taken(link) => {
+                format!("I know you here already, as **{}**.", link.principal)
+            }
+            Redeemed::Wrong { left: 0 } => {
+                "That was one wrong code too many. I look at no more of \
+                                            yours for an hour."
+                    .into()
+            }
+            Redeemed::Wrong { left } => format!(
+                "No such code is good now: one works once, and for a short time. Tries that are left \
+                 this hour: {left}."
+            ),
+            Redeemed::Silenced => return Ok(()),
+        };
+        self.tell(letter, from, text).await
+    }
+
+    /// Has the person's other identities hear of a new one, so that a code that was stolen is noticed.
+    async fn tell_others(
+        &self,
+        letter: &Letter,
+        from: &Sender,
+        link: &Link,
+    ) -> Result<(), Pending> {
+        let others = self.people.identities(&link.principal).await?.into_iter();
+        let others = others.filter(|other| {
+            let is_open = self.open.iter().any(|open| *open == other.channel);
+            is_open && *other != link.identity
+        });
+        for other in others {
+            let text = format!(
+                "🔗 You are known in another place from now on: as {} in {} (`{}`). If that is not you, \
+                 have an admin unlink it: `majordomo people remove {}`.",
+                plain(&from.name),
+                self.channel.name(),
+                from.id,
+                link.identity,
+            );
+            let word = Word {
+                text,
+                ..Word::default()
+            };
+            let out = NewOut {
+                key: format!("linked/{}/{}", link.identity, letter.mail.key),
+                channel: other.channel,
+                conversation: other.id,
+                body: serde_json::to_value(word).unwrap_or_default(),
+            };
+            self.store().mail().say(self.tenant(), out).await?;
+        }
+        Ok(())
+    }
+
+    /// Says something to a person alone, once for their message.
+    async fn tell(&self, letter: &Letter, from: &Sender, text: String) -> Result<(), Pending> {
+        let key = format!("word/{}", letter.mail.key);
+        self.tell_as(key, letter, from, text).await
+    }
+
+    async fn tell_as(
+        &self,
+        key: String,
+        letter: &Letter,
+        from: &Sender,
+        text: String,
+    ) -> Result<(), Pending> {
+        let out = NewOut {
+            channel: self.channel.name().into(),
+            key,
+            conversation: from.id.clone(),
+            body: serde_json::to_value(self.reply(letter, text)).unwrap_or_default(),
+        };
+        self.store().mail().say(self.tenant(), out).await?;
+        Ok(())
+    }
+}
+
+/// How a word to the house is typed in a channel: Slack takes words with a stroke for its own.
+pub(super) fn typed(channel: &str, word: &str) -> String {
+    match channel {
+        "slack" => word.to_owned(),
+        _ => format!("/{word}"),
+    }
+}
+
+/// Words by others as a part of ours: nothing in them is a link or emphasis.
+fn plain(text: &str) -> String {
+    let safe = |c: &char| c.is_alphanumeric() || " '-.,’".contains(*c);
+    let text: String = text.chars().filter(safe).take(64).collect();
+    match text.trim() {
+        "" => "somebody".into(),
+        text => text.to_owned(),
+    }
+}
