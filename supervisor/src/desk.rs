@@ -215,19 +215,23 @@ impl Desk {
         })
     }
 
-    /// The steps of a task that are in doubt and bear this name.
-    async fn doubts(&self, task: TaskId, step: &str) -> Result<Vec<(RunId, StepKey)>, Error> {
+    /// The steps of a task that are, or were, in doubt.
+    pub async fn in_doubt(&self, task: TaskId) -> Result<Vec<(RunId, StepKey)>, Error> {
         let mut found = Vec::new();
         for (run, steps) in self.store.journal(&self.tenant, task).await? {
-            for known in steps {
-                let recorded = known.recorded.as_ref().map(|recorded| &recorded.outcome);
-                let named =
-                    known.key.as_str() == step || format!("{}/{}", run.id, known.key) == step;
-                if named && matches!(recorded, Some(Outcome::InDoubt { .. })) {
-                    found.push((run.id, known.key));
-                }
-            }
+            let doubtful = steps.into_iter().filter(|step| {
+                let recorded = step.recorded.as_ref().map(|recorded| &recorded.outcome);
+                matches!(recorded, Some(Outcome::InDoubt { .. }))
+            });
+            found.extend(doubtful.map(|step| (run.id, step.key)));
         }
+        Ok(found)
+    }
+
+    /// Those of them that bear this name.
+    async fn doubts(&self, task: TaskId, step: &str) -> Result<Vec<(RunId, StepKey)>, Error> {
+        let mut found = self.in_doubt(task).await?;
+        found.retain(|(run, key)| key.as_str() == step || format!("{run}/{key}") == step);
         Ok(found)
     }
 

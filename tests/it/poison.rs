@@ -86,7 +86,6 @@ async fn write(
         },
         events: Vec::new(),
         blobs: Vec::new(),
-        blobs: Vec::new(),
         survived: done,
     };
     assert_eq!(store.append(fence, entry).await.unwrap(), Appended::Written);
@@ -104,6 +103,7 @@ async fn end(store: &Arc<dyn Store>, run: &Run, fence: Fence) {
             task: None,
         })),
         events: Vec::new(),
+        blobs: Vec::new(),
         survived: false,
     };
     assert_eq!(store.append(fence, entry).await.unwrap(), Appended::Written);

@@ -1,12 +1,15 @@
 //! The Telegram door against a server that behaves as the real one does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use majordomo_tests::app::{Setup, TestApp};
 use majordomo_tests::doubles::fault::FailHow;
-use majordomo_tests::doubles::telegram::{FakeTelegram, Message, Say};
+use majordomo_tests::doubles::telegram::{FakeTelegram, Message, Say, Standing};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
+use majordomo_tests::tool::{Called, TestTool, transient};
+use shared::run::Effect;
 use shared::store::TaskFilter;
 use shared::task::{Task, TaskState};
 
@@ -27,6 +30,7 @@ on_both_stores!(
     a_document_becomes_part_of_the_task,
     an_edit_of_a_held_message_is_what_is_worked_on,
     what_is_deleted_again_and_again_is_given_up,
+    what_nobody_can_vouch_for_is_settled_by_an_approvers_button,
 );
 
 const ADA: i64 = 7;
@@ -35,6 +39,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An instance with one agent and an open door.
 async fn open(fake: &FakeTelegram, kind: Kind, replies: &str, more: &str) -> TestApp {
+    open_with(fake, kind, (replies, &[]), more).await
+}
+
+/// The same, whose agent has tools.
+async fn open_with(
+    fake: &FakeTelegram,
+    kind: Kind,
+    (replies, tools): (&str, &[&Arc<TestTool>]),
+    more: &str,
+) -> TestApp {
     let secrets = tempfile::tempdir().unwrap().keep();
     let token = secrets.join("token");
     std::fs::write(&token, fake.token()).unwrap();
@@ -44,7 +58,7 @@ async fn open(fake: &FakeTelegram, kind: Kind, replies: &str, more: &str) -> Tes
         token.display(),
         fake.url()
     );
-    let app = Setup::worker(replies, &[], &settings)
+    let app = Setup::worker(replies, tools, &settings)
         .on(kind)
         .start()
         .await;
@@ -457,5 +471,49 @@ async fn what_is_deleted_again_and_again_is_given_up(kind: Kind) {
     });
     waited.await.expect("it is given up");
     assert!(fake.sent(ADA) <= 6, "{}", fake.sent(ADA));
+    app.stop().await;
+}
+
+async fn what_nobody_can_vouch_for_is_settled_by_an_approvers_button(kind: Kind) {
+    let send = TestTool::new("send", Effect::Once, |called: Called| async move {
+        match called.before {
+            0 => Err(transient("the line broke").may_have_happened()),
+            _ => Ok(serde_json::json!("sent later")),
+        }
+    });
+    let (fake, send) = (FakeTelegram::start().await, Arc::new(send));
+    let replies = "[[agent.reply]]\ntext = \"I send it.\"\n\
+                   calls = [{ tool = \"send\", args = { n = 5 } }]\n\
+                   [[agent.reply]]\ntext = \"It is settled.\"\n";
+    let more = format!("[[people]]\nname = \"eve\"\ntelegram = {EVE}\nroles = [\"member\"]\n");
+    fake.add_group(-100_5, "Team");
+    for person in [ADA, EVE] {
+        fake.set_standing(-100_5, person, Standing::Member);
+    }
+    let app = open_with(&fake, kind, (replies, &[&send]), &more).await;
+    fake.mentions(-100_5, EVE, "Send five");
+    let messages = until(&fake, -100_5, says("broke off")).await;
+    let card = &messages[0];
+    let keyboard = card.keyboard.clone().unwrap();
+    let data = |at: usize| keyboard[0][at]["callback_data"].as_str().unwrap().to_owned();
+    let answer = async |presses: usize| {
+        let answered = |fake: &FakeTelegram| {
+            let all = fake.presses();
+            all.iter().filter(|press| press.answer.is_some()).count() == presses
+        };
+        assert!(fake.until(PATIENCE, answered).await, "{:?}", fake.presses());
+        let presses = fake.presses().into_iter();
+        presses.filter_map(|press| press.answer).collect::<Vec<_>>()
+    };
+    fake.press(-100_5, card.id, EVE, &data(1));
+    assert_eq!(answer(1).await, ["This is for an approver to decide."]);
+    assert_eq!(send.calls().len(), 1, "nothing is done without a decision");
+    fake.press(-100_5, card.id, ADA, &data(1));
+    let messages = until(&fake, -100_5, says("It is settled.")).await;
+    assert!(messages[0].keyboard.is_none(), "no dead button stays");
+    assert_eq!(send.calls().len(), 2);
+    fake.press_anyway(-100_5, card.id, ADA, &data(2));
+    assert!(answer(3).await.contains(&"This was decided before.".to_owned()));
+    assert_eq!(send.calls().len(), 2);
     app.stop().await;
 }

@@ -71,7 +71,7 @@ pub struct HookSettings {
     /// answered and ignored.
     #[serde(default)]
     pub when: BTreeMap<String, String>,
-    /// What a request is known by when it is sent again, as a template. Where absent GitHub's delivery,
+    /// What a request is known by when it is sent again, as a template. Where absent
     /// Stripe's event, the message of Standard Webhooks, and else the body.
     #[serde(default)]
     #[schemars(extend("pattern" = NOT_BLANK))]

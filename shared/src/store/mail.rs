@@ -244,6 +244,10 @@ pub trait Mailroom: Send + Sync {
         state: OutState,
     ) -> Result<bool, Error>;
 
+    /// Puts something that was sent back among what is owed, so that whoever has the duty makes sure that it
+    /// still stands there: a process that is late may have changed it. Whoever asks needs no duty.
+    async fn reopen(&self, tenant: &TenantId, seq: i64) -> Result<(), Error>;
+
     /// Puts what is dead back among what is owed. Answers how many there were.
     async fn revive(&self, tenant: &TenantId, channel: &str) -> Result<u64, Error>;
 

@@ -46,6 +46,8 @@ const SWEEP: Duration = Duration::from_secs(60);
 const CHANGE_EVERY: Duration = Duration::from_secs(3);
 /// What shows that somebody is at work fades after about so long.
 const BUSY_FOR: Duration = Duration::from_secs(5);
+/// How long a call that is on its way is waited for when the duty is over.
+const IN_FLIGHT: Duration = Duration::from_secs(5);
 /// The first pause after trouble; twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// So often a message that was deleted is posted anew.
@@ -347,10 +349,9 @@ impl Courier {
                 },
                 _ = tick.tick(), if card.text() != shown => {
                     let text = card.text().unwrap_or_default();
-                    let shows = match self.channel.pages(&text).first() {
-                        Some(page) => self.show(out, message, page).await?,
-                        None => true,
-                    };
+                    let mut page = self.channel.pages(&text).swap_remove(0);
+                    page.buttons = card.buttons();
+                    let shows = self.show(out, message, &page).await?;
                     if shows {
                         shown = Some(text);
                     }
@@ -440,9 +441,19 @@ impl Courier {
         };
         let call = Call::Change(message, page);
         let attempt = self.attempt(turn, out, &call);
-        let attempted = self.over.run_until_cancelled(attempt).await;
+        tokio::pin!(attempt);
+        let attempted = match self.over.run_until_cancelled(&mut attempt).await {
+            Some(attempted) => attempted,
+            // It is on its way: what it does is to be done before it is mended.
+            None => tokio::time::timeout(IN_FLIGHT, attempt).await.unwrap_or(Err(Left::Over)),
+        };
+        if self.over.is_cancelled() || !self.engine.is_live() {
+            // Another process may have shown the answer meanwhile, and this stands in its place.
+            self.store.mail().reopen(&self.tenant, out.seq).await?;
+            return Err(Left::Over);
+        }
         // One that is gone is posted anew when there is an answer.
-        Ok(attempted.ok_or(Left::Over)??.is_ok())
+        Ok(attempted?.is_ok())
     }
 
     /// Makes a call once. Nothing, where this process may not speak any more.

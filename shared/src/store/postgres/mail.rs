@@ -69,6 +69,10 @@ where seq = $1 and state = 'owed'
               where d.name = $7 and d.holder = $8 and d.epoch = $9)
 returning 1";
 
+const REOPEN: &str = "
+update outbox set state = 'owed', updated_at = now_ms()
+where tenant = $1 and seq = $2 and state = 'sent' returning 1";
+
 const REVIVE: &str = "
 update outbox set state = 'owed', attempts = 0, not_before = 0, updated_at = now_ms()
 where tenant = $1 and channel = $2 and state = 'dead' returning 1";
@@ -336,6 +340,11 @@ impl Mailroom for PostgresStore {
         let recorded = !self.engine.ask(RECORD, row).await?.is_empty();
         crate::crash_point!("record.after");
         Ok(recorded)
+    }
+
+    async fn reopen(&self, tenant: &TenantId, seq: i64) -> Result<(), Error> {
+        self.engine.ask(REOPEN, &[&tenant.as_str(), &seq]).await?;
+        self.tell_of_mail().await
     }
 
     async fn revive(&self, tenant: &TenantId, channel: &str) -> Result<u64, Error> {

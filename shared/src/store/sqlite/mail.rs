@@ -242,6 +242,21 @@ impl Mailroom for SqliteStore {
         Ok(recorded)
     }
 
+    async fn reopen(&self, tenant: &TenantId, seq: i64) -> Result<(), Error> {
+        let (tenant, now) = (tenant.clone(), clock::now());
+        let reopened = self.write(move |tx| {
+            tx.prepare_cached(
+                "update outbox set state = 'owed', updated_at = ?3
+                 where tenant = ?1 and seq = ?2 and state = 'sent'",
+            )?
+            .execute(params![tenant.as_str(), seq, now.0])?;
+            Ok(())
+        });
+        reopened.await?;
+        self.bell.ring_mail();
+        Ok(())
+    }
+
     async fn revive(&self, tenant: &TenantId, channel: &str) -> Result<u64, Error> {
         let (tenant, channel, now) = (tenant.clone(), channel.to_owned(), clock::now());
         let revived = self.write(move |tx| {

@@ -36,21 +36,20 @@ impl Reception {
         Ok(())
     }
 
-    /// Decides about a message that was held: its author, or an admin, in its own conversation.
-    pub(super) async fn pressed(
+    /// Decides about a message that was held: its author, or an admin, in its own conversation. Answers
+    /// what came of it.
+    pub(super) async fn settle_held(
         &self,
         letter: &Letter,
         (known, from): (&Known, &Sender),
-        press: &str,
-        data: &str,
-    ) -> Result<(), Pending> {
-        let (what, key) = data.split_once(':').unwrap_or_default();
+        (what, key): (&str, &str),
+    ) -> Result<&'static str, Pending> {
         let held = self.find(key).await?.filter(|mail| {
             mail.state == MailState::Held && mail.conversation == letter.mail.conversation
         });
         let author = held.as_ref().and_then(|mail| self.channel.read(mail).from);
         let may = author.is_some_and(|author| author.id == from.id) || known.may(Role::Admin);
-        let word = match (held, what) {
+        Ok(match (held, what) {
             (Some(_), _) if !may => "This is for its author to decide.",
             (Some(held), "run") => {
                 self.moved(&held, (MailState::Held, MailState::Wanted))
@@ -63,9 +62,6 @@ impl Reception {
                 "Left alone."
             }
             _ => "This was decided before.",
-        };
-        let told = self.channel.pressed(press, word);
-        self.over.run_until_cancelled(told).await;
-        Ok(())
+        })
     }
 }

@@ -13,6 +13,7 @@
 
 mod house;
 mod late;
+mod press;
 mod linking;
 mod work;
 

@@ -132,10 +132,10 @@ impl Hook {
     fn known_by(&self, source: Source<'_>, body: &[u8]) -> String {
         let text = match (&self.dedupe, self.settings.verify) {
             (Some(template), _) => template.bare(source),
-            (None, Verify::Github) => Template::parse("{{header:x-github-delivery}}").bare(source),
             (None, Verify::Stripe) => Template::parse("{{id}}").bare(source),
             (None, Verify::Standard) => Template::parse("{{header:webhook-id}}").bare(source),
-            (None, Verify::Hmac) => None,
+            // GitHub's delivery is not signed: who has one request could send it again under others.
+            (None, Verify::Github | Verify::Hmac) => None,
         };
         let hash = match text {
             Some(text) => Hash::of_bytes(format!("key {text}").as_bytes()),
