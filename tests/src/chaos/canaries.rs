@@ -30,14 +30,25 @@ const ADA: i64 = 7;
 const GENERAL: &str = "C1";
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long failures are looked at: long enough that each is met.
-const TROUBLE: Duration = Duration::from_secs(4);
+/// How long failures are looked at, in seconds: long enough that each is met, in the full form often.
+const TROUBLE_S: (u32, u32) = (2, 10);
 const AGENT: &str = "name = \"executor\"\ndescription = \"Answers what comes in, with the same words.\"\n\
     prompt = \"You are the executor.\"\n";
 /// Secrets, by what they are.
 const NAMES: [&str; 13] = [
-    "telegram", "bot", "app", "signing", "github", "stripe", "standard", "plain", "callbacks", "model",
-    "header", "search", "database",
+    "telegram",
+    "bot",
+    "app",
+    "signing",
+    "github",
+    "stripe",
+    "standard",
+    "plain",
+    "callbacks",
+    "model",
+    "header",
+    "search",
+    "database",
 ];
 
 /// Secrets that stand nowhere else.
@@ -64,7 +75,9 @@ impl Canaries {
         for (name, canary) in &self.0 {
             let of_it = forms(canary).into_iter();
             let there = of_it.filter(|(_, form)| text.contains(form.as_str()));
-            found.extend(there.map(|(how, form)| format!("{name}, {how}: {}", around(&text, &form))));
+            found.extend(
+                there.map(|(how, form)| format!("{name}, {how}: {}", around(&text, &form))),
+            );
         }
         found
     }
@@ -72,7 +85,10 @@ impl Canaries {
 
 /// The beginning of the line in which a form stands, without the form.
 fn around(text: &str, form: &str) -> String {
-    let line = text.lines().find(|line| line.contains(form)).unwrap_or_default();
+    let line = text
+        .lines()
+        .find(|line| line.contains(form))
+        .unwrap_or_default();
     line.replace(form, "CANARY").chars().take(300).collect()
 }
 
@@ -89,14 +105,24 @@ fn forms(canary: &str) -> Vec<(&'static str, String)> {
         ("as it is", canary.to_owned()),
         ("halves the other way", format!("{back}{front}")),
         ("backwards", canary.chars().rev().collect()),
-        ("base64", STANDARD.encode(canary).trim_end_matches('=').to_owned()),
+        (
+            "base64",
+            STANDARD.encode(canary).trim_end_matches('=').to_owned(),
+        ),
         ("base64 after one byte", shifted(1)),
         ("base64 after two bytes", shifted(2)),
         ("base64 for URLs", URL_SAFE_NO_PAD.encode(canary)),
         ("hex", hex::encode(canary)),
         ("HEX", hex::encode_upper(canary)),
         ("percent", canary.bytes().map(percent).collect()),
-        ("percent, small", canary.bytes().map(percent).collect::<String>().to_lowercase()),
+        (
+            "percent, small",
+            canary
+                .bytes()
+                .map(percent)
+                .collect::<String>()
+                .to_lowercase(),
+        ),
     ]
 }
 
@@ -115,7 +141,10 @@ impl Heap {
             let path = entry.path();
             match path.is_dir() {
                 true => self.folder(&path),
-                false => self.put(path.display().to_string(), std::fs::read(&path).unwrap_or_default()),
+                false => self.put(
+                    path.display().to_string(),
+                    std::fs::read(&path).unwrap_or_default(),
+                ),
             }
         }
     }
@@ -144,10 +173,19 @@ impl Heap {
 
 pub(super) async fn run(plan: &Plan) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for kind in [Kind::Folder, Kind::Database] {
-        findings.push(on(plan, kind).await);
+    let kinds: &[Kind] = match plan.full {
+        true => &[Kind::Folder, Kind::Database],
+        false => &[Kind::Folder],
+    };
+    for kind in kinds {
+        findings.push(on(plan, *kind).await);
     }
     findings
+}
+
+/// How long failures are looked at.
+fn trouble_time(plan: &Plan) -> Duration {
+    Duration::from_secs(u64::from(plan.times(TROUBLE_S.0, TROUBLE_S.1)))
 }
 
 async fn on(plan: &Plan, kind: Kind) -> Finding {
@@ -166,18 +204,30 @@ async fn on(plan: &Plan, kind: Kind) -> Finding {
     heap.tables(&place).await;
     let mut found = Vec::new();
     for (place, bytes) in &heap.0 {
-        found.extend(canaries.found(bytes).into_iter().map(|what| format!("{place}: {what}")));
+        found.extend(
+            canaries
+                .found(bytes)
+                .into_iter()
+                .map(|what| format!("{place}: {what}")),
+        );
     }
     found.sort();
     found.dedup();
-    found.iter().take(20).for_each(|what| eprintln!("canaries: {what}"));
+    found
+        .iter()
+        .take(20)
+        .for_each(|what| eprintln!("canaries: {what}"));
     let (mut planted, mut seen) = (0, 0);
     for (_, canary) in &canaries.0 {
         for (how, form) in forms(canary) {
             planted += 1;
             let text = format!("a log line with \"{form}\" in it");
             let caught = canaries.found(text.as_bytes());
-            seen += usize::from(caught.iter().any(|what| what.contains(&format!(", {how}: "))));
+            seen += usize::from(
+                caught
+                    .iter()
+                    .any(|what| what.contains(&format!(", {how}: "))),
+            );
         }
     }
     let line = format!(
@@ -197,18 +247,30 @@ async fn on(plan: &Plan, kind: Kind) -> Finding {
 }
 
 /// A configuration with all secrets there are.
-fn configure(place: &Place, canaries: &Canaries, telegram: &str, slack: &str, model: &str, socket: bool) {
+fn configure(
+    place: &Place,
+    canaries: &Canaries,
+    telegram: &str,
+    slack: &str,
+    model: &str,
+    socket: bool,
+) {
     let kept = |name: &str, value: String| house::secret(place, name, &value);
     let plain = |name: &str| kept(name, canaries.get(name).to_owned());
     let standard = |name: &str| kept(name, format!("whsec_{}", canaries.get(name)));
     let hook = |name: &str, secret: String, verify: &str| {
-        format!("[hooks.{name}]\nsecret = \"{secret}\"\ntext = \"{{{{text}}}}\"\nverify = {verify}\n")
+        format!(
+            "[hooks.{name}]\nsecret = \"{secret}\"\ntext = \"{{{{text}}}}\"\nverify = {verify}\n"
+        )
     };
     let database = place.postgres().map(|database| {
         let (scheme, rest) = database.url().split_once("://").expect("a URL");
         let (login, rest) = rest.split_once('@').expect("a login");
         let login = login.split(':').next().unwrap_or_default();
-        format!("database_url = \"{scheme}://{login}:{}@{rest}\"\n", plain("database"))
+        format!(
+            "database_url = \"{scheme}://{login}:{}@{rest}\"\n",
+            plain("database")
+        )
     });
     let mode = if socket { "socket" } else { "http" };
     let settings = [
@@ -220,12 +282,21 @@ fn configure(place: &Place, canaries: &Canaries, telegram: &str, slack: &str, mo
             plain("header")
         ),
         "[egress]\nallow_private = [\"127.0.0.1\"]\n".into(),
-        format!("[search]\nprovider = \"tavily\"\napi_key = \"{}\"\n", plain("search")),
-        format!("[callbacks]\nsecret = \"{}\"\nfirst_pause_s = 0.01\ntimeout_s = 1\n", standard("callbacks")),
+        format!(
+            "[search]\nprovider = \"tavily\"\napi_key = \"{}\"\n",
+            plain("search")
+        ),
+        format!(
+            "[callbacks]\nsecret = \"{}\"\nfirst_pause_s = 0.01\ntimeout_s = 1\n",
+            standard("callbacks")
+        ),
         "[[routes]]\nmatches = \"\"\nagents = [\"executor\"]\n".into(),
         format!(
             "[telegram]\napi_url = \"{telegram}\"\ntoken = \"{}\"\n",
-            kept("telegram", format!("7000000001:AA{}", canaries.get("telegram")))
+            kept(
+                "telegram",
+                format!("7000000001:AA{}", canaries.get("telegram"))
+            )
         ),
         format!(
             "[slack]\nmode = \"{mode}\"\napi_url = \"{slack}\"\nbot_token = \"{}\"\napp_token = \"{}\"\n\
@@ -237,8 +308,14 @@ fn configure(place: &Place, canaries: &Canaries, telegram: &str, slack: &str, mo
         hook("github", plain("github"), "\"github\""),
         hook("stripe", plain("stripe"), "\"stripe\""),
         hook("standard", standard("standard"), "\"standard\""),
-        hook("plain", plain("plain"), "\"hmac\"\nheader = \"X-Signature\""),
-        format!("[[people]]\nname = \"ada\"\ntelegram = {ADA}\nslack = \"{TEAM}/U1\"\nroles = [\"admin\"]\n"),
+        hook(
+            "plain",
+            plain("plain"),
+            "\"hmac\"\nheader = \"X-Signature\"",
+        ),
+        format!(
+            "[[people]]\nname = \"ada\"\ntelegram = {ADA}\nslack = \"{TEAM}/U1\"\nroles = [\"admin\"]\n"
+        ),
     ];
     house::write(place, "majordomo.toml", &settings.concat());
     house::write(place, "agents/executor.toml", AGENT);
@@ -251,7 +328,13 @@ async fn started(plan: &Plan, place: &Place, log: &Path) -> House {
 }
 
 /// Far sides that work, and then fail as they can. How many answers they gave.
-async fn well(plan: &Plan, place: &Place, canaries: &mut Canaries, log: &Path, heap: &mut Heap) -> usize {
+async fn well(
+    plan: &Plan,
+    place: &Place,
+    canaries: &mut Canaries,
+    log: &Path,
+    heap: &mut Heap,
+) -> usize {
     let settings = telegram::Settings {
         token: format!("7000000001:AA{}", canaries.get("telegram")),
         ..telegram::Settings::default()
@@ -268,10 +351,20 @@ async fn well(plan: &Plan, place: &Place, canaries: &mut Canaries, log: &Path, h
     slack.add_channel(GENERAL, "general", &["U1"]);
     let (model, far) = far_side(model).await;
     let url = format!("http://{}", far.addr());
-    configure(place, canaries, &telegram.url(), &slack.url(), &format!("{url}/v1"), true);
+    configure(
+        place,
+        canaries,
+        &telegram.url(),
+        &slack.url(),
+        &format!("{url}/v1"),
+        true,
+    );
     let house = started(plan, place, log).await;
     let order = json!({"name": "team", "scopes": ["tasks"]});
-    let token = house.ask("POST", "/v1/tokens", &order).await.json()["token"].as_str().unwrap_or_default().to_owned();
+    let token = house.ask("POST", "/v1/tokens", &order).await.json()["token"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let token = token.rsplit('_').next().unwrap_or_default().to_owned();
     assert!(token.len() > 20, "a token is made");
     canaries.0.push(("token", token));
@@ -280,9 +373,20 @@ async fn well(plan: &Plan, place: &Place, canaries: &mut Canaries, log: &Path, h
     telegram.says(Say::new(ADA, ADA, "Do it"));
     slack.mention(GENERAL, "U1", "Do it");
     let order = json!({"text": "Do it", "callback_url": format!("{url}/done")});
-    heap.put("POST /v1/tasks", house.ask("POST", "/v1/tasks", &order).await.bytes);
-    let said = telegram.until(PATIENCE, |it| it.from_bot(ADA).iter().any(|m| m.text == "Done.")).await;
-    let both = slack.until(PATIENCE, |it| it.from_bot(GENERAL).iter().any(|m| m.text == "Done.")).await;
+    heap.put(
+        "POST /v1/tasks",
+        house.ask("POST", "/v1/tasks", &order).await.bytes,
+    );
+    let said = telegram
+        .until(PATIENCE, |it| {
+            it.from_bot(ADA).iter().any(|m| m.text == "Done.")
+        })
+        .await;
+    let both = slack
+        .until(PATIENCE, |it| {
+            it.from_bot(GENERAL).iter().any(|m| m.text == "Done.")
+        })
+        .await;
     assert!(said && both, "the doors work: {said} {both}");
     let faults = [
         FailHow::DropBefore,
@@ -302,21 +406,24 @@ async fn well(plan: &Plan, place: &Place, canaries: &mut Canaries, log: &Path, h
     telegram.says(Say::new(ADA, ADA, "Again"));
     slack.mention(GENERAL, "U1", "Again");
     slack.cut_sockets();
-    tokio::time::sleep(TROUBLE).await;
+    tokio::time::sleep(trouble_time(plan)).await;
     let right = telegram.token();
     telegram.change_token("7000000001:AAsomebodyelsessomebodyelses");
     slack.configure(|settings| settings.bot_token = "xoxb-somebody-elses".into());
     telegram.says(Say::new(ADA, ADA, "With another token"));
     look(&house, heap).await;
-    tokio::time::sleep(TROUBLE / 2).await;
+    tokio::time::sleep(trouble_time(plan) / 2).await;
     telegram.change_token(&right);
     telegram.block(ADA);
     telegram.says(Say::new(ADA, ADA, "From somebody who has blocked the bot"));
-    tokio::time::sleep(TROUBLE / 4).await;
+    tokio::time::sleep(trouble_time(plan) / 2).await;
     look(&house, heap).await;
     house.stop().await;
     heap.put("Telegram", format!("{:?}", telegram.ever(ADA)));
-    heap.put("Slack", format!("{:?} {:?}", slack.ever(GENERAL), slack.ephemerals()));
+    heap.put(
+        "Slack",
+        format!("{:?} {:?}", slack.ever(GENERAL), slack.ephemerals()),
+    );
     let told = model.lock().unwrap_or_else(PoisonError::into_inner);
     heap.put("what the model and the receiver were sent", told.concat());
     telegram.calls().len() + slack.calls().len() + told.len()
@@ -333,13 +440,23 @@ async fn mischief(
 ) -> usize {
     let (told, far) = far_side(trouble).await;
     let url = format!("{scheme}://{}", far.addr());
-    configure(place, canaries, &url, &format!("{url}/api"), &format!("{url}/v1"), false);
+    configure(
+        place,
+        canaries,
+        &url,
+        &format!("{url}/api"),
+        &format!("{url}/v1"),
+        false,
+    );
     let house = started(plan, place, log).await;
     for n in 0..12 {
         let order = json!({"text": format!("Do it {n}"), "callback_url": format!("{url}/done")});
-        heap.put("POST /v1/tasks", house.ask("POST", "/v1/tasks", &order).await.bytes);
+        heap.put(
+            "POST /v1/tasks",
+            house.ask("POST", "/v1/tasks", &order).await.bytes,
+        );
     }
-    tokio::time::sleep(TROUBLE).await;
+    tokio::time::sleep(trouble_time(plan)).await;
     look(&house, heap).await;
     house.stop().await;
     let told = told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -350,11 +467,21 @@ async fn mischief(
 
 /// The other commands, and a start that fails. How many there were.
 async fn beside(plan: &Plan, place: &Place, canaries: &Canaries, log: &Path) -> usize {
-    let commands = [&["check"][..], &["doctor"], &["tasks", "list"], &["ask", "Do it", "--json"]];
+    let commands = [
+        &["check"][..],
+        &["doctor"],
+        &["tasks", "list"],
+        &["ask", "Do it", "--json"],
+    ];
     for args in commands {
         let mut command = house::command(plan, place, log);
         command.env("RUST_LOG", "trace").args(args);
-        command.stdout(std::fs::File::options().append(true).open(log).expect("the log"));
+        command.stdout(
+            std::fs::File::options()
+                .append(true)
+                .open(log)
+                .expect("the log"),
+        );
         let ended = tokio::time::timeout(PATIENCE, async { command.spawn()?.wait().await });
         drop(ended.await);
     }
@@ -363,10 +490,13 @@ async fn beside(plan: &Plan, place: &Place, canaries: &Canaries, log: &Path) -> 
     let text = std::fs::read_to_string(&settings).unwrap_or_default();
     let rest = text.split_once("[models").map_or("", |(_, rest)| rest);
     let password = house::secret(place, "database", canaries.get("database"));
-    let address = format!("database_url = \"postgres://majordomo:{password}@127.0.0.1:9/majordomo\"\n");
+    let address =
+        format!("database_url = \"postgres://majordomo:{password}@127.0.0.1:9/majordomo\"\n");
     house::write(place, "majordomo.toml", &format!("{address}[models{rest}"));
     let mut command = house::command(plan, place, log);
-    command.env("RUST_LOG", "trace").args(["serve", "--listen", "127.0.0.1:0"]);
+    command
+        .env("RUST_LOG", "trace")
+        .args(["serve", "--listen", "127.0.0.1:0"]);
     let ended = tokio::time::timeout(PATIENCE, async { command.spawn()?.wait().await });
     drop(ended.await);
     commands.len() + 1
@@ -375,11 +505,26 @@ async fn beside(plan: &Plan, place: &Place, canaries: &Canaries, log: &Path) -> 
 /// What an instance shows of itself.
 async fn look(house: &House, heap: &mut Heap) {
     let tasks = house.ask("GET", "/v1/tasks", &Value::Null).await;
-    let ids = tasks.json()["tasks"].as_array().cloned().unwrap_or_default();
+    let ids = tasks.json()["tasks"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let ids = ids.iter().filter_map(|task| task["id"].as_str());
-    let of_task = |id| [format!("/v1/tasks/{id}"), format!("/v1/tasks/{id}/transcript")];
+    let of_task = |id| {
+        [
+            format!("/v1/tasks/{id}"),
+            format!("/v1/tasks/{id}/transcript"),
+        ]
+    };
     let paths = ids.take(20).flat_map(of_task);
-    let fixed = ["/readyz", "/metrics", "/v1/doctor", "/v1/runs/dead", "/v1/tokens", "/openapi.json"];
+    let fixed = [
+        "/readyz",
+        "/metrics",
+        "/v1/doctor",
+        "/v1/runs/dead",
+        "/v1/tokens",
+        "/openapi.json",
+    ];
     let paths: Vec<String> = paths.chain(fixed.map(str::to_owned)).collect();
     heap.put("GET /v1/tasks", tasks.bytes);
     for path in paths {
@@ -395,13 +540,22 @@ type Manner = fn(usize, &str) -> Response<Body>;
 
 async fn far_side(manner: Manner) -> (Told, Front) {
     let told = Told::default();
-    let router = Router::new().fallback(hear).with_state((told.clone(), manner));
+    let router = Router::new()
+        .fallback(hear)
+        .with_state((told.clone(), manner));
     (told, Front::open(router, 0).await.expect("a port"))
 }
 
-async fn hear(State((told, manner)): State<(Told, Manner)>, request: Request<Body>) -> Response<Body> {
+async fn hear(
+    State((told, manner)): State<(Told, Manner)>,
+    request: Request<Body>,
+) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_else(|_| Bytes::new());
+    let body = body
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_else(|_| Bytes::new());
     let body = String::from_utf8_lossy(&body).into_owned();
     let whole = format!("{} {} {:?} {body}", head.method, head.uri, head.headers);
     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -430,7 +584,9 @@ fn trouble(n: usize, whole: &str) -> Response<Body> {
         answered(status, "application/json", said.to_string())
     };
     let page = |status: StatusCode| {
-        let page = format!("<html><h1>{status}</h1><p>The requested {whole} was not found here.</p></html>");
+        let page = format!(
+            "<html><h1>{status}</h1><p>The requested {whole} was not found here.</p></html>"
+        );
         answered(status, "text/html", page)
     };
     match n % 13 {
@@ -441,9 +597,14 @@ fn trouble(n: usize, whole: &str) -> Response<Body> {
         4 => json(500),
         5 => page(StatusCode::NOT_FOUND),
         6 => page(StatusCode::BAD_GATEWAY),
-        7 => answered(StatusCode::OK, "application/json", format!("{{\"ok\": true, \"result\": \"{whole}")),
+        7 => answered(
+            StatusCode::OK,
+            "application/json",
+            format!("{{\"ok\": true, \"result\": \"{whole}"),
+        ),
         8 => {
-            let mut elsewhere = answered(StatusCode::TEMPORARY_REDIRECT, "text/plain", whole.into());
+            let mut elsewhere =
+                answered(StatusCode::TEMPORARY_REDIRECT, "text/plain", whole.into());
             let there = "http://127.0.0.1:9/elsewhere".parse().expect("a header");
             elsewhere.headers_mut().insert("Location", there);
             elsewhere

@@ -83,7 +83,10 @@ impl House {
         let (address, token) = ready.unwrap_or_else(|_| {
             let log = std::fs::read_to_string(log).unwrap_or_default();
             let last: Vec<&str> = log.lines().rev().take(20).collect();
-            panic!("the instance does not get ready; its log, from the end:\n{}", last.join("\n"))
+            panic!(
+                "the instance does not get ready; its log, from the end:\n{}",
+                last.join("\n")
+            )
         });
         Self {
             child,
@@ -123,7 +126,10 @@ impl House {
             let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         }
-        if tokio::time::timeout(PATIENCE, self.child.wait()).await.is_err() {
+        if tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .is_err()
+        {
             let _ = self.child.kill().await;
         }
     }
@@ -140,7 +146,10 @@ pub(super) async fn send(to: SocketAddr, bytes: &[u8], patience: Duration) -> An
         stream.take(ANSWER).read_to_end(&mut answer.bytes).await
     };
     let _ = tokio::time::timeout(patience, exchange).await;
-    let head = answer.bytes.get(9..12).and_then(|status| std::str::from_utf8(status).ok());
+    let head = answer
+        .bytes
+        .get(9..12)
+        .and_then(|status| std::str::from_utf8(status).ok());
     answer.status = head.and_then(|status| status.parse().ok());
     answer
 }

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -15,7 +14,6 @@ use fastrand::Rng;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{ChildStdin, Command};
-use tokio::sync::watch;
 
 use super::{ANSWER, DIED, Door, Fleet, Tally, configure, secret};
 
@@ -32,7 +30,6 @@ struct Call {
 #[derive(Default)]
 struct Receiver {
     calls: Mutex<Vec<Call>>,
-    news: watch::Sender<()>,
 }
 
 /// The receiver, and the tasks' keys.
@@ -48,7 +45,10 @@ async fn received(
     body: Bytes,
 ) -> StatusCode {
     let id = headers.get("webhook-id").and_then(|id| id.to_str().ok());
-    let mut calls = receiver.calls.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut calls = receiver
+        .calls
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     let id = id.unwrap_or_default().to_owned();
     let taken = calls.len() % 4 != 3 || calls.iter().any(|call| call.id == id);
     calls.push(Call {
@@ -56,7 +56,6 @@ async fn received(
         taken,
         body: serde_json::from_slice(&body).unwrap_or_default(),
     });
-    receiver.news.send_replace(());
     match taken {
         true => StatusCode::NO_CONTENT,
         false => StatusCode::SERVICE_UNAVAILABLE,
@@ -112,19 +111,12 @@ impl Door for Callbacks {
         }
     }
 
-    async fn answered(&mut self, fleet: &Fleet, patience: Duration) {
-        let mut news = self.receiver.news.subscribe();
-        let all = async {
-            while self.tally(fleet).lost > 0 {
-                // The sender is ours, and lives as long; what was taken in is no news of its own.
-                let _ = tokio::time::timeout(Duration::from_millis(50), news.changed()).await;
-            }
-        };
-        let _ = tokio::time::timeout(patience, all).await;
-    }
-
     fn tally(&self, fleet: &Fleet) -> Tally {
-        let calls = self.receiver.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let calls = self
+            .receiver
+            .calls
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut by_task: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
         for call in calls.iter() {
             let task = call.body["id"].as_str().unwrap_or_default();
@@ -155,7 +147,9 @@ impl Door for Callbacks {
                 tally.others.push(both);
             }
         }
-        let strange = by_task.keys().map(|task| format!("a call for task {task:?}"));
+        let strange = by_task
+            .keys()
+            .map(|task| format!("a call for task {task:?}"));
         tally.others.extend(strange);
         tally
     }

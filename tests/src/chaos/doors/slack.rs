@@ -3,7 +3,7 @@
 //! switched on; what was acknowledged comes again by chance, in any order, under its id or another. The
 //! control posts answers instead of making them out of recorded messages: it must answer twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
@@ -61,7 +61,8 @@ impl Door for Slack {
     fn begin(&mut self, fleet: &Fleet, process: &mut Command) {
         self.by_socket = !self.by_socket;
         let by_socket = self.by_socket;
-        self.fake.configure(|settings| settings.socket_mode = by_socket);
+        self.fake
+            .configure(|settings| settings.socket_mode = by_socket);
         process.env("MAJORDOMO_TEST_LISTEN", self.address.to_string());
         let mode = if by_socket { "socket" } else { "http" };
         let secrets = self.fake.settings();
@@ -86,7 +87,11 @@ impl Door for Slack {
         };
         self.asked.push((channel, posted.ts));
         self.events.extend(posted.events);
-        let mut again: Vec<&String> = self.events.iter().filter(|_| chance.u32(0..20) == 0).collect();
+        let mut again: Vec<&String> = self
+            .events
+            .iter()
+            .filter(|_| chance.u32(0..20) == 0)
+            .collect();
         chance.shuffle(&mut again);
         for event in again.into_iter().take(4) {
             match chance.bool() {
@@ -99,29 +104,27 @@ impl Door for Slack {
     async fn insist(&mut self, _: &Fleet, _: &mut ChildStdin) {
         self.listens().await;
         let parcels = self.fake.parcels();
-        let arrived = |event: &Option<String>| {
-            let mut of_it = parcels.iter().filter(|parcel| parcel.event_id == *event);
-            of_it.any(|parcel| parcel.state != State::Lost)
+        let of = |lost: bool| {
+            let parcels = parcels
+                .iter()
+                .filter(move |it| (it.state == State::Lost) == lost);
+            parcels
+                .filter_map(|parcel| parcel.event_id.as_ref())
+                .collect()
         };
-        for parcel in &parcels {
-            if let (State::Lost, Some(event)) = (&parcel.state, &parcel.event_id)
-                && !arrived(&parcel.event_id)
-            {
-                self.fake.redeliver(event);
-            }
+        let (given_up, others): (BTreeSet<&String>, BTreeSet<&String>) = (of(true), of(false));
+        for event in given_up.difference(&others) {
+            self.fake.redeliver(event);
         }
-    }
-
-    async fn answered(&mut self, fleet: &Fleet, patience: Duration) {
-        let all = |_: &FakeSlack| self.tally(fleet).lost == 0;
-        self.fake.until(patience, all).await;
     }
 
     fn tally(&self, _: &Fleet) -> Tally {
         let mut tally = Tally::default();
         let mut answers: BTreeMap<_, u32> = self.asked.iter().map(|id| (id.clone(), 0)).collect();
         let channels = [GENERAL.to_owned(), self.fake.im(ADA)];
-        let said = channels.iter().flat_map(|channel| self.fake.from_bot(channel));
+        let said = channels
+            .iter()
+            .flat_map(|channel| self.fake.from_bot(channel));
         let said = said.map(|message| {
             let to = message.thread_ts.map(|thread| (message.channel, thread));
             (to, message.text.replace(":hourglass_flowing_sand:", "⏳"))
