@@ -52,6 +52,9 @@ pub(super) async fn run(plan: &Plan) -> Finding {
     }
     relay.settle(PATIENCE).await;
     let (lost, twice, dead, left) = relay.count();
+    if lost > 0 {
+        relay.tell_what_is_open().await;
+    }
     let (conflicts, longest) = relay.conflicts();
     let asked = relay.asked.len();
     let robbed = relay.rob().await;
@@ -213,6 +216,23 @@ impl Relay {
             of(|text| text.contains(DIED)),
             of(|text| text.starts_with('⏳')),
         )
+    }
+
+    /// Says what the store holds that has not come to its end.
+    async fn tell_what_is_open(&self) {
+        for look in [
+            "select 'worker', id::text, state, to_char(to_timestamp(expires_at / 1000.0), 'MI:SS.MS') || to_char(now(), ' now MI:SS.MS') from majordomo.worker where state = 'live'",
+            "select 'duty', name, holder::text, epoch::text from majordomo.duty_lease",
+            "select 'run', id::text, state || ' deaths ' || deaths || ' held ' || held, coalesce(owner::text, '') || ' epoch ' || epoch || to_char(to_timestamp(updated_at / 1000.0), ' MI:SS.MS') from majordomo.run where state not in ('done', 'failed', 'dead', 'cancelled')",
+            "select 'task', id::text, state, '' from majordomo.task where state not in ('done', 'failed', 'cancelled')",
+            "select 'outbox', seq::text, state || ' ' || far::text, coalesce(task::text, '') || to_char(to_timestamp(updated_at / 1000.0), ' MI:SS.MS') from majordomo.outbox where state <> 'sent'",
+            "select 'inbound', seq::text, state, key from majordomo.inbound where state <> 'done'",
+        ] {
+            for row in self.client.query(look, &[]).await.expect("it reads") {
+                let column = |n: usize| row.get::<_, Option<String>>(n).unwrap_or_default();
+                eprintln!("relay: {} {} {} {}", column(0), column(1), column(2), column(3));
+            }
+        }
     }
 
     /// How many calls met another poller, and for how long at most one after the other did.
