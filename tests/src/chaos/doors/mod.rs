@@ -58,7 +58,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const AFTERWARDS: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(plan: &Plan) -> Vec<Finding> {
-    let mut trials: Vec<BoxFuture<'_, Finding>> = vec![Box::pin(relay::run(plan))];
+    let mut trials: Vec<BoxFuture<'_, Finding>> =
+        vec![Box::pin(relay::late(plan)), Box::pin(relay::run(plan))];
     for (kind, short) in [(Kind::Database, 3), (Kind::Folder, 10)] {
         let kills = plan.times(short, 500);
         trials.push(Box::pin(door::<telegram::Telegram>(plan, kind, kills)));

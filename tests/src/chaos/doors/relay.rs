@@ -81,13 +81,56 @@ pub(super) async fn run(plan: &Plan) -> Finding {
     }
 }
 
+/// The process that speaks to a chat is stopped between its look at its lease and a change of a card, and
+/// goes on when another one has made that card the answer: what does the chat show then?
+pub(super) async fn late(plan: &Plan) -> Finding {
+    let mut relay = Relay::with(plan, 4000).await;
+    // A placeholder is the first thing that is sent, and what goes on the second.
+    let late = relay.fleet.spawn(|process| {
+        process.env("MAJORDOMO_PAUSE", "send.before:2");
+    });
+    relay.ask();
+    let shows = |fake: &FakeTelegram| PEOPLE.clone().any(|chat| !fake.from_bot(chat).is_empty());
+    relay.fake.until(PATIENCE, shows).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    relay.join().await;
+    relay.settle(PATIENCE).await;
+    let (before, ..) = relay.count();
+    late.send(Signal::SIGCONT);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (after, _, _, left) = relay.count();
+    if after > 0 {
+        relay.tell_what_is_open().await;
+    }
+    late.stop().await;
+    for member in relay.members {
+        member.stop().await;
+    }
+    Finding {
+        line: format!(
+            "Telegram by one of 2, stopped before a change of a card, and let go on when another one has \
+             answered: {before} without an answer before, {after} after, dead placeholders {left}"
+        ),
+        holds: (before, after) == (0, 0),
+    }
+}
+
 impl Relay {
     async fn start(plan: &Plan) -> Self {
+        let mut relay = Self::with(plan, 100).await;
+        for _ in 0..3 {
+            relay.join().await;
+        }
+        relay
+    }
+
+    /// Without a process, and with a model that takes so long.
+    async fn with(plan: &Plan, model_ms: u32) -> Self {
         let work = Work {
             settings: "",
             agent: "",
             mutant: "",
-            model_ms: 100,
+            model_ms,
             tool_ms: 0,
         };
         let fleet = Fleet::new(plan, Place::database().await, work);
@@ -99,7 +142,7 @@ impl Relay {
         configure(&fleet, &(telegram::settings(&fleet, &fake) + &people));
         let database = fleet.place.postgres().expect("a database");
         let client = database.client().await;
-        let mut relay = Self {
+        Self {
             fleet,
             fake,
             client,
@@ -107,11 +150,7 @@ impl Relay {
             asked: Vec::new(),
             takeovers: Vec::new(),
             pause_ms: PAUSE_MS / u64::from(plan.times(3, 1)),
-        };
-        for _ in 0..3 {
-            relay.join().await;
         }
-        relay
     }
 
     async fn join(&mut self) {
@@ -218,8 +257,22 @@ impl Relay {
         )
     }
 
-    /// Says what the store holds that has not come to its end.
+    /// Says what became of messages without an answer, and what the store holds that has not come to its
+    /// end.
     async fn tell_what_is_open(&self) {
+        for (chat, asked) in &self.asked {
+            let said = self.fake.from_bot(*chat);
+            let to: Vec<_> = said
+                .iter()
+                .filter(|it| it.reply_to == Some(*asked))
+                .collect();
+            if !to
+                .iter()
+                .any(|it| it.text == ANSWER || it.text.contains(DIED))
+            {
+                eprintln!("relay: {chat}/{asked} {to:?}");
+            }
+        }
         for look in [
             "select 'worker', id::text, state, to_char(to_timestamp(expires_at / 1000.0), 'MI:SS.MS') || to_char(now(), ' now MI:SS.MS') from majordomo.worker where state = 'live'",
             "select 'duty', name, holder::text, epoch::text from majordomo.duty_lease",
@@ -230,7 +283,13 @@ impl Relay {
         ] {
             for row in self.client.query(look, &[]).await.expect("it reads") {
                 let column = |n: usize| row.get::<_, Option<String>>(n).unwrap_or_default();
-                eprintln!("relay: {} {} {} {}", column(0), column(1), column(2), column(3));
+                eprintln!(
+                    "relay: {} {} {} {}",
+                    column(0),
+                    column(1),
+                    column(2),
+                    column(3)
+                );
             }
         }
     }
