@@ -42,11 +42,11 @@ struct Relay {
 }
 
 pub(super) async fn run(plan: &Plan) -> Finding {
-    let (kills, stops) = (plan.times(1, 50), plan.times(1, 6));
+    let (kills, stops) = (plan.times(2, 50), plan.times(0, 6));
     let mut relay = Relay::start(plan).await;
     for n in 0..kills + stops {
-        match n % (kills / stops + 1) {
-            0 => relay.stop_one().await,
+        match n % (kills / stops.max(1) + 1) {
+            0 if stops > 0 => relay.stop_one().await,
             _ => relay.kill_one().await,
         }
     }
