@@ -14,7 +14,7 @@ use agents::tools::Tool;
 use shared::config::{Config, Source};
 use shared::egress::Gateway;
 use shared::event::Live;
-use shared::id::{AgentName, ModelName, TenantId};
+use shared::id::{AgentName, ModelName, TenantId, WorkerId};
 use shared::model::Model;
 use shared::store::Store;
 use tokio::sync::broadcast;
@@ -238,6 +238,11 @@ impl App {
     /// The channels; none before they are open.
     pub fn board(&self) -> Option<&Board> {
         self.board.get()
+    }
+
+    /// As whom this process works now. As another one after a lease that was lost.
+    pub fn worker(&self) -> WorkerId {
+        self.engine.worker()
     }
 
     /// The tenant whose data this instance holds.

@@ -495,7 +495,12 @@ async fn what_nobody_can_vouch_for_is_settled_by_an_approvers_button(kind: Kind)
     let messages = until(&fake, -100_5, says("broke off")).await;
     let card = &messages[0];
     let keyboard = card.keyboard.clone().unwrap();
-    let data = |at: usize| keyboard[0][at]["callback_data"].as_str().unwrap().to_owned();
+    let data = |at: usize| {
+        keyboard[0][at]["callback_data"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
     let answer = async |presses: usize| {
         let answered = |fake: &FakeTelegram| {
             let all = fake.presses();
@@ -513,7 +518,11 @@ async fn what_nobody_can_vouch_for_is_settled_by_an_approvers_button(kind: Kind)
     assert!(messages[0].keyboard.is_none(), "no dead button stays");
     assert_eq!(send.calls().len(), 2);
     fake.press_anyway(-100_5, card.id, ADA, &data(2));
-    assert!(answer(3).await.contains(&"This was decided before.".to_owned()));
+    assert!(
+        answer(3)
+            .await
+            .contains(&"This was decided before.".to_owned())
+    );
     assert_eq!(send.calls().len(), 2);
     app.stop().await;
 }

@@ -445,7 +445,9 @@ impl Courier {
         let attempted = match self.over.run_until_cancelled(&mut attempt).await {
             Some(attempted) => attempted,
             // It is on its way: what it does is to be done before it is mended.
-            None => tokio::time::timeout(IN_FLIGHT, attempt).await.unwrap_or(Err(Left::Over)),
+            None => tokio::time::timeout(IN_FLIGHT, attempt)
+                .await
+                .unwrap_or(Err(Left::Over)),
         };
         if self.over.is_cancelled() || !self.engine.is_live() {
             // Another process may have shown the answer meanwhile, and this stands in its place.

@@ -2,7 +2,7 @@
 //! MODEL_MS TOOL_MS`. It works until its input ends, and does what it is told there, line by line:
 //! `submit KEY` hands in a task, under that key; `call KEY URL` one whose end is to be told there;
 //! `settle` says of everything in doubt that it happened; `census` and `peak` tell of tasks by state and
-//! of the most model calls at once. Answers are lines, too. Where `MAJORDOMO_TEST_LISTEN` names an
+//! of the most model calls at once, `who` of the worker that it is. Answers are lines, too. Where `MAJORDOMO_TEST_LISTEN` names an
 //! address, the HTTP door is open there. The chaos program drives it.
 
 use std::collections::BTreeMap;
@@ -135,6 +135,7 @@ async fn work() -> anyhow::Result<()> {
                 Err(error) => println!("census! {error}"),
             },
             _ if line == "settle" => settle(&app).await?,
+            _ if line == "who" => println!("worker {}", app.worker()),
             _ => println!(
                 "peak {} {}",
                 slow.peak.load(Ordering::SeqCst),

@@ -30,8 +30,8 @@ const ADA: i64 = 7;
 const GENERAL: &str = "C1";
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long failures are looked at: long enough that each is met.
-const TROUBLE: Duration = Duration::from_secs(4);
+/// How long failures are looked at, in seconds: long enough that each is met, in the full form often.
+const TROUBLE_S: (u32, u32) = (2, 10);
 const AGENT: &str = "name = \"executor\"\ndescription = \"Answers what comes in, with the same words.\"\n\
     prompt = \"You are the executor.\"\n";
 /// Secrets, by what they are.
@@ -173,10 +173,19 @@ impl Heap {
 
 pub(super) async fn run(plan: &Plan) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for kind in [Kind::Folder, Kind::Database] {
-        findings.push(on(plan, kind).await);
+    let kinds: &[Kind] = match plan.full {
+        true => &[Kind::Folder, Kind::Database],
+        false => &[Kind::Folder],
+    };
+    for kind in kinds {
+        findings.push(on(plan, *kind).await);
     }
     findings
+}
+
+/// How long failures are looked at.
+fn trouble_time(plan: &Plan) -> Duration {
+    Duration::from_secs(u64::from(plan.times(TROUBLE_S.0, TROUBLE_S.1)))
 }
 
 async fn on(plan: &Plan, kind: Kind) -> Finding {
@@ -397,17 +406,17 @@ async fn well(
     telegram.says(Say::new(ADA, ADA, "Again"));
     slack.mention(GENERAL, "U1", "Again");
     slack.cut_sockets();
-    tokio::time::sleep(TROUBLE).await;
+    tokio::time::sleep(trouble_time(plan)).await;
     let right = telegram.token();
     telegram.change_token("7000000001:AAsomebodyelsessomebodyelses");
     slack.configure(|settings| settings.bot_token = "xoxb-somebody-elses".into());
     telegram.says(Say::new(ADA, ADA, "With another token"));
     look(&house, heap).await;
-    tokio::time::sleep(TROUBLE / 2).await;
+    tokio::time::sleep(trouble_time(plan) / 2).await;
     telegram.change_token(&right);
     telegram.block(ADA);
     telegram.says(Say::new(ADA, ADA, "From somebody who has blocked the bot"));
-    tokio::time::sleep(TROUBLE / 4).await;
+    tokio::time::sleep(trouble_time(plan) / 2).await;
     look(&house, heap).await;
     house.stop().await;
     heap.put("Telegram", format!("{:?}", telegram.ever(ADA)));
@@ -447,7 +456,7 @@ async fn mischief(
             house.ask("POST", "/v1/tasks", &order).await.bytes,
         );
     }
-    tokio::time::sleep(TROUBLE).await;
+    tokio::time::sleep(trouble_time(plan)).await;
     look(&house, heap).await;
     house.stop().await;
     let told = told.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use shared::clock::stopwatch;
 use shared::run::{EffectKey, Outcome};
@@ -92,6 +93,7 @@ struct Said {
     ready: Mutex<bool>,
     census: Mutex<Option<BTreeMap<String, i64>>>,
     peak: Mutex<Option<(u32, u32)>>,
+    worker: Mutex<Option<Uuid>>,
     news: Notify,
 }
 
@@ -229,6 +231,7 @@ async fn listen(
                 lock(&taken).insert((*key).to_owned(), (*task).to_owned());
             }
             ["census", census] => *lock(&said.census) = serde_json::from_str(census).ok(),
+            ["worker", worker] => *lock(&said.worker) = worker.parse().ok(),
             ["peak", peak, calls] => {
                 *lock(&said.peak) = peak.parse().ok().zip(calls.parse().ok());
             }
@@ -288,6 +291,20 @@ impl Replica {
         while within.ms() < 2000 {
             if let Some(census) = lock(&self.said.census).take() {
                 return Some(census);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        None
+    }
+
+    /// The worker that it is now; `None` where it does not say.
+    pub(super) async fn worker(&mut self) -> Option<Uuid> {
+        lock(&self.said.worker).take();
+        self.tell("who").await;
+        let within = stopwatch();
+        while within.ms() < 2000 {
+            if let Some(worker) = lock(&self.said.worker).take() {
+                return Some(worker);
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -161,7 +161,7 @@ async fn on(plan: &Plan, kind: Kind) -> Finding {
         .count() as u32;
     let before = rows(&place).await;
     let mut tally = Tally::default();
-    let each = plan.times(100, 10_000) as usize;
+    let each = plan.times(51, 10_000) as usize;
     let mut rss = Vec::new();
     // After a tenth everything was seen once, and its buffers are there.
     for part in [each / 10, each - each / 10] {

@@ -13,8 +13,8 @@
 
 mod house;
 mod late;
-mod press;
 mod linking;
+mod press;
 mod work;
 
 use std::collections::HashSet;

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -15,7 +14,6 @@ use fastrand::Rng;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{ChildStdin, Command};
-use tokio::sync::watch;
 
 use super::{ANSWER, DIED, Door, Fleet, Tally, configure, secret};
 
@@ -32,7 +30,6 @@ struct Call {
 #[derive(Default)]
 struct Receiver {
     calls: Mutex<Vec<Call>>,
-    news: watch::Sender<()>,
 }
 
 /// The receiver, and the tasks' keys.
@@ -59,7 +56,6 @@ async fn received(
         taken,
         body: serde_json::from_slice(&body).unwrap_or_default(),
     });
-    receiver.news.send_replace(());
     match taken {
         true => StatusCode::NO_CONTENT,
         false => StatusCode::SERVICE_UNAVAILABLE,
@@ -113,17 +109,6 @@ impl Door for Callbacks {
         for key in self.keys.iter().filter(|key| !fleet.has_taken(key)) {
             self.order(input, key).await;
         }
-    }
-
-    async fn answered(&mut self, fleet: &Fleet, patience: Duration) {
-        let mut news = self.receiver.news.subscribe();
-        let all = async {
-            while self.tally(fleet).lost > 0 {
-                // The sender is ours, and lives as long; what was taken in is no news of its own.
-                let _ = tokio::time::timeout(Duration::from_millis(50), news.changed()).await;
-            }
-        };
-        let _ = tokio::time::timeout(patience, all).await;
     }
 
     fn tally(&self, fleet: &Fleet) -> Tally {

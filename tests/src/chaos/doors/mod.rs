@@ -18,6 +18,8 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use tokio::process::{ChildStdin, Command};
 
+use shared::clock::stopwatch;
+
 use super::fleet::{Fleet, Work};
 use super::{Finding, Plan};
 use crate::place::Kind;
@@ -43,19 +45,27 @@ const SETTINGS: &str = "[models.default]\nprovider = \"scripted\"\nfile = \"scri
 /// What is said of a task over which the process died three times in a row.
 const DIED: &str = "the process died";
 /// Trials that go on beside each other: most of their time they wait.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 7;
 /// Kills of a control.
 const CONTROL_KILLS: u32 = 6;
 /// How long a process may take to die, or to answer.
 const PATIENCE: Duration = Duration::from_secs(6);
+/// How long the last process may take, also on a machine that does other things.
+const LAST_PATIENCE: Duration = Duration::from_secs(60);
 /// And besides for each thing that was asked, once nobody dies any more: at the pace that a chat allows.
 const EACH: Duration = Duration::from_secs(2);
+/// How often the far side is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 /// What is sent is recorded in a moment: deaths are wanted there, too.
 const AFTERWARDS: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(plan: &Plan) -> Vec<Finding> {
     let mut trials: Vec<BoxFuture<'_, Finding>> = vec![Box::pin(relay::run(plan))];
-    for (kind, short) in [(Kind::Database, 4), (Kind::Folder, 15)] {
+    if plan.full {
+        // It needs chance to be caught: too much of it for a short form.
+        trials.push(Box::pin(relay::late(plan)));
+    }
+    for (kind, short) in [(Kind::Database, 3), (Kind::Folder, 10)] {
         let kills = plan.times(short, 500);
         trials.push(Box::pin(door::<telegram::Telegram>(plan, kind, kills)));
         trials.push(Box::pin(door::<slack::Slack>(plan, kind, kills)));
@@ -92,9 +102,6 @@ trait Door: Sized + Send + Sync {
 
     /// Asks nothing new, and sees to it that what was asked before is heard.
     async fn insist(&mut self, fleet: &Fleet, input: &mut ChildStdin);
-
-    /// Waits until everything is answered, at most so long.
-    async fn answered(&mut self, fleet: &Fleet, patience: Duration);
 
     /// What the far side has seen.
     fn tally(&self, fleet: &Fleet) -> Tally;
@@ -166,7 +173,7 @@ async fn lives<D: Door>(
     let mut chance = plan.chance();
     let (mut killed, mut under_way) = (0, 0);
     let mut turn = chance.u64(0..D::POINTS);
-    for _ in 0..3 * kills {
+    for _ in 0..5 * kills {
         if killed >= kills {
             break;
         }
@@ -204,10 +211,14 @@ async fn life<D: Door>(fleet: &Fleet, door: &mut D, chance: &mut Rng, at: Option
             }
             None => {
                 door.insist(fleet, input).await;
-                PATIENCE + EACH * door.tally(fleet).asked
+                LAST_PATIENCE + EACH * door.tally(fleet).asked
             }
         };
-        door.answered(fleet, patience).await;
+        // To look costs as much as was said so far: not at each change.
+        let watch = stopwatch();
+        while door.tally(fleet).lost > 0 && watch.ms() < patience.as_millis() as u64 {
+            tokio::time::sleep(LOOK).await;
+        }
         tokio::time::sleep(AFTERWARDS).await;
     };
     process.outlives(to_the_end).await

@@ -17,7 +17,7 @@ use crate::chaos::{Finding, Plan};
 use crate::doubles::telegram::{FakeTelegram, Say};
 use crate::place::Place;
 
-const DUTY: &str = "telegram";
+const DUTY: &str = "telegram/default";
 /// People who write, each in a chat of their own.
 const PEOPLE: std::ops::Range<i64> = 100..110;
 /// Somebody writes so often.
@@ -29,17 +29,11 @@ const LONG_POLL_MS: i64 = 25_000;
 /// How long the answers may take in the end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A process, and the worker that it is.
-struct Member {
-    replica: Replica,
-    worker: Uuid,
-}
-
 struct Relay {
     fleet: Fleet,
     fake: FakeTelegram,
     client: Client,
-    members: Vec<Member>,
+    members: Vec<Replica>,
     /// By chat and message.
     asked: Vec<(i64, i64)>,
     /// How long nobody polled after a blow.
@@ -48,23 +42,26 @@ struct Relay {
 }
 
 pub(super) async fn run(plan: &Plan) -> Finding {
-    let (kills, stops) = (plan.times(1, 50), plan.times(1, 6));
+    let (kills, stops) = (plan.times(2, 50), plan.times(0, 6));
     let mut relay = Relay::start(plan).await;
     for n in 0..kills + stops {
-        match n % (kills / stops + 1) {
-            0 => relay.stop_one().await,
+        match n % (kills / stops.max(1) + 1) {
+            0 if stops > 0 => relay.stop_one().await,
             _ => relay.kill_one().await,
         }
     }
     relay.settle(PATIENCE).await;
     let (lost, twice, dead, left) = relay.count();
+    if lost > 0 {
+        relay.tell_what_is_open().await;
+    }
     let (conflicts, longest) = relay.conflicts();
     let asked = relay.asked.len();
     let robbed = relay.rob().await;
     let mut took = std::mem::take(&mut relay.takeovers);
     took.sort_unstable();
     for member in relay.members {
-        member.replica.stop().await;
+        member.stop().await;
     }
     let line = format!(
         "Telegram by one of 3, {kills} times killed and {stops} times stopped past its lease: {asked} asked: \
@@ -84,13 +81,56 @@ pub(super) async fn run(plan: &Plan) -> Finding {
     }
 }
 
+/// The process that speaks to a chat is stopped between its look at its lease and a change of a card, and
+/// goes on when another one has made that card the answer: what does the chat show then?
+pub(super) async fn late(plan: &Plan) -> Finding {
+    let mut relay = Relay::with(plan, 4000).await;
+    // A placeholder is the first thing that is sent, and what goes on the second.
+    let late = relay.fleet.spawn(|process| {
+        process.env("MAJORDOMO_PAUSE", "send.before:2");
+    });
+    relay.ask();
+    let shows = |fake: &FakeTelegram| PEOPLE.clone().any(|chat| !fake.from_bot(chat).is_empty());
+    relay.fake.until(PATIENCE, shows).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    relay.join().await;
+    relay.settle(PATIENCE).await;
+    let (before, ..) = relay.count();
+    late.send(Signal::SIGCONT);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (after, _, _, left) = relay.count();
+    if after > 0 {
+        relay.tell_what_is_open().await;
+    }
+    late.stop().await;
+    for member in relay.members {
+        member.stop().await;
+    }
+    Finding {
+        line: format!(
+            "Telegram by one of 2, stopped before a change of a card, and let go on when another one has \
+             answered: {before} without an answer before, {after} after, dead placeholders {left}"
+        ),
+        holds: (before, after) == (0, 0),
+    }
+}
+
 impl Relay {
     async fn start(plan: &Plan) -> Self {
+        let mut relay = Self::with(plan, 100).await;
+        for _ in 0..3 {
+            relay.join().await;
+        }
+        relay
+    }
+
+    /// Without a process, and with a model that takes so long.
+    async fn with(plan: &Plan, model_ms: u32) -> Self {
         let work = Work {
             settings: "",
             agent: "",
             mutant: "",
-            model_ms: 100,
+            model_ms,
             tool_ms: 0,
         };
         let fleet = Fleet::new(plan, Place::database().await, work);
@@ -102,7 +142,7 @@ impl Relay {
         configure(&fleet, &(telegram::settings(&fleet, &fake) + &people));
         let database = fleet.place.postgres().expect("a database");
         let client = database.client().await;
-        let mut relay = Self {
+        Self {
             fleet,
             fake,
             client,
@@ -110,24 +150,12 @@ impl Relay {
             asked: Vec::new(),
             takeovers: Vec::new(),
             pause_ms: PAUSE_MS / u64::from(plan.times(3, 1)),
-        };
-        for _ in 0..3 {
-            relay.join().await;
         }
-        relay
     }
 
     async fn join(&mut self) {
         let replica = self.fleet.start().await;
-        let worker = self.newest().await;
-        self.members.push(Member { replica, worker });
-    }
-
-    /// The worker that began last.
-    async fn newest(&self) -> Uuid {
-        let newest = "select id from majordomo.worker order by started_at desc, id desc limit 1";
-        let row = self.client.query_one(newest, &[]).await;
-        row.expect("a worker").get(0)
+        self.members.push(replica);
     }
 
     /// Who polls.
@@ -137,52 +165,40 @@ impl Relay {
         row.expect("it reads").map(|row| row.get(0))
     }
 
-    /// Takes the member out that polls.
-    async fn poller(&mut self) -> Member {
+    /// Takes the one out that polls, and says which worker it is.
+    async fn poller(&mut self) -> (Replica, Uuid) {
         let watch = stopwatch();
         loop {
             let holder = self.holder().await;
-            let at = self
-                .members
-                .iter()
-                .position(|member| Some(member.worker) == holder);
-            if let Some(at) = at {
-                return self.members.swap_remove(at);
+            for at in 0..self.members.len() {
+                // Under load one may have begun anew, as another worker.
+                let worker = self.members[at].worker().await;
+                if let (Some(worker), true) = (worker, worker == holder) {
+                    return (self.members.swap_remove(at), worker);
+                }
             }
-            assert!(watch.ms() < 20_000, "nobody polls");
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            assert!(watch.ms() < 60_000, "nobody polls");
         }
     }
 
     async fn kill_one(&mut self) {
-        let poller = self.poller().await;
+        let (replica, worker) = self.poller().await;
         self.chat(fastrand::u64(0..500)).await;
-        poller.replica.kill().await;
-        self.taken_over(poller.worker).await;
+        replica.kill().await;
+        self.taken_over(worker).await;
         self.join().await;
         self.chat(self.pause_ms).await;
     }
 
     /// Stops the one that polls, and lets it go on when another one does.
     async fn stop_one(&mut self) {
-        let poller = self.poller().await;
-        poller.replica.send(Signal::SIGSTOP);
-        self.taken_over(poller.worker).await;
+        let (replica, worker) = self.poller().await;
+        replica.send(Signal::SIGSTOP);
+        self.taken_over(worker).await;
         self.chat(self.pause_ms).await;
-        let before = self.newest().await;
-        poller.replica.send(Signal::SIGCONT);
+        replica.send(Signal::SIGCONT);
+        self.members.push(replica);
         self.chat(self.pause_ms).await;
-        // It begins anew, as another worker.
-        let mut worker = self.newest().await;
-        for _ in 0..500 {
-            if worker != before {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            worker = self.newest().await;
-        }
-        let replica = poller.replica;
-        self.members.push(Member { replica, worker });
     }
 
     /// Waits until somebody else polls.
@@ -239,6 +255,43 @@ impl Relay {
             of(|text| text.contains(DIED)),
             of(|text| text.starts_with('⏳')),
         )
+    }
+
+    /// Says what became of messages without an answer, and what the store holds that has not come to its
+    /// end.
+    async fn tell_what_is_open(&self) {
+        for (chat, asked) in &self.asked {
+            let said = self.fake.from_bot(*chat);
+            let to: Vec<_> = said
+                .iter()
+                .filter(|it| it.reply_to == Some(*asked))
+                .collect();
+            if !to
+                .iter()
+                .any(|it| it.text == ANSWER || it.text.contains(DIED))
+            {
+                eprintln!("relay: {chat}/{asked} {to:?}");
+            }
+        }
+        for look in [
+            "select 'worker', id::text, state, to_char(to_timestamp(expires_at / 1000.0), 'MI:SS.MS') || to_char(now(), ' now MI:SS.MS') from majordomo.worker where state = 'live'",
+            "select 'duty', name, holder::text, epoch::text from majordomo.duty_lease",
+            "select 'run', id::text, state || ' deaths ' || deaths || ' held ' || held, coalesce(owner::text, '') || ' epoch ' || epoch || to_char(to_timestamp(updated_at / 1000.0), ' MI:SS.MS') from majordomo.run where state not in ('done', 'failed', 'dead', 'cancelled')",
+            "select 'task', id::text, state, '' from majordomo.task where state not in ('done', 'failed', 'cancelled')",
+            "select 'outbox', seq::text, state || ' ' || far::text, coalesce(task::text, '') || to_char(to_timestamp(updated_at / 1000.0), ' MI:SS.MS') from majordomo.outbox where state <> 'sent'",
+            "select 'inbound', seq::text, state, key from majordomo.inbound where state <> 'done'",
+        ] {
+            for row in self.client.query(look, &[]).await.expect("it reads") {
+                let column = |n: usize| row.get::<_, Option<String>>(n).unwrap_or_default();
+                eprintln!(
+                    "relay: {} {} {} {}",
+                    column(0),
+                    column(1),
+                    column(2),
+                    column(3)
+                );
+            }
+        }
     }
 
     /// How many calls met another poller, and for how long at most one after the other did.

@@ -3,7 +3,7 @@
 //! switched on; what was acknowledged comes again by chance, in any order, under its id or another. The
 //! control posts answers instead of making them out of recorded messages: it must answer twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
@@ -104,22 +104,18 @@ impl Door for Slack {
     async fn insist(&mut self, _: &Fleet, _: &mut ChildStdin) {
         self.listens().await;
         let parcels = self.fake.parcels();
-        let arrived = |event: &Option<String>| {
-            let mut of_it = parcels.iter().filter(|parcel| parcel.event_id == *event);
-            of_it.any(|parcel| parcel.state != State::Lost)
+        let of = |lost: bool| {
+            let parcels = parcels
+                .iter()
+                .filter(move |it| (it.state == State::Lost) == lost);
+            parcels
+                .filter_map(|parcel| parcel.event_id.as_ref())
+                .collect()
         };
-        for parcel in &parcels {
-            if let (State::Lost, Some(event)) = (&parcel.state, &parcel.event_id)
-                && !arrived(&parcel.event_id)
-            {
-                self.fake.redeliver(event);
-            }
+        let (given_up, others): (BTreeSet<&String>, BTreeSet<&String>) = (of(true), of(false));
+        for event in given_up.difference(&others) {
+            self.fake.redeliver(event);
         }
-    }
-
-    async fn answered(&mut self, fleet: &Fleet, patience: Duration) {
-        let all = |_: &FakeSlack| self.tally(fleet).lost == 0;
-        self.fake.until(patience, all).await;
     }
 
     fn tally(&self, _: &Fleet) -> Tally {

@@ -2,7 +2,6 @@
 //! posts answers instead of making them out of recorded messages: it must answer twice.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use fastrand::Rng;
@@ -56,11 +55,6 @@ impl Door for Telegram {
     }
 
     async fn insist(&mut self, _: &Fleet, _: &mut ChildStdin) {}
-
-    async fn answered(&mut self, fleet: &Fleet, patience: Duration) {
-        let all = |_: &FakeTelegram| self.tally(fleet).lost == 0;
-        self.fake.until(patience, all).await;
-    }
 
     fn tally(&self, _: &Fleet) -> Tally {
         let mut tally = Tally::default();
