@@ -166,9 +166,8 @@ impl App {
         let desk = Desk::new(store.clone(), settings.tenant.0.clone(), programs.clone());
         engine.begin();
         let stopping = CancellationToken::new();
-        if let Some(retention) = Retention::new(&settings.retention, store.clone(), programs) {
-            tokio::spawn(retention.work(engine.clone(), stopping.clone()));
-        }
+        let retention = Retention::new(&settings.retention, store.clone(), programs);
+        tokio::spawn(retention.work(engine.clone(), stopping.clone()));
         Ok(Self {
             people: Arc::new(Directory::new(settings, store.clone())),
             board: OnceLock::new(),

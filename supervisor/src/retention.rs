@@ -33,6 +33,8 @@ const EVERY: Duration = Duration::from_secs(3_600);
 const BATCH: u32 = 16;
 /// Mail is kept so long at least: chats repeat what they sent for a day.
 const MAIL: Duration = Duration::from_secs(3 * 86_400);
+/// And so long where journals are kept for ever: what strangers write is nothing to keep.
+const MAIL_AT_MOST: Duration = Duration::from_secs(90 * 86_400);
 /// Messages that are deleted in one transaction, each way.
 const MAIL_BATCH: u32 = 512;
 /// Between two batches others get their turn at the store.
@@ -44,29 +46,33 @@ const PAGE: u32 = 1_000;
 pub struct Retention {
     store: Arc<dyn Store>,
     programs: Arc<Programs>,
-    age: Duration,
+    /// How old journals get; for ever where absent.
+    age: Option<Duration>,
     archive: Option<PathBuf>,
 }
 
 impl Retention {
-    /// As the configuration wants it; nothing where journals are kept for ever.
+    /// As the configuration wants it.
     pub fn new(
         settings: &RetentionSettings,
         store: Arc<dyn Store>,
         programs: Arc<Programs>,
-    ) -> Option<Self> {
-        let days = settings.journal_days?;
-        Some(Self {
+    ) -> Self {
+        let days = |days| Duration::from_secs(u64::from(days) * 86_400);
+        Self {
             store,
             programs,
-            age: Duration::from_secs(u64::from(days) * 86_400),
+            age: settings.journal_days.map(days),
             archive: settings.archive.clone(),
-        })
+        }
     }
 
     /// The same for journals of another age.
     pub fn older_than(self, age: Duration) -> Self {
-        Self { age, ..self }
+        Self {
+            age: Some(age),
+            ..self
+        }
     }
 
     /// Prunes, from time to time, until it is told to end.
@@ -92,11 +98,11 @@ impl Retention {
     /// to break off.
     pub async fn once(&self, worker: WorkerId) -> anyhow::Result<u64> {
         let mut pruned = 0;
-        loop {
+        while let Some(age) = self.age {
             let Some(held) = self.store.hold(duty::RETENTION, worker).await? else {
                 return Ok(pruned);
             };
-            let due = self.store.prunable(self.age, BATCH).await?;
+            let due = self.store.prunable(age, BATCH).await?;
             if due.is_empty() {
                 break;
             }
@@ -119,7 +125,8 @@ impl Retention {
 
     /// Deletes old mail. Answers how much.
     async fn forget_mail(&self, worker: WorkerId) -> anyhow::Result<u64> {
-        let (age, mut forgotten) = (self.age.max(MAIL), 0);
+        let age = self.age.map_or(MAIL_AT_MOST, |age| age.max(MAIL));
+        let mut forgotten = 0;
         loop {
             let Some(held) = self.store.hold(duty::RETENTION, worker).await? else {
                 return Ok(forgotten);

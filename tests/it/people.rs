@@ -231,7 +231,10 @@ async fn codes_are_neither_given_nor_taken_where_others_read_along(kind: Kind) {
     town.hears(CREW, "Others read along here").await;
     let code = town.code("eve", &[Role::Member]).await;
     town.telegram.mentions(CREW, EVE, &format!("/pair {code}"));
-    town.settled().await;
+    town.hears(CREW, "this code is good no more").await;
+    town.tell(BOB, &format!("/pair {code}"), "No such code is good")
+        .await;
+    let code = town.code("eve", &[Role::Member]).await;
     town.slack.add_channel("C1", "general", &["U1", "U2"]);
     town.slack.slash("C1", "U1", "/majordomo", "pair");
     town.reads(

@@ -195,6 +195,9 @@ pub trait Identities: Send + Sync {
     /// linked. The same attempt again has the same answer.
     async fn redeem(&self, tenant: &TenantId, attempt: Attempt) -> Result<Redeemed, Error>;
 
+    /// Has a code be good no more that nobody used: others saw it. Whether it was good.
+    async fn burn(&self, tenant: &TenantId, hash: Hash) -> Result<bool, Error>;
+
     /// The link of an identity.
     async fn link(&self, tenant: &TenantId, identity: &Identity) -> Result<Option<Link>, Error>;
 

@@ -263,7 +263,7 @@ impl Courier {
         let Some(task) = self.store.task(&self.tenant, task).await? else {
             return Err(Left::Dead("the task is not there any more".into()));
         };
-        let Some(Answer { pages, files }) = self.answer(&task).await? else {
+        let Some(Answer { pages, files }) = self.answer(&task, word.about.as_deref()).await? else {
             return Err(Left::Later);
         };
         for (place, page) in pages.iter().enumerate() {

@@ -101,6 +101,11 @@ pub trait Channel: Send + Sync {
         conversation
     }
 
+    /// How a command of the house is written there.
+    fn command(&self, name: &str) -> String {
+        format!("/{name}")
+    }
+
     /// Posts a page in a conversation, in reply to a message where one is named. Answers its id there.
     async fn post(
         &self,
@@ -214,6 +219,9 @@ pub struct Word {
     /// The message that it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
+    /// What it answers, where nobody saw that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
     /// Buttons, in rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buttons: Vec<Vec<Button>>,

@@ -376,6 +376,19 @@ impl Directory {
         self.attempt(identity, key, shown, None).await
     }
 
+    /// Has a code be good no more that others saw. Whether it was one that nobody had used.
+    pub async fn burn(&self, shown: &str) -> Result<bool, Error> {
+        match Code::parse(shown) {
+            Some(code) => {
+                self.store
+                    .identities()
+                    .burn(&self.tenant, code.hash())
+                    .await
+            }
+            None => Ok(false),
+        }
+    }
+
     /// Uses the first admin's code; who does is called by their handle, where that is possible. None
     /// where there is an admin.
     pub async fn claim(

@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 
 use super::tx::{Params, Tx, get};
 use super::{PostgresStore, clean, corrupt, from_json, to_json};
+use crate::hash::Hash;
 use crate::id::{PrincipalId, TenantId};
 use crate::run::Timestamp;
 use crate::store::identity::{Code, USED_CODES_LAST};
@@ -54,6 +55,9 @@ on conflict do nothing";
 const USE: &str = "
 update identity_code set used_by = $3, used_at = $4
 where tenant = $1 and hash = $2 and used_by is null";
+
+const BURN: &str = "
+delete from identity_code where tenant = $1 and hash = $2 and used_by is null returning 1";
 
 const INSERT: &str = "
 insert into identity (tenant, channel, id, principal, roles, label, origin, made_by, at)
@@ -104,6 +108,11 @@ impl Identities for PostgresStore {
         tx.done();
         crate::crash_point!("redeem.after");
         Ok(redeemed)
+    }
+
+    async fn burn(&self, tenant: &TenantId, hash: Hash) -> Result<bool, Error> {
+        let which: Params<'_> = &[&tenant.as_str(), &hash.to_string()];
+        Ok(!self.engine.ask(BURN, which).await?.is_empty())
     }
 
     async fn link(&self, tenant: &TenantId, identity: &Identity) -> Result<Option<Link>, Error> {

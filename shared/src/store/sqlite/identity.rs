@@ -61,6 +61,19 @@ impl Identities for SqliteStore {
         .inspect(|_| crate::crash_point!("redeem.after"))
     }
 
+    async fn burn(&self, tenant: &TenantId, hash: Hash) -> Result<bool, Error> {
+        let tenant = tenant.clone();
+        self.write(move |tx| {
+            let burnt = tx
+                .prepare_cached(
+                    "delete from identity_code where tenant = ?1 and hash = ?2 and used_by is null",
+                )?
+                .execute(params![tenant.as_str(), hash.to_string()])?;
+            Ok(burnt > 0)
+        })
+        .await
+    }
+
     async fn link(&self, tenant: &TenantId, identity: &Identity) -> Result<Option<Link>, Error> {
         self.read(|conn| link(conn, tenant, identity))
     }

@@ -8,6 +8,7 @@ use shared::store::{NewOut, Out, OutState};
 use shared::task::{Task, TaskState};
 
 use super::super::card;
+use super::super::text::in_one_line;
 use super::{Call, Courier, Document, Left, Page, Word};
 use crate::files::{self, TaskFile};
 use shared::run::Timestamp;
@@ -49,11 +50,19 @@ impl Owed {
 }
 
 impl Courier {
-    /// What the card of a task ends with; none while the task goes on. The same each time.
-    pub(super) async fn answer(&self, task: &Task) -> Result<Option<Answer>, Left> {
+    /// What the card of a task ends with, and what it answers where nobody saw that; none while the task
+    /// goes on. The same each time.
+    pub(super) async fn answer(
+        &self,
+        task: &Task,
+        about: Option<&str>,
+    ) -> Result<Option<Answer>, Left> {
         let Some(mut last) = card::last(task) else {
             return Ok(None);
         };
+        if let Some(about) = about {
+            last = format!("> {}\n\n{last}", in_one_line(about));
+        }
         let mut written = match task.state {
             // Whoever stopped it does not wait for what it made on the way.
             TaskState::Cancelled => Vec::new(),

@@ -32,6 +32,7 @@ pub async fn receive(State(door): State<Arc<Door>>, request: Request) -> Result<
     let (parts, body) = request.into_parts();
     let body = input::bytes(Request::from_parts(parts.clone(), body)).await?;
     if !seal.holds(&parts.headers, &body, shared::clock::now()) {
+        tracing::info!("a request that Slack did not sign, or not lately, was refused");
         return Err(Problem::new(
             Kind::Unauthorised,
             "the request is not signed by Slack, or was signed more than five minutes ago",

@@ -26,6 +26,7 @@ pub async fn receive(
         _ => false,
     };
     if !known {
+        tracing::info!("a request without Telegram's secret was refused");
         let detail = format!("the header {HEADER} does not hold the secret");
         return Err(Problem::new(Kind::Unauthorised, detail));
     }

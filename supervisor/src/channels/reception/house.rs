@@ -37,19 +37,28 @@ impl Reception {
             Command::Agents => {
                 let line = |(name, what): &(AgentName, String)| format!("- **{name}**: {what}");
                 let lines: Vec<String> = self.house.agents.iter().map(line).collect();
-                let how = "`/agent NAME` has one of them answer here, `/agent` leaves it to me.";
+                let how = self.channel.command("agent");
+                let how =
+                    format!("`{how} NAME` has one of them answer here, `{how}` leaves it to me.");
                 format!("{}\n\n{how}", lines.join("\n"))
             }
             Command::Agent(name) => self.choose(letter, name).await?,
             Command::Unknown(name) => {
-                format!("There is no command `/{name}`. `/help` lists those that there are.")
+                let spelled = |name: &str| self.channel.command(name);
+                format!(
+                    "There is no command `{}`. `{}` lists those that there are.",
+                    spelled(&name),
+                    spelled("help")
+                )
             }
         };
         self.say(letter, &letter.mail.key, text).await
     }
 
     fn help(&self, known: &Known) -> String {
-        let commands = MENU.iter().map(|(name, what)| format!("- /{name}: {what}"));
+        let commands = MENU
+            .iter()
+            .map(|(name, what)| format!("- {}: {what}", self.channel.command(name)));
         let commands: Vec<String> = commands.collect();
         format!(
             "Hello {}. Write what you want to have done or to know, and I have it done: one of the \
@@ -118,7 +127,10 @@ impl Reception {
                     .iter()
                     .find(|(agent, _)| agent.as_str() == name);
                 let Some((agent, _)) = known else {
-                    return Ok(format!("There is no agent `{name}`. `/agents` lists them."));
+                    let agents = self.channel.command("agents");
+                    return Ok(format!(
+                        "There is no agent `{name}`. `{agents}` lists them."
+                    ));
                 };
                 Some(agent.clone())
             }

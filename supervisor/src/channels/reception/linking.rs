@@ -17,16 +17,39 @@ impl Reception {
         linking: Linking,
     ) -> Result<(), Pending> {
         if !self.channel.is_private(&letter.mail.conversation) {
-            let day = self.store().now().0 / 86_400_000;
-            let key = format!("private/{}/{day}", from.id);
-            let text = "Others read along here: write that to me in private.";
-            return self.owe(letter, key, self.reply(letter, text.into())).await;
+            return self.seen_by_others(letter, from, &linking).await;
         }
         match linking {
             Linking::Ask => self.give_code(letter, from).await,
             Linking::Pair(shown) => self.pair(letter, from, &shown).await,
             Linking::Claim(shown) => self.claim(letter, from, &shown).await,
         }
+    }
+
+    /// A code that others see is good no more. What is said of it otherwise is said once a day.
+    async fn seen_by_others(
+        &self,
+        letter: &Letter,
+        from: &Sender,
+        linking: &Linking,
+    ) -> Result<(), Pending> {
+        let burnt = match linking {
+            Linking::Pair(shown) | Linking::Claim(shown) => self.people.burn(shown).await?,
+            Linking::Ask => false,
+        };
+        let day = self.store().now().0 / 86_400_000;
+        let (key, text) = match burnt {
+            true => (
+                format!("burnt/{}", letter.mail.key),
+                "Others read along here, so this code is good no more. Have a new one made, and write it \
+                 to me in private.",
+            ),
+            false => (
+                format!("private/{}/{day}", from.id),
+                "Others read along here: write that to me in private.",
+            ),
+        };
+        self.owe(letter, key, self.reply(letter, text.into())).await
     }
 
     /// Gives somebody who is known by name a code for another identity of theirs.
@@ -110,8 +133,9 @@ impl Reception {
                     label => format!(" ({})", plain(label)),
                 };
                 format!(
-                    "This links you to **{principal}**{label}. Your roles: {}. `/help` says what I can do.",
-                    roles.join(", ")
+                    "This links you to **{principal}**{label}. Your roles: {}. `{}` says what I can do.",
+                    roles.join(", "),
+                    self.channel.command("help")
                 )
             }
             Redeemed::Taken(link) => {

@@ -12,6 +12,7 @@ use shared::store::{Accepted, NewOut};
 use shared::task::Request;
 
 use super::{AGAIN, Letter, Pending, Reception};
+use crate::channels::command::Command;
 use crate::channels::papers::enclose::{Enclosed, Enclosure, Unread, plain_name};
 use crate::channels::{Attached, Says, Undelivered, Word};
 use crate::follow::Follower;
@@ -20,6 +21,8 @@ use crate::people::Known;
 
 /// The largest file that is fetched: what the Bot API gives out.
 const FILE_BYTES: u64 = 20_000_000;
+/// Characters of a question that its answer repeats, where nobody saw it.
+const ABOUT: usize = 200;
 /// The longest pause between two attempts to fetch a file.
 const FETCH_PAUSE: Duration = Duration::from_secs(8);
 
@@ -56,6 +59,11 @@ impl Reception {
             (Some(Says::Edit(text)), _) | (_, Says::Words(text)) => text.clone(),
             _ => return self.done(&letter.mail, state).await.map(drop),
         };
+        if !edits.is_empty() && Command::parse(&text).is_some() {
+            let word = "An edit makes no command of a message: I left it alone. Send the command by itself.";
+            self.say(letter, &letter.mail.key, word.into()).await?;
+            return self.discard(letter).await.map(drop);
+        }
         let amended = match self.settings.follow_up {
             FollowUp::Amend => {
                 let mut theirs = self.unfinished(letter).await?;
@@ -167,6 +175,15 @@ impl Reception {
         let conversation = self.conversation(letter).await?;
         let word = Word {
             reply_to: letter.says.message.clone(),
+            // Nobody saw a command: its answer says what it answers.
+            about: letter.says.message.is_none().then(|| {
+                let asked: String = enclosed.text.chars().take(ABOUT).collect();
+                format!(
+                    "{}: {}",
+                    letter.says.from.as_ref().map_or("", |from| &from.name),
+                    asked
+                )
+            }),
             ..Word::default()
         };
         let key = self.key(letter);
@@ -217,9 +234,11 @@ impl Reception {
         while let Some(task) = self.unfinished(letter).await?.pop() {
             if !told {
                 let key = format!("queued/{}", letter.mail.key);
-                let word =
-                    "I begin with this when I have answered what came before. `/stop` ends that.";
-                self.say(letter, &key, word.into()).await?;
+                let word = format!(
+                    "I begin with this when I have answered what came before. `{}` ends that.",
+                    self.channel.command("stop")
+                );
+                self.say(letter, &key, word).await?;
                 told = true;
             }
             let end = Follower::end(self.store().clone(), self.tenant().clone(), task.id);

@@ -211,6 +211,11 @@ impl Channel for Slack {
         }
     }
 
+    /// Slack lets an app have few commands: the house's are words after its own.
+    fn command(&self, name: &str) -> String {
+        format!("/majordomo {name}")
+    }
+
     /// Slack counts by channel, whatever the thread.
     fn room<'a>(&self, conversation: &'a str) -> &'a str {
         let second = conversation.match_indices('/').nth(1);

@@ -22,11 +22,15 @@ const RIVAL: &str = "stop the other program, or have @BotFather make a bot of it
                      messages go to one reader";
 const WEBHOOK: &str =
     "have its owner call deleteWebhook, or have @BotFather make a bot of its own (/newbot)";
+const UNTOLD: &str =
+    "start `majordomo serve` with this configuration: it tells Telegram where to send them";
+const UNREACHED: &str = "see that [telegram] webhook_url is this installation's public https address, and that \
+                         its proxy passes /v1/telegram/webhook on";
 const LATER: &str =
     "see that this machine reaches [telegram] api_url; it is tried again all the time";
 
-/// All that was found.
-pub async fn examine(client: &Client, seen: Seen) -> Vec<Finding> {
+/// All that was found. `ours` is where updates are to be sent, where they are not fetched.
+pub async fn examine(client: &Client, ours: Option<&Url>, seen: Seen) -> Vec<Finding> {
     let me = match client.call::<Value>("getMe", &json!({})).await {
         Ok(me) => me,
         Err(failed) => return vec![ill(&failed)],
@@ -36,6 +40,10 @@ pub async fn examine(client: &Client, seen: Seen) -> Vec<Finding> {
     let mut findings = vec![Finding::ok(NAME, found)];
     match client.call::<Value>("getWebhookInfo", &json!({})).await {
         Ok(info) => {
+            if let Some(ours) = ours {
+                findings.push(sent_here(&info, ours));
+                return findings;
+            }
             if let Some(host) = webhook(&info) {
                 let found = format!("its messages go to a webhook at {host}, so none come here");
                 findings.push(Finding::problem(NAME, found, WEBHOOK));
@@ -62,6 +70,24 @@ pub async fn examine(client: &Client, seen: Seen) -> Vec<Finding> {
         Seen::Idle => rival(client).await,
     });
     findings
+}
+
+/// Whether updates are sent to us, and get here.
+fn sent_here(info: &Value, ours: &Url) -> Finding {
+    let (host, waiting) = (webhook(info), &info["pending_update_count"]);
+    let here = ours.host_str().unwrap_or_default();
+    match info["last_error_message"].as_str() {
+        _ if host.as_deref() != Some(here) => {
+            let host = host.as_deref().unwrap_or("nowhere");
+            let found = format!("its messages go to {host} and not to {here}");
+            Finding::problem(NAME, found, UNTOLD)
+        }
+        Some(why) if waiting.as_u64() > Some(0) => {
+            let found = format!("{waiting} messages do not get to {here}: {why}");
+            Finding::problem(NAME, found, UNREACHED)
+        }
+        _ => Finding::ok(NAME, format!("its messages are sent to {here}")),
+    }
 }
 
 /// Where a webhook is, without its path: that may be a secret.

@@ -286,7 +286,8 @@ impl Channel for Telegram {
     }
 
     async fn examine(&self, seen: Seen) -> Vec<Finding> {
-        examine::examine(&self.client, seen).await
+        let ours = self.webhook.as_ref().map(|(url, _)| url);
+        examine::examine(&self.client, ours, seen).await
     }
 
     async fn listen(&self, inlet: &Inlet) {

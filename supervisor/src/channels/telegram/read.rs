@@ -57,9 +57,38 @@ pub fn mail(update: &Value, me: &Me) -> Option<(i64, Option<NewMail>)> {
 
 /// Reads an update; none that this program does not know.
 fn parse(update: &Value) -> Option<Update> {
+    let mut update = update.clone();
+    drop_odd_types(&mut update);
     // From text: the types do not read from a value.
     let update: Update = serde_json::from_str(&update.to_string()).ok()?;
     (!matches!(update.kind, UpdateKind::Error(_))).then_some(update)
+}
+
+/// Leaves out what a sender calls a file where it is no media type: its content decides all the same, and
+/// the whole message could not be read for it.
+fn drop_odd_types(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            let is_odd = |mime: &Value| !mime.as_str().is_some_and(is_media_type);
+            if fields.get("mime_type").is_some_and(is_odd) {
+                fields.remove("mime_type");
+            }
+            fields.values_mut().for_each(drop_odd_types);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_odd_types),
+        _ => {}
+    }
+}
+
+fn is_media_type(text: &str) -> bool {
+    let token = |part: &str| {
+        !part.is_empty()
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "!#$&-^_.+".contains(c))
+    };
+    text.split_once('/')
+        .is_some_and(|(kind, subtype)| token(kind) && token(subtype))
 }
 
 /// The chat, and the topic in it where it has topics.
@@ -264,6 +293,26 @@ fn of_press(query: CallbackQuery, at: Timestamp) -> Incoming {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_sender_calls_a_file_costs_no_message() {
+        for odd in ["", "x", "a/b; c", "weird/…"] {
+            let update = json!({ "update_id": 1, "message": {
+                "message_id": 2, "date": 3, "chat": { "id": 7, "type": "private", "first_name": "A" },
+                "from": { "id": 7, "is_bot": false, "first_name": "A" }, "caption": "Look",
+                "document": { "file_id": "f", "file_unique_id": "u", "file_name": "a.txt",
+                              "mime_type": odd, "file_size": 3 },
+            }});
+            let me = Me {
+                id: 1,
+                username: "bot".into(),
+            };
+            let (_, mail) = mail(&update, &me).unwrap();
+            let said = said(&mail.unwrap().body, Timestamp::default());
+            assert_eq!(said.says, Says::Words("Look".into()), "{odd}");
+            assert_eq!(said.files[0].mime, None, "{odd}");
+        }
+    }
     use shared::store::MailState;
 
     fn me() -> Me {
