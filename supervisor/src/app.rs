@@ -29,7 +29,7 @@ use crate::channels::papers::Limits;
 use crate::channels::papers::child::Readers;
 use crate::channels::station::Station;
 use crate::desk::Desk;
-use crate::engine::{Engine, Parts};
+use crate::engine::{Engine, Parts, brake};
 use crate::equip::{self, ModelCard};
 use crate::intake::{Folders, Intake, MAX_TEXT};
 use crate::people::directory::Directory;
@@ -139,6 +139,7 @@ impl App {
             live_runs: settings.engine.live_runs,
             park_after: seconds(settings.engine.park_after_s),
             beat: seconds(settings.engine.beat_s),
+            stop_file: Some(options.data.join(brake::STOP)),
         })
         .await?;
         let resumed = store

@@ -213,6 +213,10 @@ impl Bell {
 
     /// A file stops this process, or none does any more.
     pub fn halt_here(&self, here: Option<Halt>) {
+        // Asked for all the time; hardly ever anything new.
+        if self.halting.borrow().here == here {
+            return;
+        }
         self.change_halting(|known| known.here = here);
     }
 
