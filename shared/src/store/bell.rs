@@ -362,8 +362,15 @@ mod tests {
     async fn a_halt_reaches_what_it_covers_and_nothing_else() {
         let bell = Bell::default();
         let writer = Halted::Agent("writer".into());
-        for (what, halts) in [(writer, [false, true, false]), (Halted::All, [true, true, false])] {
-            let runs = [run("home", None), run("home", Some("writer")), run("away", None)];
+        for (what, halts) in [
+            (writer, [false, true, false]),
+            (Halted::All, [true, true, false]),
+        ] {
+            let runs = [
+                run("home", None),
+                run("home", Some("writer")),
+                run("away", None),
+            ];
             let before = runs.each_ref().map(|run| join(&bell, run, 1));
             bell.halt(bell.begin_look(), vec![halt(what)]);
             let after = runs.each_ref().map(|run| join(&bell, run, 2));

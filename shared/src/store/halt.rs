@@ -14,6 +14,7 @@ use std::fmt;
 use async_trait::async_trait;
 
 use super::Error;
+use crate::clock;
 use crate::id::{AgentName, PrincipalId, TenantId};
 use crate::run::Timestamp;
 
@@ -70,10 +71,14 @@ pub struct Halt {
 }
 
 impl Halt {
+    /// Whether any work for this tenant may be meant.
+    pub fn is_for(&self, tenant: &TenantId) -> bool {
+        self.tenant.as_ref().is_none_or(|own| own == tenant)
+    }
+
     /// Whether work for this tenant stands still, done by this agent where one does it.
     pub fn covers(&self, tenant: &TenantId, agent: Option<&AgentName>) -> bool {
-        let theirs = self.tenant.as_ref().is_none_or(|own| own == tenant);
-        theirs
+        self.is_for(tenant)
             && match &self.what {
                 Halted::All => true,
                 Halted::Agent(name) => Some(name) == agent,
@@ -81,10 +86,10 @@ impl Halt {
     }
 }
 
-/// Without the time, which every door writes in its own way.
 impl fmt::Display for Halt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} was stopped by {}", self.what, self.by)?;
+        let at = clock::utc(self.at);
+        write!(f, "{} was stopped by {} at {at}", self.what, self.by)?;
         match self.reason.is_empty() {
             true => Ok(()),
             false => write!(f, ": {}", self.reason),

@@ -14,8 +14,8 @@ use shared::run::{Failure, FailureKind, Interrupted, Interruption};
 use shared::store::{Run, RunState, TaskEnd};
 use shared::task::TaskState;
 
-use super::journal::Journal;
 use super::brake;
+use super::journal::Journal;
 use super::lease::Term;
 use super::recover;
 use super::{Ended, Engine};

@@ -48,7 +48,9 @@ impl Halts for SqliteStore {
             .write(move |tx| {
                 let (what, name) = what.as_row();
                 let lifted = tx
-                    .prepare_cached("delete from halt where tenant = ?1 and what = ?2 and name = ?3")?
+                    .prepare_cached(
+                        "delete from halt where tenant = ?1 and what = ?2 and name = ?3",
+                    )?
                     .execute(params![tenant.as_str(), what, name])?;
                 Ok(lifted == 1)
             })
@@ -77,10 +79,12 @@ impl Halts for SqliteStore {
 }
 
 fn all(conn: &Connection) -> Result<Vec<Halt>, Error> {
-    conn.prepare_cached(&format!("select {COLUMNS} from halt order by at, what, name"))?
-        .query_map([], |row| Ok(read(row)))?
-        .map(|row| row?)
-        .collect()
+    conn.prepare_cached(&format!(
+        "select {COLUMNS} from halt order by at, what, name"
+    ))?
+    .query_map([], |row| Ok(read(row)))?
+    .map(|row| row?)
+    .collect()
 }
 
 fn read(row: &Row<'_>) -> Result<Halt, Error> {

@@ -36,8 +36,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
-    Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter,
-    Token,
+    Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store,
+    TaskFilter, Token,
 };
 use crate::blob::Blob;
 use crate::clock;
