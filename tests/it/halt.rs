@@ -393,7 +393,10 @@ async fn a_file_stops_the_process_of_its_folder(kind: Kind) {
     let send = TestTool::new("send", Effect::Once, move |_| {
         let there = there.clone();
         async move {
-            std::fs::write(there.get().unwrap(), "out of hand\n").unwrap();
+            let file = there.get().unwrap();
+            // Where the state is in a database, nobody has made the folder yet.
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "out of hand\n").unwrap();
             Ok(json!("sent"))
         }
     });
