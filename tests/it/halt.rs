@@ -14,7 +14,7 @@ use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, new_task, te
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::{Kind, Place};
 use majordomo_tests::tool::TestTool;
-use shared::id::TaskId;
+use shared::id::{TaskId, WorkerId};
 use shared::run::{Child, Effect, OpKind};
 use shared::store::{Accepted, Halted, NewHalt, RunState, Store};
 use shared::task::TaskState;
@@ -27,6 +27,7 @@ on_both_stores!(
     nothing_is_taken_in_while_everything_stands_still,
     a_file_stops_the_process_of_its_folder,
     a_stopped_tenant_is_the_only_one,
+    what_stands_still_is_not_claimed,
 );
 
 const LONG: Duration = Duration::from_secs(60);
@@ -269,6 +270,48 @@ async fn a_stopped_agent_waits_and_all_others_go_on(kind: Kind) {
         assert_eq!(benches[0].ends(task).await.state, RunState::Done);
     }
     assert!(world.done().values().all(|times| *times == 1));
+    for bench in benches {
+        bench.stop().await;
+    }
+}
+
+/// The row itself keeps runs from being claimed, whatever a process has heard.
+async fn what_stands_still_is_not_claimed(kind: Kind) {
+    let place = kind.place().await;
+    let store = place.open().await;
+    let worker = WorkerId::fresh();
+    store.register(worker, None).await.unwrap();
+    store.accept(new_task("x")).await.unwrap();
+    let claim = async || store.claim(worker, 9).await.unwrap().runs.len();
+    halt(&*store, Halted::Agent("writer".into())).await;
+    halt(&*store, Halted::All).await;
+    assert_eq!(claim().await, 0);
+    assert!(store.halts().lift(&tenant(), &Halted::All).await.unwrap());
+    assert_eq!(claim().await, 1, "it is no run of the writer's");
+    store.close().await;
+}
+
+/// A process that missed the word looks for itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_word_that_nobody_passed_on_is_found_in_time() {
+    let place = Place::database().await;
+    let (calls, world) = (Arc::<Calls>::default(), Arc::<World>::default());
+    let benches = replicas(&place, &calls, &world).await;
+    let tasks = [
+        begin(&benches[0], "a model").await,
+        begin(&benches[1], "b tool").await,
+    ];
+    until("both are in hand", LONG, async || calls.in_hand() == 2).await;
+    let database = place.postgres().unwrap();
+    let insert = "insert into majordomo.halt (tenant, what, name, reason, by, at)
+                  values ('default', 'all', '', '', 'ada', 0)";
+    database.run(insert).await;
+    until("calls are cut off", AT_ONCE, async || calls.in_hand() == 0).await;
+    calls.open.cancel();
+    database.run("delete from majordomo.halt").await;
+    for task in tasks {
+        assert_eq!(benches[0].ends(task).await.state, RunState::Done);
+    }
     for bench in benches {
         bench.stop().await;
     }
