@@ -31,6 +31,7 @@ use crate::channels::station::Station;
 use crate::desk::Desk;
 use crate::engine::{Engine, Parts, brake};
 use crate::equip::{self, ModelCard};
+use crate::halt;
 use crate::intake::{Folders, Intake, MAX_TEXT};
 use crate::people::directory::Directory;
 use crate::program::Programs;
@@ -149,6 +150,9 @@ impl App {
             .get("queued")
             .copied()
             .unwrap_or(0);
+        for halt in &store.bell().halting().borrow().stored {
+            tracing::warn!("{}", halt::in_words(halt));
+        }
         let write = settings.files.write.clone();
         let intake = Intake::open(
             store.clone(),

@@ -135,23 +135,21 @@ impl Desk {
     ) -> Result<bool, Error> {
         let what = match target {
             Target::Work(what) => what.clone(),
-            Target::Task(task) if reason.is_empty() => {
-                return self.pause(*task, &format!("stopped by {by}")).await;
-            }
             Target::Task(task) => {
-                let why = format!("stopped by {by}: {reason}");
+                let why = match reason {
+                    "" => format!("stopped by {by}"),
+                    reason => format!("stopped by {by}: {reason}"),
+                };
                 return self.pause(*task, &why).await;
             }
         };
-        let (store, halt) = (
-            self.store.clone(),
-            NewHalt {
-                tenant: self.tenant.clone(),
-                what,
-                reason: reason.to_owned(),
-                by: by.clone(),
-            },
-        );
+        let halt = NewHalt {
+            tenant: self.tenant.clone(),
+            what,
+            reason: reason.to_owned(),
+            by: by.clone(),
+        };
+        let store = self.store.clone();
         to_the_end(async move { store.halts().set(halt).await }).await
     }
 

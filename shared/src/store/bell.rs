@@ -217,7 +217,7 @@ impl Bell {
         if self.halting.borrow().here == here {
             return;
         }
-        self.change_halting(|known| known.here = here);
+        self.change_halting(true, |known| known.here = here);
     }
 
     /// The number of a look at the store's halts: taken before it, handed in with what it found.
@@ -228,7 +228,8 @@ impl Bell {
     /// What a look at the store's halts found. One that began before another that was handed in already
     /// may have seen less, and changes nothing.
     pub(super) fn halt(&self, look: u64, stored: Vec<Halt>) {
-        self.change_halting(|known| {
+        // What the first look finds was so before.
+        self.change_halting(look > 1, |known| {
             if known.look < look {
                 known.look = look;
                 known.stored = stored;
@@ -236,8 +237,8 @@ impl Bell {
         });
     }
 
-    /// Takes over what stands still, tells the log, and has the runs that are covered leave.
-    fn change_halting(&self, change: impl FnOnce(&mut Halting)) {
+    /// Takes over what stands still, tells the log where it is to be told, and has the runs that are covered leave.
+    fn change_halting(&self, told: bool, change: impl FnOnce(&mut Halting)) {
         let (mut set, mut lifted) = (Vec::new(), Vec::new());
         self.halting.send_if_modified(|known| {
             let before = known.clone();
@@ -246,7 +247,7 @@ impl Bell {
             lifted.extend(before.all().filter(|halt| !known.has(halt)).cloned());
             !set.is_empty() || !lifted.is_empty()
         });
-        for halt in &set {
+        for halt in set.iter().filter(|_| told) {
             tracing::warn!(by = %halt.by, reason = halt.reason, "{} stands still here", halt.what);
         }
         for halt in &lifted {

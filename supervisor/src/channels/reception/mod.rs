@@ -231,9 +231,8 @@ impl Reception {
     async fn wait_for_word(&self, letter: &Letter, halt: &Halt) {
         let from = letter.says.from.as_ref().map_or("", |from| &from.id);
         let key = format!("halted/{}/{from}/{}", halt.at.0, letter.mail.conversation);
-        let text = format!(
-            "I begin with this later: {halt}. It is kept, and goes on when an admin says `/resume all`."
-        );
+        let text =
+            format!("I begin with this later: {halt}. It is kept, and begun when that is lifted.");
         if let Err(Pending::Store(error)) = self.owe(letter, key, self.reply(letter, text)).await {
             return self.wait_for_store(letter, &error).await;
         }
