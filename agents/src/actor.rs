@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use kameo::Reply;
@@ -21,6 +22,7 @@ use kameo::error::Infallible;
 use kameo::message::{Context, Message};
 use kameo::reply::DelegatedReply;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use shared::clock;
@@ -29,6 +31,9 @@ use shared::model::{Call, Model};
 use shared::run::{Exec, Failure, FailureKind, Made, OpKind, Probe, Report, Think};
 
 use crate::tools::{Tool, ToolCall};
+
+/// How long a call that was cancelled may take to end by itself before it is cut off.
+const CUT: Duration = Duration::from_secs(1);
 
 /// What an agent has.
 #[derive(Clone)]
@@ -110,8 +115,20 @@ impl Message<Ask> for AgentActor {
 
 impl Equipment {
     /// Makes one attempt, within its time; waiting for a permit is not part of it. A panic becomes a
-    /// failure that may have happened.
+    /// failure that may have happened. One that is not wanted any more is not begun, or is cut off where it
+    /// does not end by itself.
     async fn execute(&self, exec: &Exec) -> Report {
+        if exec.cancel.is_cancelled() {
+            return unwanted(exec, false);
+        }
+        tokio::select! {
+            biased;
+            report = self.attempt(exec) => report,
+            () = overdue(&exec.cancel) => unwanted(exec, true),
+        }
+    }
+
+    async fn attempt(&self, exec: &Exec) -> Report {
         let attempt = async {
             match &exec.op.kind {
                 OpKind::Think(think) => self.think(exec, think).await,
@@ -157,6 +174,9 @@ impl Equipment {
     }
 
     async fn probe(&self, exec: &Exec) -> Probe {
+        if exec.cancel.is_cancelled() {
+            return Probe::Unknown("it was not asked: nobody waits any more".into());
+        }
         let OpKind::Tool { tool, args, .. } = &exec.op.kind else {
             return Probe::Unknown("a model cannot be asked what it did".into());
         };
@@ -171,6 +191,25 @@ impl Equipment {
     fn lacks(&self, tool: &ToolName) -> Failure {
         let text = format!("agent {} has no tool {tool}", self.name);
         Failure::new(FailureKind::Permanent, text)
+    }
+}
+
+/// Ends when what was cancelled has had its time to end by itself.
+async fn overdue(cancel: &CancellationToken) {
+    cancel.cancelled().await;
+    tokio::time::sleep(CUT).await;
+}
+
+/// Nobody waits for this any more: what is reported, nobody hears.
+fn unwanted(exec: &Exec, begun: bool) -> Report {
+    let text = format!("{} is not wanted any more", exec.op.kind.name());
+    let failure = Failure::new(FailureKind::Transient, text);
+    match begun {
+        true => Report {
+            usage: None,
+            ..Report::failed(failure.may_have_happened())
+        },
+        false => Report::failed(failure),
     }
 }
 

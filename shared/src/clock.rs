@@ -20,6 +20,12 @@ pub fn stopwatch() -> Stopwatch {
     Stopwatch(Instant::now())
 }
 
+/// A time as people read it, to the second.
+pub fn utc(at: Timestamp) -> String {
+    let at = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
+    at.strftime("%F %T UTC").to_string()
+}
+
 /// Time that passed, by a clock that never goes back.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);

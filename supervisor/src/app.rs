@@ -29,8 +29,9 @@ use crate::channels::papers::Limits;
 use crate::channels::papers::child::Readers;
 use crate::channels::station::Station;
 use crate::desk::Desk;
-use crate::engine::{Engine, Parts};
+use crate::engine::{Engine, Parts, brake};
 use crate::equip::{self, ModelCard};
+use crate::halt;
 use crate::intake::{Folders, Intake, MAX_TEXT};
 use crate::people::directory::Directory;
 use crate::program::Programs;
@@ -139,6 +140,7 @@ impl App {
             live_runs: settings.engine.live_runs,
             park_after: seconds(settings.engine.park_after_s),
             beat: seconds(settings.engine.beat_s),
+            stop_file: Some(options.data.join(brake::STOP)),
         })
         .await?;
         let resumed = store
@@ -148,6 +150,9 @@ impl App {
             .get("queued")
             .copied()
             .unwrap_or(0);
+        for halt in &store.bell().halting().borrow().stored {
+            tracing::warn!("{}", halt::in_words(halt));
+        }
         let write = settings.files.write.clone();
         let intake = Intake::open(
             store.clone(),

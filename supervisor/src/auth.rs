@@ -237,9 +237,12 @@ impl Caller {
             Act::Cancel(_) | Act::Renew(_) | Act::Submit => self.need(&[Tasks, Admin]),
             Act::Settle(_) => self.need(&[Approve, Admin]),
             Act::ActFor => self.need(&[OnBehalf]),
-            Act::NameFolder | Act::Measure | Act::Examine | Act::KeepPeople | Act::KeepChannels => {
-                self.need(&[Admin])
-            }
+            Act::NameFolder
+            | Act::Measure
+            | Act::Examine
+            | Act::Stop
+            | Act::KeepPeople
+            | Act::KeepChannels => self.need(&[Admin]),
             Act::KeepTokens if self.token.is_none() => Ok(()),
             Act::KeepTokens => Err(Denied::Elsewhere),
         }
@@ -286,6 +289,8 @@ pub enum Act<'a> {
     Measure,
     /// Examine the installation.
     Examine,
+    /// Stop everything, an agent or any task, and let it go on.
+    Stop,
     /// Make codes for people, list people and unlink them.
     KeepPeople,
     /// Try channels, and have them deliver what they could not.
@@ -304,6 +309,7 @@ impl<'a> Act<'a> {
             | Act::List
             | Act::Measure
             | Act::Examine
+            | Act::Stop
             | Act::KeepPeople
             | Act::KeepChannels
             | Act::KeepTokens => None,
@@ -433,6 +439,7 @@ mod tests {
             (Act::ActFor, vec![OnBehalf]),
             (Act::NameFolder, vec![Admin]),
             (Act::Measure, vec![Admin]),
+            (Act::Stop, vec![Admin]),
             (Act::KeepPeople, vec![Admin]),
             (Act::KeepChannels, vec![Admin]),
         ];

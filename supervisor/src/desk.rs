@@ -7,11 +7,15 @@ use agents::run::{Resolution, doubt_signal};
 use shared::blob::Blob;
 use shared::id::{PrincipalId, RunId, StepKey, TaskId, TenantId};
 use shared::run::Outcome;
-use shared::store::{Again, DeadRun, Delivered, Error, NewSignal, Renewed, Store, TaskFilter};
+use shared::store::{
+    Again, DeadRun, Delivered, Error, Halt, NewHalt, NewSignal, Renewed, Store, TaskFilter,
+};
 use shared::task::{Task, TaskState};
 
 use crate::files::{self, TaskFile};
 use crate::follow::Follower;
+use crate::halt::Target;
+use crate::intake::Refused;
 use crate::program::Programs;
 use crate::supervise;
 use crate::transcript::{self, Transcript};
@@ -122,6 +126,58 @@ impl Desk {
         to_the_end(async move { desk.store.resume(&desk.tenant, task, &reason).await }).await
     }
 
+    /// Stops everything, an agent or a task. False where it stood still before.
+    pub async fn stop(
+        &self,
+        target: &Target,
+        reason: &str,
+        by: &PrincipalId,
+    ) -> Result<bool, Error> {
+        let what = match target {
+            Target::Work(what) => what.clone(),
+            Target::Task(task) => {
+                let why = match reason {
+                    "" => format!("stopped by {by}"),
+                    reason => format!("stopped by {by}: {reason}"),
+                };
+                return self.pause(*task, &why).await;
+            }
+        };
+        let halt = NewHalt {
+            tenant: self.tenant.clone(),
+            what,
+            reason: reason.to_owned(),
+            by: by.clone(),
+        };
+        let store = self.store.clone();
+        to_the_end(async move { store.halts().set(halt).await }).await
+    }
+
+    /// Lets go on what was stopped. False where it did not stand still.
+    pub async fn go_on(&self, target: &Target, by: &PrincipalId) -> Result<bool, Error> {
+        let what = match target {
+            Target::Work(what) => what.clone(),
+            Target::Task(task) => return self.resume(*task, &format!("resumed by {by}")).await,
+        };
+        let desk = self.clone();
+        to_the_end(async move { desk.store.halts().lift(&desk.tenant, &what).await }).await
+    }
+
+    /// What stands still: by the file of this process, and in the store.
+    pub async fn halts(&self) -> Result<Vec<Halt>, Error> {
+        let here = self.store.bell().halting().borrow().here.clone();
+        let stored = self.store.halts().of(&self.tenant).await?;
+        Ok(here.into_iter().chain(stored).collect())
+    }
+
+    /// Refuses to make a task while everything stands still.
+    fn takes_tasks(&self) -> Result<(), Refused> {
+        match self.store.bell().halted(&self.tenant, None) {
+            Some(halt) => Err(Refused::Halted(halt)),
+            None => Ok(()),
+        }
+    }
+
     /// Ends a task and keeps what it has reached. False where it had ended before.
     pub async fn cancel(&self, task: TaskId, reason: &str) -> Result<bool, Error> {
         let work = self.store.journal(&self.tenant, task).await?;
@@ -135,9 +191,10 @@ impl Desk {
     }
 
     /// Makes a task anew that failed or was cancelled: the same request, authority and catalog.
-    pub async fn retry(&self, task: TaskId, by: PrincipalId) -> Result<Renewed, Error> {
+    pub async fn retry(&self, task: TaskId, by: PrincipalId) -> Result<Renewed, Refused> {
+        self.takes_tasks()?;
         let (store, again) = (self.store.clone(), self.again(task, by));
-        to_the_end(async move { store.retry(again).await }).await
+        Ok(to_the_end(async move { store.retry(again).await }).await?)
     }
 
     /// Makes a task whose journal begins as a copy of an ended one's, up to this step of its root
@@ -147,9 +204,10 @@ impl Desk {
         task: TaskId,
         from: &StepKey,
         by: PrincipalId,
-    ) -> Result<Renewed, Error> {
+    ) -> Result<Renewed, Refused> {
+        self.takes_tasks()?;
         let (store, again, from) = (self.store.clone(), self.again(task, by), from.clone());
-        to_the_end(async move { store.fork(again, &from).await }).await
+        Ok(to_the_end(async move { store.fork(again, &from).await }).await?)
     }
 
     fn again(&self, task: TaskId, by: PrincipalId) -> Again {

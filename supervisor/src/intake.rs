@@ -11,10 +11,11 @@ use shared::hash::Hash;
 use shared::id::{AgentName, PrincipalId, TaskId, TenantId};
 use shared::label::Authority;
 use shared::run::Timestamp;
-use shared::store::{Accepted, NewOut, NewTask, Store};
+use shared::store::{Accepted, Halt, NewOut, NewTask, Store};
 use shared::task::Request;
 
 use crate::engine::Engine;
+use crate::halt;
 use crate::session::{self, Recall};
 
 /// The longest text of a task in bytes.
@@ -56,6 +57,9 @@ pub enum Refused {
         /// What is wrong, and how to mend it.
         why: String,
     },
+    /// An operator has stopped everything.
+    #[error("{}", halt::in_words(.0))]
+    Halted(Halt),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] shared::store::Error),
@@ -127,8 +131,24 @@ impl Intake {
         }
     }
 
+    /// The agents that there are.
+    pub fn agents(&self) -> &[AgentName] {
+        &self.agents
+    }
+
+    /// What keeps tasks from being taken in.
+    pub fn halted(&self) -> Option<Halt> {
+        if let Some(engine) = &self.engine {
+            engine.mind_file();
+        }
+        self.store.bell().halted(&self.tenant, None)
+    }
+
     /// Takes a task in. Safe to repeat with the same `dedupe`.
     pub async fn submit(&self, submission: Submission) -> Result<Accepted, Refused> {
+        if let Some(halt) = self.halted() {
+            return Err(Refused::Halted(halt));
+        }
         let mut request = submission.request;
         self.check(&request)?;
         if let Some(thread) = &request.thread {

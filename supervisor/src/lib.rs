@@ -23,6 +23,7 @@ pub mod engine;
 pub mod equip;
 pub mod files;
 pub mod follow;
+pub mod halt;
 pub mod instance;
 pub mod intake;
 pub mod people;

@@ -11,6 +11,7 @@ mod doubt;
 mod engine;
 mod files;
 mod first_answer;
+mod halt;
 mod identity;
 mod journals;
 mod lease;

@@ -253,7 +253,7 @@ async fn a_cancel_reaches_the_process_that_runs_it() {
     let (fence, _) = release(&run, worker);
     let seat = here
         .bell()
-        .join(fence, run.task, &tokio_util::sync::CancellationToken::new());
+        .join(fence, &run, &tokio_util::sync::CancellationToken::new());
     assert!(
         elsewhere
             .cancel(&tenant(), run.task, "enough", None)

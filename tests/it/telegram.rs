@@ -31,6 +31,7 @@ on_both_stores!(
     an_edit_of_a_held_message_is_what_is_worked_on,
     what_is_deleted_again_and_again_is_given_up,
     what_nobody_can_vouch_for_is_settled_by_an_approvers_button,
+    everything_is_stopped_by_an_admin_and_what_comes_meanwhile_waits,
 );
 
 const ADA: i64 = 7;
@@ -97,6 +98,43 @@ async fn all_tasks(app: &TestApp) -> Result<Vec<Task>, shared::store::Error> {
         ..TaskFilter::default()
     };
     app.app.desk.tasks(&all).await
+}
+
+async fn everything_is_stopped_by_an_admin_and_what_comes_meanwhile_waits(kind: Kind) {
+    const BOB: i64 = 9;
+    let fake = FakeTelegram::start().await;
+    let bob = format!("[[people]]\nname = \"bob\"\ntelegram = {BOB}\n");
+    let replies = reply("One.") + &reply("Two.");
+    let app = open(&fake, kind, &replies, &bob).await;
+    fake.user_says(BOB, BOB, "/stop all");
+    until(&fake, BOB, says("Only an admin")).await;
+    fake.user_says(ADA, ADA, "/stop all it posts nonsense");
+    until(&fake, ADA, says("Everything stands still")).await;
+    fake.user_says(BOB, BOB, "What is it?");
+    let told = "I begin with this later: everything was stopped by ada";
+    until(&fake, BOB, says(told)).await;
+    fake.user_says(BOB, BOB, "And that?");
+    fake.user_says(BOB, BOB, "/status");
+    let messages = until(&fake, BOB, says("Nothing is going on here")).await;
+    let told = texts(&messages)
+        .iter()
+        .filter(|text| text.contains(told))
+        .count();
+    assert_eq!(told, 1, "told once");
+    assert!(all_tasks(&app).await.unwrap().is_empty());
+    fake.user_says(ADA, ADA, "/resume all");
+    until(&fake, ADA, says("Everything goes on where it stood")).await;
+    until(&fake, BOB, says("One.")).await;
+    let messages = fake
+        .until(PATIENCE, |fake| fake.from_bot(BOB).len() >= 5)
+        .await;
+    assert!(messages, "{:#?}", fake.from_bot(BOB));
+    assert_eq!(
+        all_tasks(&app).await.unwrap().len(),
+        2,
+        "both, when it went on"
+    );
+    app.stop().await;
 }
 
 async fn a_message_becomes_a_task_and_its_answer_comes_back_in_place(kind: Kind) {

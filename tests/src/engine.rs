@@ -136,6 +136,7 @@ impl Bench {
             live_runs,
             park_after,
             beat: BEAT,
+            stop_file: None,
         };
         let (engine, resumed) = Engine::start(parts).await.expect("the engine starts");
         engine.begin();

@@ -13,8 +13,8 @@ use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, Work
 use shared::run::Timestamp;
 use shared::store::{
     Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
-    Error, Fence, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter,
-    Token,
+    Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store,
+    TaskFilter, Token,
 };
 use shared::task::Task;
 
@@ -90,6 +90,9 @@ impl Store for Faulty {
     }
     fn identities(&self) -> &dyn Identities {
         self.inner.identities()
+    }
+    fn halts(&self) -> &dyn Halts {
+        self.inner.halts()
     }
     fn lease(&self) -> Option<std::time::Duration> {
         self.inner.lease()

@@ -3,14 +3,15 @@
 //! tells of is in the store.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{Live, Recorded};
-use crate::id::{RunId, TaskId};
-use crate::store::Fence;
+use crate::id::{AgentName, RunId, TaskId, TenantId};
+use crate::store::{Fence, Halt, Halting, Run};
 
 /// How many events a slow watcher may fall behind before it must read the store instead.
 const FEED: usize = 4096;
@@ -28,6 +29,8 @@ pub struct Bell {
     queue: Arc<Notify>,
     mail: watch::Sender<()>,
     runs: Arc<Mutex<HashMap<RunId, Seat>>>,
+    halting: watch::Sender<Halting>,
+    looks: Arc<AtomicU64>,
 }
 
 /// Watchers by their task.
@@ -42,7 +45,11 @@ pub struct Seat {
     pub ended: CancellationToken,
     /// Cancelled when the run is to leave memory at its next step.
     pub held: CancellationToken,
+    /// Cancelled when the run is to leave memory at once, with what it has in hand cut off.
+    pub halted: CancellationToken,
     task: TaskId,
+    tenant: TenantId,
+    agent: Option<AgentName>,
     epoch: i64,
 }
 
@@ -56,6 +63,8 @@ impl Default for Bell {
             queue: Arc::default(),
             mail: watch::Sender::default(),
             runs: Arc::default(),
+            halting: watch::Sender::default(),
+            looks: Arc::default(),
         }
     }
 }
@@ -162,15 +171,21 @@ impl Bell {
     /// Registers a run that is in memory here. Rings for it are heard until [`Bell::leave`]; when
     /// `over` is cancelled it is ended like all others there. Where the run is here in a later epoch,
     /// whoever comes with an earlier one is told that it has ended.
-    pub fn join(&self, fence: Fence, task: TaskId, over: &CancellationToken) -> Seat {
+    pub fn join(&self, fence: Fence, run: &Run, over: &CancellationToken) -> Seat {
         let seat = Seat {
             wake: Arc::default(),
             ended: over.child_token(),
             held: CancellationToken::new(),
-            task,
+            halted: CancellationToken::new(),
+            task: run.task,
+            tenant: run.authority.tenant.clone(),
+            agent: run.agent.clone(),
             epoch: fence.epoch,
         };
         let mut seats = self.lock();
+        // Whoever changes what stands still looks through the seats afterwards: a run that comes in
+        // between is told here or there.
+        seat.mind(&self.halting.borrow());
         match seats.get(&fence.run) {
             Some(other) if other.epoch > seat.epoch => seat.ended.cancel(),
             _ => drop(seats.insert(fence.run, seat.clone())),
@@ -186,6 +201,67 @@ impl Bell {
         of_task.for_each(|seat| seat.held.cancel());
     }
 
+    /// What stands still, as far as this process knows. Changes are heard by whoever keeps it.
+    pub fn halting(&self) -> watch::Receiver<Halting> {
+        self.halting.subscribe()
+    }
+
+    /// What keeps this work from going on here, done by this agent where one does it.
+    pub fn halted(&self, tenant: &TenantId, agent: Option<&AgentName>) -> Option<Halt> {
+        self.halting.borrow().covering(tenant, agent).cloned()
+    }
+
+    /// A file stops this process, or none does any more.
+    pub fn halt_here(&self, here: Option<Halt>) {
+        // Asked for all the time; hardly ever anything new.
+        if self.halting.borrow().here == here {
+            return;
+        }
+        self.change_halting(true, |known| known.here = here);
+    }
+
+    /// The number of a look at the store's halts: taken before it, handed in with what it found.
+    pub(super) fn begin_look(&self) -> u64 {
+        self.looks.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// What a look at the store's halts found. One that began before another that was handed in already
+    /// may have seen less, and changes nothing.
+    pub(super) fn halt(&self, look: u64, stored: Vec<Halt>) {
+        // What the first look finds was so before.
+        self.change_halting(look > 1, |known| {
+            if known.look < look {
+                known.look = look;
+                known.stored = stored;
+            }
+        });
+    }
+
+    /// Takes over what stands still, tells the log where it is to be told, and has the runs that are covered leave.
+    fn change_halting(&self, told: bool, change: impl FnOnce(&mut Halting)) {
+        let (mut set, mut lifted) = (Vec::new(), Vec::new());
+        self.halting.send_if_modified(|known| {
+            let before = known.clone();
+            change(known);
+            set.extend(known.all().filter(|halt| !before.has(halt)).cloned());
+            lifted.extend(before.all().filter(|halt| !known.has(halt)).cloned());
+            !set.is_empty() || !lifted.is_empty()
+        });
+        for halt in set.iter().filter(|_| told) {
+            tracing::warn!(by = %halt.by, reason = halt.reason, "{} stands still here", halt.what);
+        }
+        for halt in &lifted {
+            tracing::warn!("{} may go on here", halt.what);
+        }
+        if !set.is_empty() {
+            let known = self.halting.borrow().clone();
+            self.lock().values().for_each(|seat| seat.mind(&known));
+        }
+        if !lifted.is_empty() {
+            self.ring_queue();
+        }
+    }
+
     /// The run left memory. Where it has joined again meanwhile, its new seat stays.
     pub fn leave(&self, run: RunId, wake: &Arc<Notify>) {
         let mut seats = self.lock();
@@ -199,6 +275,15 @@ impl Bell {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Seat>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// Has the run leave where it is among what stands still.
+    fn mind(&self, known: &Halting) {
+        if known.covering(&self.tenant, self.agent.as_ref()).is_some() {
+            self.halted.cancel();
+        }
     }
 }
 
@@ -224,21 +309,95 @@ fn tell(watched: &Watched, event: &Recorded) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::Hash;
     use crate::id::WorkerId;
+    use crate::label::Authority;
+    use crate::run::Timestamp;
+    use crate::store::{Halted, RunState, kind};
+
+    fn run(tenant: &str, agent: Option<&str>) -> Run {
+        let task = TaskId::fresh();
+        Run {
+            id: task.into(),
+            task,
+            parent: None,
+            kind: kind::TASK.into(),
+            agent: agent.map(Into::into),
+            input: serde_json::Value::Null,
+            catalog: Hash::of_bytes(b"none"),
+            authority: Authority {
+                tenant: tenant.into(),
+                principal: "ada".into(),
+                material: None,
+                output: None,
+            },
+            state: RunState::Running,
+            epoch: 1,
+            wakes: 0,
+            deaths: 0,
+            created_at: Timestamp(0),
+        }
+    }
+
+    fn join(bell: &Bell, run: &Run, epoch: i64) -> Seat {
+        let fence = Fence {
+            worker: WorkerId::fresh(),
+            run: run.id,
+            epoch,
+        };
+        bell.join(fence, run, &CancellationToken::new())
+    }
+
+    fn halt(what: Halted) -> Halt {
+        Halt {
+            tenant: Some("home".into()),
+            what,
+            reason: "x".into(),
+            by: "ada".into(),
+            at: Timestamp(0),
+        }
+    }
+
+    /// Those that are covered leave, whether they were here before or come after; nobody else does.
+    #[tokio::test]
+    async fn a_halt_reaches_what_it_covers_and_nothing_else() {
+        let bell = Bell::default();
+        let writer = Halted::Agent("writer".into());
+        for (what, halts) in [
+            (writer, [false, true, false]),
+            (Halted::All, [true, true, false]),
+        ] {
+            let runs = [
+                run("home", None),
+                run("home", Some("writer")),
+                run("away", None),
+            ];
+            let before = runs.each_ref().map(|run| join(&bell, run, 1));
+            bell.halt(bell.begin_look(), vec![halt(what)]);
+            let after = runs.each_ref().map(|run| join(&bell, run, 2));
+            for seats in [before, after] {
+                assert_eq!(seats.map(|seat| seat.halted.is_cancelled()), halts);
+            }
+            bell.halt(bell.begin_look(), Vec::new());
+            assert!(!join(&bell, &runs[1], 3).halted.is_cancelled());
+        }
+    }
+
+    /// A look that began early and ends late brings nothing back.
+    #[tokio::test]
+    async fn the_latest_look_at_halts_counts() {
+        let bell = Bell::default();
+        let (early, late) = (bell.begin_look(), bell.begin_look());
+        bell.halt(late, Vec::new());
+        bell.halt(early, vec![halt(Halted::All)]);
+        assert_eq!(bell.halted(&"home".into(), None), None);
+    }
 
     /// Whoever comes late, with an epoch that is over, takes nobody's seat.
     #[tokio::test]
     async fn a_run_is_heard_in_its_latest_epoch() {
-        let (bell, task) = (Bell::default(), TaskId::fresh());
-        let over = CancellationToken::new();
-        let join = |epoch| {
-            let fence = Fence {
-                worker: WorkerId::fresh(),
-                run: task.into(),
-                epoch,
-            };
-            bell.join(fence, task, &over)
-        };
+        let (bell, run) = (Bell::default(), run("home", None));
+        let (task, join) = (run.task, |epoch| join(&bell, &run, epoch));
         let first = join(1);
         let second = join(2);
         let stale = join(1);

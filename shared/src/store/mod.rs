@@ -7,6 +7,7 @@
 //! that is refused changed nothing, and the run must stop.
 
 mod bell;
+mod halt;
 mod identity;
 mod mail;
 pub mod postgres;
@@ -19,6 +20,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 pub use bell::{Bell, Seat};
+pub use halt::*;
 pub use identity::*;
 pub use mail::*;
 pub use rows::*;
@@ -115,6 +117,9 @@ pub trait Store: Send + Sync {
     /// Who is who in channels.
     fn identities(&self) -> &dyn Identities;
 
+    /// What an operator has stopped.
+    fn halts(&self) -> &dyn Halts;
+
     /// How long a worker's lease lasts from a beat; none where it does not end by time.
     fn lease(&self) -> Option<Duration>;
 
@@ -140,7 +145,8 @@ pub trait Store: Send + Sync {
     /// one's root run is in its hands at once, in epoch 1, as if claimed.
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error>;
 
-    /// Claims up to `limit` runs for `worker`: queued ones, and waiting ones whose time has come.
+    /// Claims up to `limit` runs for `worker`: queued ones, and waiting ones whose time has come. None that
+    /// an operator has stopped ([`Halts`]).
     /// Their epoch is raised; whoever held them before can write no more. Of runs with [`SUSPECT`]
     /// deaths, at most one is in a worker's hands at a time.
     async fn claim(&self, worker: WorkerId, limit: u32) -> Result<Claimed, Error>;

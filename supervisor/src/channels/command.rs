@@ -13,6 +13,10 @@ pub enum Command {
     Status,
     /// End it.
     Stop,
+    /// Stop everything, everywhere, for this reason.
+    StopAll(String),
+    /// Let everything go on.
+    ResumeAll,
     /// Who there is.
     Agents,
     /// Who is to speak in this conversation; none for whoever fits.
@@ -82,12 +86,24 @@ impl Command {
             "start" | "help" => Command::Help,
             "new" => Command::New,
             "status" => Command::Status,
-            "stop" => Command::Stop,
+            "stop" => match whole(argument) {
+                Some(reason) => Command::StopAll(reason.to_owned()),
+                None => Command::Stop,
+            },
+            "resume" if whole(argument) == Some("") => Command::ResumeAll,
             "agents" => Command::Agents,
             "agent" => Command::Agent((!argument.is_empty()).then(|| argument.to_owned())),
             other => Command::Unknown(other.to_owned()),
         })
     }
+}
+
+/// What follows the word `all`, where an argument begins with it.
+fn whole(argument: &str) -> Option<&str> {
+    let (first, rest) = argument
+        .split_once(char::is_whitespace)
+        .unwrap_or((argument, ""));
+    first.eq_ignore_ascii_case("all").then_some(rest.trim())
 }
 
 #[cfg(test)]
@@ -113,6 +129,14 @@ mod tests {
         let parse = Command::parse;
         assert_eq!(parse("/start"), Some(Command::Help));
         assert_eq!(parse(" /Stop@our_bot now"), Some(Command::Stop));
+        assert_eq!(
+            parse("/stop All  it posts nonsense"),
+            Some(Command::StopAll("it posts nonsense".into()))
+        );
+        assert_eq!(parse("/stop all"), Some(Command::StopAll(String::new())));
+        assert_eq!(parse("/stop allegro"), Some(Command::Stop));
+        assert_eq!(parse("/resume all"), Some(Command::ResumeAll));
+        assert_eq!(parse("/resume"), Some(Command::Unknown("resume".into())));
         assert_eq!(
             parse("/agent  writer "),
             Some(Command::Agent(Some("writer".into())))

@@ -83,10 +83,7 @@ impl Access {
             }
             Access::Own(app) => match app.intake.submit(enclosed(app, order).await?).await {
                 Ok(Accepted::New(id) | Accepted::Known(id) | Accepted::Conflict(id)) => Ok(id),
-                Err(refused @ Refused::Field { .. }) => {
-                    Err(Fault::usage(refused.to_string()).into())
-                }
-                Err(Refused::Store(error)) => Err(error.into()),
+                Err(refused) => Err(not_taken(refused)),
             },
             Access::Store(_) => Err(Fault::failed("nothing runs that could work on a task").into()),
         }
@@ -175,7 +172,7 @@ impl Access {
     /// Makes a task anew that failed or was cancelled. Answers the new one.
     pub async fn retry(&self, task: TaskId) -> anyhow::Result<TaskId> {
         match self.desk() {
-            Ok(desk) => made(desk.retry(task, LOCAL.into()).await?),
+            Ok(desk) => made(desk.retry(task, LOCAL.into()).await.map_err(not_taken)?),
             Err(client) => client.retry(task).await,
         }
     }
@@ -183,7 +180,11 @@ impl Access {
     /// Makes a task that goes on as another one did up to a step. Answers the new one.
     pub async fn fork(&self, task: TaskId, from: &str) -> anyhow::Result<TaskId> {
         match self.desk() {
-            Ok(desk) => made(desk.fork(task, &from.into(), LOCAL.into()).await?),
+            Ok(desk) => made(
+                desk.fork(task, &from.into(), LOCAL.into())
+                    .await
+                    .map_err(not_taken)?,
+            ),
             Err(client) => client.fork(task, from).await,
         }
     }
@@ -263,6 +264,15 @@ impl Access {
             Access::Own(app) => Ok(app.desk.clone()),
             Access::Store(desk) => Ok(desk.clone()),
         }
+    }
+}
+
+/// Why a task was not taken in, with the exit code that fits.
+fn not_taken(refused: Refused) -> anyhow::Error {
+    match refused {
+        Refused::Field { .. } => Fault::usage(refused.to_string()).into(),
+        Refused::Halted(_) => Fault::halted(refused.to_string()).into(),
+        Refused::Store(error) => error.into(),
     }
 }
 

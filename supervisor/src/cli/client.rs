@@ -29,6 +29,7 @@ use crate::wire::{
     DeadPage, DeadView, DoctorPage, ForkOrder, ProblemBody, Settlement, TaskOrder, TaskPage,
     TaskRef,
 };
+use crate::wire::{HaltView, ResumeOrder, StopOrder, StopPage};
 use crate::wire::{TokenOrder, TokenPage, TokenSecret, TokenView};
 
 /// How long an answer other than a stream may take.
@@ -211,6 +212,20 @@ impl Client {
             .await
     }
 
+    /// `POST /v1/stop`: what stands still then.
+    pub async fn stop(&self, order: &StopOrder) -> anyhow::Result<Vec<HaltView>> {
+        let request = self.request(Method::POST, "/v1/stop").json(order);
+        let page: StopPage = self.read(request).await?;
+        Ok(page.halted)
+    }
+
+    /// `POST /v1/resume`: what stands still all the same.
+    pub async fn go_on(&self, order: &ResumeOrder) -> anyhow::Result<Vec<HaltView>> {
+        let request = self.request(Method::POST, "/v1/resume").json(order);
+        let page: StopPage = self.read(request).await?;
+        Ok(page.halted)
+    }
+
     /// `GET /v1/channels`.
     pub async fn channels(&self) -> anyhow::Result<Vec<ChannelView>> {
         let page: ChannelPage = self.read(self.request(Method::GET, "/v1/channels")).await?;
@@ -336,6 +351,8 @@ async fn accepted(answer: Response) -> anyhow::Result<Response> {
 }
 
 fn fault(status: StatusCode, problem: Option<ProblemBody>) -> Fault {
+    let halted = |problem: &ProblemBody| problem.kind == "urn:majordomo:problem:halted";
+    let is_halted = problem.as_ref().is_some_and(halted);
     let told = match problem {
         None => format!("the instance answered {status}"),
         Some(ProblemBody {
@@ -351,6 +368,7 @@ fn fault(status: StatusCode, problem: Option<ProblemBody>) -> Fault {
             .help("[server] body_limit_kib in the instance's configuration says how much it takes"),
         StatusCode::UNAUTHORIZED => Fault::unreachable(told)
             .help("the instance does not know the token in its own data folder: was it restarted just now? try again"),
+        StatusCode::SERVICE_UNAVAILABLE if is_halted => Fault::halted(told),
         StatusCode::SERVICE_UNAVAILABLE => Fault::unreachable(told),
         _ => Fault::failed(told),
     }

@@ -11,7 +11,10 @@ use super::access::{self, LOOK};
 use super::context::Context;
 use super::exit::Exit;
 use super::words;
+use crate::desk::Desk;
 use crate::doctor::{self, Finding, Level, mib};
+use crate::engine::brake;
+use crate::halt;
 use crate::instance::Instance;
 use crate::storage;
 
@@ -110,6 +113,14 @@ async fn store(context: &Context) -> Vec<Finding> {
     let mut findings = doctor::examine(&*store, url.is_none()).await;
     match store.mail().standing(&context.tenant()).await {
         Ok(standing) => findings.extend(undelivered(standing)),
+        Err(error) => findings.push(closed(&error.into())),
+    }
+    let halts = Desk::alone(store.clone(), context.tenant()).halts().await;
+    match halts {
+        Ok(stored) => {
+            let file = brake::in_folder(&context.data).into_iter();
+            findings.push(halt::finding(&file.chain(stored).collect::<Vec<_>>()));
+        }
         Err(error) => findings.push(closed(&error.into())),
     }
     store.close().await;

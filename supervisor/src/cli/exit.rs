@@ -23,6 +23,8 @@ pub enum Exit {
     Unreachable = 5,
     /// `doctor` or `channels test` found a problem.
     Unwell = 6,
+    /// An operator has stopped everything.
+    Halted = 7,
     /// Interrupted by a signal.
     Interrupted = 130,
 }
@@ -89,6 +91,11 @@ impl Fault {
         Self::new(Exit::Unreachable, what)
     }
 
+    /// Nothing is taken in: everything stands still.
+    pub fn halted(what: impl Into<String>) -> Self {
+        Self::new(Exit::Halted, what)
+    }
+
     fn new(exit: Exit, what: impl Into<String>) -> Self {
         Self {
             exit,
@@ -147,6 +154,7 @@ mod tests {
             errors.map(|error| Exit::of_error(&error) as u8),
             [2, 5, 1, 2, 5, 2]
         );
-        assert_eq!((Exit::Unwell as u8, Exit::Interrupted as u8), (6, 130));
+        let others = [Exit::Unwell, Exit::Halted, Exit::Interrupted];
+        assert_eq!(others.map(|exit| exit as u8), [6, 7, 130]);
     }
 }

@@ -22,6 +22,7 @@ mod schema;
 mod serve;
 mod signals;
 mod slack;
+mod stop;
 mod story;
 mod tasks;
 mod token;
@@ -56,6 +57,7 @@ Exit codes:
   4    the task was cancelled
   5    the instance or server cannot be reached
   6    `doctor` or `channels test` found a problem
+  7    everything is stopped: `majordomo resume --all`
   130  interrupted; an interrupted task goes on at the next `serve` or `ask`";
 
 const EXAMPLES: &str = "\
@@ -126,6 +128,8 @@ enum Command {
     Health(health::Health),
     Doctor(doctor::Doctor),
     Backup(backup::Backup),
+    Stop(stop::Stop),
+    Resume(stop::Resume),
 }
 
 /// The whole program, with `tools` besides the built-in ones.
@@ -202,6 +206,8 @@ async fn command(cli: Cli, tools: Vec<Arc<dyn Tool>>) -> anyhow::Result<Exit> {
         Command::Health(health) => health::run(&context, health).await,
         Command::Doctor(doctor) => doctor::run(&context, doctor).await,
         Command::Backup(backup) => backup::run(&context, backup).await,
+        Command::Stop(stop) => stop::stop(&context, stop).await,
+        Command::Resume(resume) => stop::resume(&context, resume).await,
     }
 }
 
@@ -263,6 +269,9 @@ mod tests {
             "majordomo health",
             "majordomo doctor --json",
             "majordomo backup copy.db",
+            "majordomo stop --all --reason why",
+            "majordomo stop --agent writer",
+            "majordomo resume --task abcd",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -288,6 +297,9 @@ mod tests {
             "majordomo channels retry",
             "majordomo schema tools",
             "majordomo check --log xml",
+            "majordomo stop",
+            "majordomo stop --all --agent writer",
+            "majordomo resume --all --reason why",
         ] {
             assert!(parse(line).unwrap_err().use_stderr(), "{line}");
         }

@@ -14,6 +14,7 @@ use shared::run::{Failure, FailureKind, Interrupted, Interruption};
 use shared::store::{Run, RunState, TaskEnd};
 use shared::task::TaskState;
 
+use super::brake;
 use super::journal::Journal;
 use super::lease::Term;
 use super::recover;
@@ -50,6 +51,9 @@ impl Engine {
     /// Claims until nothing is due or no slot is free. Answers how long to sleep if nobody rings.
     async fn claim_some(self: &Arc<Self>) -> Result<Duration, shared::store::Error> {
         while !self.frozen.is_cancelled() {
+            if self.mind_file() {
+                return Ok(brake::AGAIN);
+            }
             let free = self.slots.available_permits().min(CLAIM as usize) as u32;
             if free == 0 {
                 tokio::select! {

@@ -147,12 +147,17 @@ impl Engine {
         }
     }
 
-    /// Queues again, all the time, what dead workers were running.
+    /// Queues again, all the time, what dead workers were running, and looks what an operator has stopped:
+    /// a word about it may have been missed.
     pub(super) async fn reap(self: Arc<Self>) {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(REAP) => {}
                 () = self.frozen.cancelled() => return,
+            }
+            self.mind_file();
+            if let Err(error) = self.store.halts().look().await {
+                tracing::warn!(%error, "cannot look what was stopped");
             }
             match self.store.reap(self.term().worker, &self.here()).await {
                 Ok(0) => {}

@@ -7,8 +7,9 @@
 //! ```
 //! [`journal`] is `RunCtx` over the store; [`recover`] decides, purely, what becomes of a step that
 //! was begun; [`dispatch`] claims runs and drives them, as long as its [`lease`] lasts; [`replay`] walks a journal without doing
-//! anything. Nothing here knows what a task or an agent is.
+//! anything; [`brake`] stops all of it by a file. Nothing here knows what a task or an agent is.
 
+pub mod brake;
 mod dispatch;
 mod journal;
 mod lease;
@@ -16,6 +17,7 @@ mod recover;
 pub mod replay;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +46,8 @@ pub struct Parts {
     pub park_after: Duration,
     /// How often the worker's lease is extended, where it ends by time. Far below its length.
     pub beat: Duration,
+    /// The file that stops this process while it is there.
+    pub stop_file: Option<PathBuf>,
 }
 
 /// What runs do: ordinary async code over a [`RunCtx`].
@@ -69,6 +73,7 @@ pub struct Engine {
     program: Arc<dyn Program>,
     term: Mutex<Arc<Term>>,
     beat: Duration,
+    stop_file: Option<PathBuf>,
     park_after: Duration,
     slots: Arc<Semaphore>,
     frozen: CancellationToken,
@@ -91,6 +96,7 @@ impl Engine {
             program: parts.program,
             term: Mutex::new(term),
             beat: parts.beat,
+            stop_file: parts.stop_file,
             park_after: parts.park_after,
             slots: Arc::new(Semaphore::new(parts.live_runs.max(1) as usize)),
             frozen: CancellationToken::new(),
@@ -99,6 +105,7 @@ impl Engine {
             drivers: TaskTracker::new(),
             driven: Mutex::default(),
         };
+        engine.mind_file();
         Ok((Arc::new(engine), recovered))
     }
 

@@ -1,7 +1,7 @@
 //! What other processes commit, as it happens: one connection that listens, and rings the bell.
 //!
 //! Messages hold ids only: `events FROM TASK FIRST LAST`, `run FROM RUN`, `end FROM RUN`,
-//! `hold FROM TASK`, `queue FROM`.
+//! `hold FROM TASK`, `queue FROM`, `halt FROM`.
 //! Those of this process are not listened to: it rang its own bell when it had committed. A message
 //! that is missed loses nothing but time: after a connection that broke everything is rung.
 
@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::connect::{Address, EngineRole};
 use super::tx::get;
-use super::{event, fault, parse};
+use super::{event, fault, halt, parse};
 use crate::clock;
 use crate::id::{RunId, TaskId};
 use crate::store::{Bell, Error};
@@ -104,6 +104,7 @@ impl Listener {
             [_, teller, ..] if *teller == self.engine.teller() => {}
             ["queue", _] => self.bell.ring_queue(),
             ["mail", _] => self.bell.ring_mail(),
+            ["halt", _] => halt::look(&self.engine, &self.bell).await?,
             ["run", _, run] => self.bell.ring_run(parse::<RunId>("notification", run)?),
             ["end", _, run] => self.bell.end_run(parse::<RunId>("notification", run)?),
             ["hold", _, task] => self.bell.hold(parse::<TaskId>("notification", task)?),
@@ -151,6 +152,7 @@ impl Listener {
         const OVER: &str = "
 select id from run where id = any($1) and state in ('done', 'failed', 'cancelled', 'dead')";
         const HELD: &str = "select distinct task from run where id = any($1) and held";
+        halt::look(&self.engine, &self.bell).await?;
         let here: Vec<uuid::Uuid> = self.bell.runs().into_iter().map(|run| run.0).collect();
         for row in self.engine.ask(OVER, &[&here]).await? {
             self.bell.end_run(RunId(get(&row, 0)?));

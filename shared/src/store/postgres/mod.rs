@@ -21,6 +21,7 @@ mod connect;
 mod content;
 mod duty;
 mod event;
+mod halt;
 mod identity;
 mod journal;
 mod listen;
@@ -50,8 +51,8 @@ use uuid::Uuid;
 
 use super::{
     Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
-    Error, Fence, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter,
-    Token,
+    Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store,
+    TaskFilter, Token,
 };
 use crate::blob::Blob;
 use crate::clock::{self, Stopwatch};
@@ -116,6 +117,8 @@ impl PostgresStore {
         let now = engine.ask(NOW, &[]).await?;
         clock.set(now.first().map_or(Ok(0), |row| get(row, 0))?, asked);
         let ear = Ear::open(&address).await?;
+        // What is changed from here on is heard.
+        halt::look(&engine, &bell).await?;
         let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
         let writer = |_| {
@@ -305,6 +308,10 @@ impl Store for PostgresStore {
     }
 
     fn identities(&self) -> &dyn Identities {
+        self
+    }
+
+    fn halts(&self) -> &dyn Halts {
         self
     }
 

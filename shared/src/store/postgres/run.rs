@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tokio_postgres::{Row, Statement};
 
+use super::halt::FREE;
 use super::journal::Pending;
 use super::tx::{Params, Tx, get, prepare};
 use super::{AppRole, EngineRole, clean, corrupt, from_json, parse, to_json};
@@ -92,14 +93,19 @@ where id in (select id from run where state = 'waiting' and wake_at <= (select n
              for update skip locked)";
 
 /// Those whose runs wait, one after the other by the index that holds them.
-const PARTIES: &str = "
-with recursive p (party) as (
-  select min(tenant || '/' || principal) from run where state = 'queued' and not held
-  union all
-  select (select min(tenant || '/' || principal) from run
-          where state = 'queued' and not held and tenant || '/' || principal > p.party)
-  from p where p.party is not null)
-select party from p where party is not null";
+fn parties_sql() -> String {
+    format!(
+        "with recursive p (party) as (
+           select min(tenant || '/' || principal) from run
+           where state = 'queued' and not held and {FREE}
+           union all
+           select (select min(tenant || '/' || principal) from run
+                   where state = 'queued' and not held and {FREE}
+                     and tenant || '/' || principal > p.party)
+           from p where p.party is not null)
+         select party from p where party is not null"
+    )
+}
 
 /// Takes due runs of one party, the highest priority first, and those furthest down a tree: their parents
 /// wait for them. Of those that may be what kills ([`SUSPECT`](crate::store::SUSPECT)), one while the worker has no other. Neither this
@@ -107,12 +113,12 @@ select party from p where party is not null";
 fn claim_sql() -> String {
     format!(
         "with suspect as (
-           select id from run where state = 'queued' and not held and deaths >= 2
+           select id from run where state = 'queued' and not held and deaths >= 2 and {FREE}
              and not exists (select 1 from run o where o.owner = $1 and o.state = 'running' and o.deaths >= 2)
            order by priority desc, (parent is null), id limit 1
            for update skip locked)
          update run set state = 'running', owner = $1, epoch = epoch + 1, updated_at = now_ms()
-         where id in (select id from run where state = 'queued' and not held
+         where id in (select id from run where state = 'queued' and not held and {FREE}
                         and tenant || '/' || principal = $3
                         and (deaths < 2 or id in (select id from suspect))
                       order by priority desc, (parent is null), id limit $2
@@ -121,10 +127,13 @@ fn claim_sql() -> String {
     )
 }
 
-const DUE: &str = "
-select exists (select 1 from run where state = 'queued' and not held), w.next, t.now
-from (select min(wake_at) as next from run where state = 'waiting' and wake_at is not null) w,
-     (select now_ms() as now) t";
+fn due_sql() -> String {
+    format!(
+        "select exists (select 1 from run where state = 'queued' and not held and {FREE}), w.next, t.now
+         from (select min(wake_at) as next from run where state = 'waiting' and wake_at is not null) w,
+              (select now_ms() as now) t"
+    )
+}
 
 const START: &str = "
 update task set state = 'running', updated_at = now_ms()
@@ -142,7 +151,7 @@ pub(super) struct Due {
 
 /// Whether a claim would bring anything. Spares the server a transaction that writes nothing.
 pub(super) async fn due(engine: &EngineRole) -> Result<Due, Error> {
-    let rows = engine.ask(DUE, &[]).await?;
+    let rows = engine.ask(&due_sql(), &[]).await?;
     read_due(&rows)
 }
 
@@ -164,7 +173,7 @@ pub(super) async fn claim(
     limit: u32,
 ) -> Result<(Vec<Run>, Due), Error> {
     let client = engine.get().await?;
-    let texts = [WAKE_DUE, PARTIES, &claim_sql(), DUE];
+    let texts = [WAKE_DUE, &parties_sql(), &claim_sql(), &due_sql()];
     let [wake_due, parties, claim, due] = prepare(&client, texts).await?;
     let tx = Tx::on(&client);
     let ((), _, waiting) = futures::try_join!(

@@ -12,6 +12,7 @@ mod checkup;
 mod content;
 mod duty;
 mod event;
+mod halt;
 mod identity;
 mod journal;
 mod mail;
@@ -35,8 +36,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
-    Error, Fence, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter,
-    Token,
+    Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store,
+    TaskFilter, Token,
 };
 use crate::blob::Blob;
 use crate::clock;
@@ -61,6 +62,7 @@ const MIGRATIONS: &[M<'static>] = &[
     )),
     M::up(include_str!("../../../migrations/sqlite/0006_blob.sql")),
     M::up(include_str!("../../../migrations/sqlite/0007_identity.sql")),
+    M::up(include_str!("../../../migrations/sqlite/0008_halt.sql")),
 ];
 
 /// How many entries may wait for a commit before their runs are held up.
@@ -107,7 +109,7 @@ impl SqliteStore {
                 drop(end);
             })
             .map_err(|error| io(folder, error))?;
-        Ok(Self {
+        let store = Self {
             jobs,
             readers: Arc::new(Readers {
                 idle: Mutex::default(),
@@ -116,7 +118,9 @@ impl SqliteStore {
             long_reads: Arc::new(Semaphore::new(LONG_READS)),
             bell,
             ended,
-        })
+        };
+        store.look().await?;
+        Ok(store)
     }
 
     /// Has the writer do something in a transaction of its own.
@@ -280,6 +284,10 @@ impl Store for SqliteStore {
     }
 
     fn identities(&self) -> &dyn Identities {
+        self
+    }
+
+    fn halts(&self) -> &dyn Halts {
         self
     }
 

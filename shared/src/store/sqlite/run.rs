@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
+use super::halt::FREE;
 use super::{corrupt, from_json, maybe_text, parse, text, to_json};
 use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::label::Authority;
@@ -87,10 +88,10 @@ pub(super) fn insert_child(
 /// writer a look.
 pub(super) fn due(conn: &Connection, now: Timestamp) -> Result<(bool, Option<Timestamp>), Error> {
     let (queued, next): (bool, Option<i64>) = conn
-        .prepare_cached(
-            "select exists (select 1 from run where state = 'queued' and held = 0),
-                    (select min(wake_at) from run where state = 'waiting' and wake_at is not null)",
-        )?
+        .prepare_cached(&format!(
+            "select exists (select 1 from run where state = 'queued' and held = 0 and {FREE}),
+                    (select min(wake_at) from run where state = 'waiting' and wake_at is not null)"
+        ))?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let next = next.map(Timestamp);
     Ok((queued || next.is_some_and(|at| at <= now), next))
@@ -99,21 +100,29 @@ pub(super) fn due(conn: &Connection, now: Timestamp) -> Result<(bool, Option<Tim
 const COLUMNS: &str = "id, task, parent, parent_key, kind, agent, input, catalog, authority, state, epoch, wakes, deaths, created_at";
 
 /// The suspect whose turn it is, while this worker has no other.
-const NEXT_SUSPECT: &str = "
-select id from run
-where state = 'queued' and held = 0 and deaths >= 2
-  and not exists (select 1 from run o where o.owner = ?1 and o.state = 'running' and o.deaths >= 2)
-order by priority desc, parent is null, id limit 1";
+fn next_suspect() -> String {
+    format!(
+        "select id from run
+         where state = 'queued' and held = 0 and deaths >= 2 and {FREE}
+           and not exists (select 1 from run o where o.owner = ?1 and o.state = 'running' and o.deaths >= 2)
+         order by priority desc, parent is null, id limit 1"
+    )
+}
 
 /// Those whose runs wait, one after the other by the index that holds them.
-const PARTIES: &str = "
-with recursive p (party) as (
-  select min(tenant || '/' || principal) from run where state = 'queued' and held = 0
-  union all
-  select (select min(tenant || '/' || principal) from run
-          where state = 'queued' and held = 0 and tenant || '/' || principal > p.party)
-  from p where p.party is not null)
-select party from p where party is not null";
+fn parties() -> String {
+    format!(
+        "with recursive p (party) as (
+           select min(tenant || '/' || principal) from run
+           where state = 'queued' and held = 0 and {FREE}
+           union all
+           select (select min(tenant || '/' || principal) from run
+                   where state = 'queued' and held = 0 and {FREE}
+                     and tenant || '/' || principal > p.party)
+           from p where p.party is not null)
+         select party from p where party is not null"
+    )
+}
 
 /// Takes due runs. Where several people's wait, they take turns ([`shares`]); of
 /// one's own the highest priority goes first, and those furthest down a tree, because their parents wait
@@ -130,7 +139,7 @@ pub(super) fn claim(
     )?
     .execute(params![now.0])?;
     let parties: Vec<String> = tx
-        .prepare_cached(PARTIES)?
+        .prepare_cached(&parties())?
         .query_map([], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     let mut claimed = Vec::new();
@@ -154,10 +163,12 @@ fn claim_of(
     let claim = format!(
         "update run set state = 'running', owner = ?1, epoch = epoch + 1, updated_at = ?3
          where id in (select id from run
-                      where state = 'queued' and held = 0 and tenant || '/' || principal = ?4
-                        and (deaths < {SUSPECT} or id = ({NEXT_SUSPECT}))
+                      where state = 'queued' and held = 0 and {FREE}
+                        and tenant || '/' || principal = ?4
+                        and (deaths < {SUSPECT} or id = ({}))
                       order by priority desc, parent is null, id limit ?2)
-         returning {COLUMNS}"
+         returning {COLUMNS}",
+        next_suspect()
     );
     let mut statement = tx.prepare_cached(&claim)?;
     let rows = statement.query_map(params![worker.to_string(), limit, now.0, party], |row| {

@@ -10,13 +10,14 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::Mutex;
 
 use shared::clock::{Stopwatch, stopwatch};
-use shared::store::{Census, Error, Store};
+use shared::store::{Census, Error, Halted, Store};
 
 use super::problem::Problem;
 use super::{Door, guard};
 use crate::auth::{Act, Caller};
 use crate::channels::board::{self, Board};
 use crate::doctor;
+use crate::halt;
 use crate::wire::{Alive, ChannelUp, DoctorPage, ProblemBody, Readiness};
 
 /// How long the store may take to answer before the instance counts as not ready.
@@ -92,12 +93,17 @@ pub(super) async fn readyz(State(door): State<Arc<Door>>) -> (StatusCode, Json<R
         up,
     });
     let channels = channels.collect();
+    let halting = store.bell().halting().borrow().clone();
+    let tenant = &door.desk().tenant;
+    let halted = halting.all().filter(|halt| halt.is_for(tenant));
+    let halted = halted.map(|halt| halt.what.to_string()).collect();
     (
         status,
         Json(Readiness {
             ready,
             reasons,
             channels,
+            halted,
         }),
     )
 }
@@ -134,7 +140,7 @@ pub(super) async fn metrics(
         guard::recognise(&door, &headers).await?.may(Act::Measure)?;
     }
     let census = async { Ok(census_text(&door.desk().store.census().await?)) };
-    let text = door.health.census.get(census).await? + &door.inside.metrics();
+    let text = door.health.census.get(census).await? + &halted_text(&door) + &door.inside.metrics();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
@@ -151,10 +157,30 @@ pub(super) async fn examine(
 ) -> Result<Json<DoctorPage>, Problem> {
     caller.may(Act::Examine)?;
     let mut findings = doctor::examine(&*door.desk().store, false).await;
+    findings.push(halt::finding(&door.desk().halts().await?));
     if let Some(board) = door.inside.board() {
         findings.extend(board::findings(&board.list().await?));
     }
     Ok(Json(DoctorPage { findings }))
+}
+
+/// What stands still here.
+fn halted_text(door: &Door) -> String {
+    let (bell, tenant) = (door.desk().store.bell(), &door.desk().tenant);
+    let halting = bell.halting().borrow().clone();
+    let (mut all, mut agents) = (0, 0);
+    for halt in halting.all().filter(|halt| halt.is_for(tenant)) {
+        match halt.what {
+            Halted::All => all = 1,
+            Halted::Agent(_) => agents += 1,
+        }
+    }
+    format!(
+        "# HELP majordomo_halted Whether an operator has stopped everything, and how many agents.\n\
+         # TYPE majordomo_halted gauge\n\
+         majordomo_halted{{what=\"all\"}} {all}\n\
+         majordomo_halted{{what=\"agent\"}} {agents}\n"
+    )
 }
 
 fn census_text(census: &Census) -> String {

@@ -28,6 +28,7 @@ mod openapi;
 mod people;
 mod settle;
 mod slack;
+mod stop;
 mod telegram;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Door, again, channels, docs, events, files, health, hooks, people, settle, tasks, tokens,
+    Door, again, channels, docs, events, files, health, hooks, people, settle, stop, tasks, tokens,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -48,6 +48,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(channels::list))
         .routes(routes!(channels::test))
         .routes(routes!(channels::retry))
+        .routes(routes!(stop::stop, stop::list))
+        .routes(routes!(stop::resume))
 }
 
 /// Routes that decide for themselves who may ask.

@@ -43,6 +43,8 @@ pub enum Kind {
     Internal,
     /// The store cannot be used now.
     Unavailable,
+    /// An operator has stopped everything.
+    Halted,
     /// Too many answers that take their time are under way.
     Busy,
     /// Not signed by whom a hook is for, or for no hook at all.
@@ -77,6 +79,7 @@ impl Kind {
                 "store",
                 "The store cannot be used now",
             ),
+            Kind::Halted => (S::SERVICE_UNAVAILABLE, "halted", "Everything is stopped"),
             Kind::Busy => (S::SERVICE_UNAVAILABLE, "busy", "Too much is under way"),
             Kind::Unsigned => (S::UNAUTHORIZED, "signature", "A good signature is needed"),
             Kind::Often => (S::TOO_MANY_REQUESTS, "rate", "Too many requests"),
@@ -181,6 +184,7 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Field { field, why } => Self::field(field, why),
+            halted @ Refused::Halted(_) => Self::new(Kind::Halted, halted.to_string()),
             Refused::Store(error) => error.into(),
         }
     }

@@ -2,14 +2,18 @@
 
 use shared::config::Role;
 use shared::id::AgentName;
-use shared::store::Conversation;
+use shared::store::{Conversation, Halted};
 use shared::task::Task;
 
 use super::{Letter, Pending, Reception};
 use crate::channels::command::{Command, MENU};
 use crate::channels::text::in_one_line;
 use crate::channels::{Says, Sender};
+use crate::halt::{self, Target};
 use crate::people::Known;
+
+/// Characters of a reason that are kept.
+const REASON: usize = 256;
 
 impl Reception {
     pub(super) async fn command(
@@ -34,6 +38,11 @@ impl Reception {
             }
             Command::Status => self.status(letter).await?,
             Command::Stop => self.stop(letter, known, from).await?,
+            Command::StopAll(_) | Command::ResumeAll if !known.may(Role::Admin) => {
+                "Only an admin may stop everything, or let it go on.".into()
+            }
+            Command::StopAll(reason) => self.stop_all(known, &reason).await?,
+            Command::ResumeAll => self.resume_all(known).await?,
             Command::Agents => {
                 let line = |(name, what): &(AgentName, String)| format!("- **{name}**: {what}");
                 let lines: Vec<String> = self.house.agents.iter().map(line).collect();
@@ -116,6 +125,25 @@ impl Reception {
             stopped += i32::from(self.house.desk.cancel(task.id, &reason).await?);
         }
         Ok(end_of_stop(stopped, waiting, others))
+    }
+
+    async fn stop_all(&self, known: &Known, reason: &str) -> Result<String, Pending> {
+        let (desk, all) = (&self.house.desk, Target::Work(Halted::All));
+        let reason: String = reason.chars().take(REASON).collect();
+        Ok(match desk.stop(&all, &reason, &known.principal).await? {
+            true => "Everything stands still. An admin lets it go on by `/resume all`.".into(),
+            false => "Everything stood still before.".into(),
+        })
+    }
+
+    async fn resume_all(&self, known: &Known) -> Result<String, Pending> {
+        let (desk, all) = (&self.house.desk, Target::Work(Halted::All));
+        let lifted = desk.go_on(&all, &known.principal).await?;
+        Ok(match (self.house.intake.halted(), lifted) {
+            (Some(halt), _) => format!("Still stopped: {}.", halt::in_words(&halt)),
+            (None, true) => "Everything goes on where it stood.".into(),
+            (None, false) => "Everything goes on: it was not stopped.".into(),
+        })
     }
 
     async fn choose(&self, letter: &Letter, name: Option<String>) -> Result<String, Pending> {

@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use shared::config::{ConversationSettings, Role};
 use shared::id::TenantId;
-use shared::store::{Conversation, Duty, Error, Mail, MailState, NewOut, Store, TaskFilter};
+use shared::store::{Conversation, Duty, Error, Halt, Mail, MailState, NewOut, Store, TaskFilter};
 use shared::task::{Task, TaskState};
 
 use super::command::{Command, Linking};
@@ -107,6 +107,8 @@ struct Letter {
 enum Pending {
     /// Somebody else does, or nobody does any more.
     Over,
+    /// An operator has stopped everything.
+    Halted(Halt),
     /// The store failed.
     Store(Error),
 }
@@ -210,6 +212,7 @@ impl Reception {
             match self.deal_with(letter).await {
                 Ok(work) => return work,
                 Err(Pending::Over) => return None,
+                Err(Pending::Halted(halt)) => self.wait_for_word(letter, &halt).await,
                 Err(Pending::Store(error)) => self.wait_for_store(letter, &error).await,
             }
         }
@@ -221,6 +224,23 @@ impl Reception {
         self.over
             .run_until_cancelled(tokio::time::sleep(AGAIN))
             .await;
+    }
+
+    /// Tells whoever wrote that nothing is begun, once for each stop, and waits until it is lifted. The
+    /// message stays as it came.
+    async fn wait_for_word(&self, letter: &Letter, halt: &Halt) {
+        let from = letter.says.from.as_ref().map_or("", |from| &from.id);
+        let key = format!("halted/{}/{from}/{}", halt.at.0, letter.mail.conversation);
+        let text =
+            format!("I begin with this later: {halt}. It is kept, and begun when that is lifted.");
+        if let Err(Pending::Store(error)) = self.owe(letter, key, self.reply(letter, text)).await {
+            return self.wait_for_store(letter, &error).await;
+        }
+        let mut halting = self.store().bell().halting();
+        let tenant = self.tenant();
+        // The bell is the store's, and lives as long.
+        let lifted = halting.wait_for(|known| known.covering(tenant, None).is_none());
+        let _ = self.over.run_until_cancelled(lifted).await;
     }
 
     async fn deal_with(&self, letter: &Letter) -> Result<Option<Known>, Pending> {

@@ -32,6 +32,7 @@ impl Reception {
         while !self.over.is_cancelled() {
             match self.take_once(letter, known).await {
                 Ok(()) | Err(Pending::Over) => return,
+                Err(Pending::Halted(halt)) => self.wait_for_word(letter, &halt).await,
                 Err(Pending::Store(error)) => self.wait_for_store(letter, &error).await,
             }
         }
@@ -46,6 +47,9 @@ impl Reception {
         if carded.await?.is_some() {
             // Taken before, by a process that died over it.
             return self.done(&letter.mail, state).await.map(drop);
+        }
+        if let Some(halt) = self.house.intake.halted() {
+            return Err(Pending::Halted(halt));
         }
         if self.settings.follow_up == FollowUp::Queue && !self.has_turn(letter).await? {
             return Ok(());
@@ -219,6 +223,7 @@ impl Reception {
             Err(Refused::Field { field, why }) => {
                 Ok(Err(format!("I cannot take this ({field}): {why}.")))
             }
+            Err(Refused::Halted(halt)) => Err(Pending::Halted(halt)),
             Err(Refused::Store(error)) => Err(error.into()),
         }
     }

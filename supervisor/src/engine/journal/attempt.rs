@@ -372,12 +372,13 @@ impl Journal {
         loop {
             // What was begun a moment ago may be a long time ago: a paused process does not know.
             self.still_wanted()?;
+            self.still_let()?;
             crash_point!("effect.before");
             let work =
                 self.engine
                     .executor
                     .execute(self.exec(step, op, (cancel.clone(), blobs.clone())));
-            let done = self.while_wanted(work).await?;
+            let done = self.while_let(work).await?;
             crash_point!("effect.after");
             match done {
                 Ok(made) => return Ok(Ok(made)),
@@ -402,7 +403,7 @@ impl Journal {
                     .executor
                     .probe(self.exec(step, op, (cancel.clone(), Arc::default())));
             match self
-                .while_wanted(tokio::time::timeout(op.timeout, asked))
+                .while_let(tokio::time::timeout(op.timeout, asked))
                 .await?
             {
                 Err(_) => return Ok(Probe::Unknown("the far side did not answer in time".into())),
@@ -421,6 +422,16 @@ impl Journal {
             done = work => Ok(done),
             () = self.cancel.cancelled() => Err(Interrupted(Interruption::Lost)),
             () = self.engine.dropped.cancelled() => Err(Interrupted(Interruption::Frozen)),
+        }
+    }
+
+    /// The same for a call that is in hand: an operator's stop cuts it off. What it may have done the
+    /// recovery rule decides when the run goes on, as after a crash.
+    async fn while_let<T>(&self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
+        tokio::select! {
+            biased;
+            done = self.while_wanted(work) => done,
+            () = self.halted.cancelled() => Err(Interrupted(Interruption::Frozen)),
         }
     }
 

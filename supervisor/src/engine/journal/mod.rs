@@ -61,6 +61,8 @@ pub struct Journal {
     cancel: CancellationToken,
     /// The task is paused: out of memory at the next step.
     held: CancellationToken,
+    /// An operator has stopped it: out of memory at once.
+    halted: CancellationToken,
     term: Arc<Term>,
     span: tracing::Span,
 }
@@ -79,8 +81,12 @@ impl Journal {
             epoch: run.epoch,
         };
         let Seat {
-            wake, ended, held, ..
-        } = engine.store.bell().join(fence, run.task, &term.over);
+            wake,
+            ended,
+            held,
+            halted,
+            ..
+        } = engine.store.bell().join(fence, &run, &term.over);
         Self {
             fence,
             authority: Arc::new(run.authority.clone()),
@@ -97,6 +103,7 @@ impl Journal {
             wake,
             cancel: ended,
             held,
+            halted,
             term,
             span: tracing::Span::current(),
             engine,
@@ -278,11 +285,13 @@ impl Journal {
         self.held.cancel();
     }
 
-    /// Ends when the run is to leave memory: the process goes down, or the task is paused.
+    /// Ends when the run is to leave memory: the process goes down, the task is paused, or an operator has
+    /// stopped it.
     async fn to_leave(&self) {
         tokio::select! {
             () = self.engine.frozen.cancelled() => {}
             () = self.held.cancelled() => {}
+            () = self.halted.cancelled() => {}
         }
     }
 
@@ -294,8 +303,18 @@ impl Journal {
         }
     }
 
+    /// Whether no operator has stopped the run. Asked before everything that is begun.
+    fn still_let(&self) -> Result<(), Interrupted> {
+        self.engine.mind_file();
+        match self.halted.is_cancelled() {
+            true => Err(Interrupted(Interruption::Frozen)),
+            false => Ok(()),
+        }
+    }
+
     fn still_running(&self) -> Result<(), Interrupted> {
         self.still_wanted()?;
+        self.still_let()?;
         if self.engine.frozen.is_cancelled() || self.held.is_cancelled() {
             return Err(Interrupted(Interruption::Frozen));
         }

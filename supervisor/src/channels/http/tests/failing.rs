@@ -13,8 +13,8 @@ use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, Work
 use shared::run::Timestamp;
 use shared::store::{
     Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
-    Error, Fence, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store, TaskFilter,
-    Token,
+    Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store,
+    TaskFilter, Token,
 };
 use shared::task::Task;
 
@@ -34,6 +34,7 @@ macro_rules! passed_on {
             fn bell(&self) -> &Bell { self.store.bell() }
             fn mail(&self) -> &dyn Mailroom { self.store.mail() }
             fn identities(&self) -> &dyn Identities { self.store.identities() }
+            fn halts(&self) -> &dyn Halts { self.store.halts() }
             fn lease(&self) -> Option<Duration> { self.store.lease() }
             async fn accept(&self, _: NewTask) -> Result<Accepted, Error> {
                 Err(Error::Database("the disk is full".into()))

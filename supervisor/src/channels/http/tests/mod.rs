@@ -11,6 +11,7 @@ mod fuzz;
 mod hooks;
 mod idempotency;
 mod limits;
+mod stop;
 mod streams;
 
 use std::sync::Mutex;
