@@ -3,7 +3,8 @@
 //! `submit KEY` hands in a task, under that key; `call KEY URL` one whose end is to be told there;
 //! `settle` says of everything in doubt that it happened; `census` and `peak` tell of tasks by state and
 //! of the most model calls at once, `who` of the worker that it is. Answers are lines, too. Where `MAJORDOMO_TEST_LISTEN` names an
-//! address, the HTTP door is open there. The chaos program drives it.
+//! address, the HTTP door is open there. Where `MAJORDOMO_TEST_SLOW_MS` is set, the model takes so long
+//! for what is to be done slowly. The chaos program drives it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,7 +23,7 @@ use shared::config::Source;
 use shared::egress::Gateway;
 use shared::hash::Hash;
 use shared::model::scripted::ScriptedModel;
-use shared::model::{Call, Model, ModelReply};
+use shared::model::{Call, Message, Model, ModelReply, ModelRequest};
 use shared::money::{Price, Usage};
 use shared::run::{Effect, Failure, Outcome};
 use shared::store::{Accepted, NewOut, TaskFilter};
@@ -40,6 +41,8 @@ use tokio_util::sync::CancellationToken;
 struct Slow {
     model: ScriptedModel,
     takes: Duration,
+    /// For what is to be done slowly.
+    takes_slowly: Duration,
     now: AtomicU32,
     peak: AtomicU32,
     calls: AtomicU32,
@@ -51,7 +54,11 @@ impl Model for Slow {
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.peak.fetch_max(now, Ordering::SeqCst);
         self.calls.fetch_add(1, Ordering::SeqCst);
-        tokio::time::sleep(self.takes).await;
+        let takes = match is_slow(call.request) {
+            true => self.takes_slowly,
+            false => self.takes,
+        };
+        tokio::time::sleep(takes).await;
         let answer = self.model.ask(call).await;
         self.now.fetch_sub(1, Ordering::SeqCst);
         answer
@@ -74,6 +81,19 @@ impl Model for Slow {
     }
 }
 
+/// Whether the person asks for it to be done slowly.
+fn is_slow(request: &ModelRequest) -> bool {
+    let said = request
+        .messages
+        .iter()
+        .rev()
+        .find_map(|message| match message {
+            Message::User { text, .. } => Some(text),
+            _ => None,
+        });
+    said.is_some_and(|text| text.contains("slowly"))
+}
+
 fn main() -> anyhow::Result<ExitCode> {
     // It is its own reader of documents, as the product is.
     match child::job_of(std::env::args()) {
@@ -89,9 +109,12 @@ async fn work() -> anyhow::Result<()> {
         anyhow::bail!("usage: replica CONFIG DATA WORLD SCRIPT MODEL_MS TOOL_MS");
     };
     let (world, takes) = (world.parse()?, Duration::from_millis(tool_ms.parse()?));
+    let slow_ms = std::env::var("MAJORDOMO_TEST_SLOW_MS");
+    let slow_ms = slow_ms.as_deref().unwrap_or(model_ms).parse()?;
     let slow = Arc::new(Slow {
         model: ScriptedModel::parse(&std::fs::read_to_string(script)?)?,
         takes: Duration::from_millis(model_ms.parse()?),
+        takes_slowly: Duration::from_millis(slow_ms),
         now: AtomicU32::new(0),
         peak: AtomicU32::new(0),
         calls: AtomicU32::new(0),

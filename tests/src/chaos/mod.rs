@@ -10,6 +10,7 @@ mod forgery;
 mod herd;
 mod house;
 mod outage;
+mod pace;
 mod power;
 mod replicas;
 mod waits;
@@ -66,9 +67,9 @@ pub struct Finding {
 }
 
 /// The parts by name, in the order in which they are done.
-pub const PARTS: [&str; 11] = [
-    "crash", "zombie", "outage", "disk", "replicas", "power", "herd", "waits", "doors", "forgery",
-    "canaries",
+pub const PARTS: [&str; 12] = [
+    "crash", "zombie", "outage", "disk", "replicas", "power", "herd", "waits", "doors", "pace",
+    "forgery", "canaries",
 ];
 
 /// Does one part and prints its findings. Whether all hold.
@@ -84,6 +85,7 @@ pub async fn part(name: &str, plan: &Plan) -> bool {
         "herd" => herd::run(plan).await,
         "waits" => waits::run(plan).await,
         "doors" => doors::run(plan).await,
+        "pace" => pace::run(plan).await,
         "forgery" => forgery::run(plan).await,
         "canaries" => canaries::run(plan).await,
         _ => {

@@ -6,8 +6,8 @@
 //!            ├── silent, closed, refused ◄─────────┤
 //!            └── "disconnect": the old one is heard out beside the new one
 //! ```
-//! An envelope is acknowledged after what it holds is durable; where the store fails it is not, and
-//! comes again. A socket is dead when nothing was heard on it for longer than two pings take.
+//! An envelope is acknowledged after what it holds is durable, while others are being kept: none waits for
+//! the one before it. Where the store fails it is not acknowledged, and comes again. A socket is dead when nothing was heard on it for longer than two pings take.
 //!
 //! The socket itself does not go through the gateway, which knows requests only; so it is opened to
 //! nobody but the server that the gateway's answer came from, or one below its name.
@@ -47,6 +47,8 @@ const FAREWELL: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest.
 const LAST_PAUSE: Duration = Duration::from_secs(15);
+/// So many envelopes are kept at once; what comes after them waits in the connection.
+const AT_ONCE: usize = 32;
 /// The largest message, in bytes.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
@@ -147,9 +149,16 @@ impl Line<'_> {
         pings.reset();
         let silence = tokio::time::sleep(SILENCE);
         tokio::pin!(silence);
+        let mut kept = FuturesUnordered::new();
         loop {
             let came = tokio::select! {
-                came = socket.next() => came,
+                came = socket.next(), if kept.len() < AT_ONCE => came,
+                Some(kept) = kept.next(), if !kept.is_empty() => {
+                    match self.acknowledge(socket, kept).await {
+                        Ok(()) => continue,
+                        Err(end) => return end,
+                    }
+                }
                 _ = pings.tick() => match send(socket, Message::Ping(Default::default())).await {
                     Ok(()) => continue,
                     Err(end) => return end,
@@ -157,14 +166,23 @@ impl Line<'_> {
                 () = &mut silence => return End::Broken("the socket went silent".into()),
             };
             silence.set(tokio::time::sleep(SILENCE));
-            let end = match came {
-                Some(Ok(Message::Text(text))) => self.take(socket, &text, pause).await,
+            let heard = match came {
+                Some(Ok(Message::Text(text))) => self.hear(&text, pause),
                 Some(Ok(Message::Close(_))) | None => Err(End::Broken("the socket closed".into())),
-                Some(Ok(_)) => Ok(()),
+                Some(Ok(_)) => Ok(None),
                 Some(Err(error)) => Err(End::Broken(format!("the socket broke: {error}"))),
             };
-            if let Err(end) = end {
-                return end;
+            match heard {
+                Ok(envelope) => kept.extend(envelope.map(|envelope| self.keep(envelope))),
+                Err(end) => {
+                    // On one that is to be replaced, what is being kept is still acknowledged.
+                    while let Some(kept) = kept.next().await {
+                        if self.acknowledge(socket, kept).await.is_err() {
+                            break;
+                        }
+                    }
+                    return end;
+                }
             }
         }
     }
@@ -177,9 +195,10 @@ impl Line<'_> {
         let _ = tokio::time::timeout(FAREWELL, hearing).await;
     }
 
-    async fn take(&self, socket: &mut Socket, text: &str, pause: &mut Pause) -> Result<(), End> {
+    /// What is to be kept of what came, if anything is.
+    fn hear(&self, text: &str, pause: &mut Pause) -> Result<Option<Value>, End> {
         let Ok(envelope) = serde_json::from_str::<Value>(text) else {
-            return Ok(());
+            return Ok(None);
         };
         match envelope["type"].as_str() {
             Some("hello") => {
@@ -203,27 +222,38 @@ impl Line<'_> {
             }
             _ => {}
         }
-        let Some(id) = envelope["envelope_id"].as_str() else {
-            return Ok(());
-        };
+        Ok(envelope["envelope_id"].is_string().then_some(envelope))
+    }
+
+    /// Keeps what an envelope holds. On return it may be acknowledged, where the store took it.
+    async fn keep(&self, envelope: Value) -> Option<(Value, Taken)> {
         let (mail, tenant) = self.inlet.mailroom();
         match events::keep(mail, tenant, &envelope["payload"]).await {
-            Ok(Taken { answer, window }) => {
-                let mut taken = json!({ "envelope_id": id });
-                if let Some(answer) = answer {
-                    taken["payload"] = answer;
-                }
-                send(socket, Message::text(taken.to_string())).await?;
-                if let Some(wanted) = window {
-                    self.opener.open(wanted);
-                }
-                Ok(())
-            }
+            Ok(taken) => Some((envelope, taken)),
             Err(error) => {
                 tracing::warn!(%error, "a message from Slack waits for the store: it comes again");
-                Ok(())
+                None
             }
         }
+    }
+
+    async fn acknowledge(
+        &self,
+        socket: &mut Socket,
+        kept: Option<(Value, Taken)>,
+    ) -> Result<(), End> {
+        let Some((envelope, Taken { answer, window })) = kept else {
+            return Ok(());
+        };
+        let mut taken = json!({ "envelope_id": envelope["envelope_id"] });
+        if let Some(answer) = answer {
+            taken["payload"] = answer;
+        }
+        send(socket, Message::text(taken.to_string())).await?;
+        if let Some(wanted) = window {
+            self.opener.open(wanted);
+        }
+        Ok(())
     }
 }
 
