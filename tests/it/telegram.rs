@@ -524,13 +524,13 @@ async fn what_nobody_can_vouch_for_is_settled_by_an_approvers_button(kind: Kind)
                    calls = [{ tool = \"send\", args = { n = 5 } }]\n\
                    [[agent.reply]]\ntext = \"It is settled.\"\n";
     let more = format!("[[people]]\nname = \"eve\"\ntelegram = {EVE}\nroles = [\"member\"]\n");
-    fake.add_group(-100_5, "Team");
+    fake.add_group(-1005, "Team");
     for person in [ADA, EVE] {
-        fake.set_standing(-100_5, person, Standing::Member);
+        fake.set_standing(-1005, person, Standing::Member);
     }
     let app = open_with(&fake, kind, (replies, &[&send]), &more).await;
-    fake.mentions(-100_5, EVE, "Send five");
-    let messages = until(&fake, -100_5, says("broke off")).await;
+    fake.mentions(-1005, EVE, "Send five");
+    let messages = until(&fake, -1005, says("broke off")).await;
     let card = &messages[0];
     let keyboard = card.keyboard.clone().unwrap();
     let data = |at: usize| {
@@ -548,14 +548,14 @@ async fn what_nobody_can_vouch_for_is_settled_by_an_approvers_button(kind: Kind)
         let presses = fake.presses().into_iter();
         presses.filter_map(|press| press.answer).collect::<Vec<_>>()
     };
-    fake.press(-100_5, card.id, EVE, &data(1));
+    fake.press(-1005, card.id, EVE, &data(1));
     assert_eq!(answer(1).await, ["This is for an approver to decide."]);
     assert_eq!(send.calls().len(), 1, "nothing is done without a decision");
-    fake.press(-100_5, card.id, ADA, &data(1));
-    let messages = until(&fake, -100_5, says("It is settled.")).await;
+    fake.press(-1005, card.id, ADA, &data(1));
+    let messages = until(&fake, -1005, says("It is settled.")).await;
     assert!(messages[0].keyboard.is_none(), "no dead button stays");
     assert_eq!(send.calls().len(), 2);
-    fake.press_anyway(-100_5, card.id, ADA, &data(2));
+    fake.press_anyway(-1005, card.id, ADA, &data(2));
     assert!(
         answer(3)
             .await
