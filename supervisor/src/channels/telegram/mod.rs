@@ -1,5 +1,5 @@
 //! Telegram: a bot that is spoken to in private, in groups and in topics. How it is read is in [`read`],
-//! how it is called in [`client`], how updates are fetched in [`poll`] or sent to us in [`webhook`]; here
+//! how it is called in [`mod@client`], how updates are fetched in [`poll`] or sent to us in [`webhook`]; here
 //! is how it is spoken to.
 
 mod client;
