@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fastrand::Rng;
-use futures::StreamExt as _;
 use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::process::{ChildStdin, Command};
 
 use shared::clock::stopwatch;
@@ -54,6 +54,8 @@ const PATIENCE: Duration = Duration::from_secs(6);
 const LAST_PATIENCE: Duration = Duration::from_secs(60);
 /// And besides for each thing that was asked, once nobody dies any more: at the pace that a chat allows.
 const EACH: Duration = Duration::from_secs(2);
+/// After so many kills somebody who waits hears of it.
+const SHOWN: u32 = 100;
 /// How often the far side is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// What is sent is recorded in a moment: deaths are wanted there, too.
@@ -72,6 +74,7 @@ pub(super) async fn run(plan: &Plan) -> Vec<Finding> {
         trials.push(Box::pin(door::<callbacks::Callbacks>(plan, kind, kills)));
     }
     futures::stream::iter(trials)
+        .map(|trial| trial.inspect(|finding| eprintln!("     doors     {}", finding.line)))
         .buffered(AT_ONCE)
         .collect()
         .await
@@ -187,6 +190,12 @@ async fn lives<D: Door>(
         if life(&fleet, &mut door, &mut chance, Some(at)).await {
             killed += 1;
             under_way += open.min(D::LANES);
+            if killed % SHOWN == 0 {
+                eprintln!(
+                    "     doors     {kind:?}: {}, {killed} of {kills} kills",
+                    D::NAME
+                );
+            }
         }
     }
     life(&fleet, &mut door, &mut chance, None).await;
