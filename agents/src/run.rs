@@ -371,7 +371,9 @@ impl<'a> AgentRun<'a> {
             timeout: self.time_for(model.timeout_s),
             retry: self.catalog.retry,
             worst_case: worst,
+            last: self.closing.is_some(),
             kind: OpKind::Think(Box::new(Think {
+                model: self.spec.model.clone(),
                 spec: self.spec_hash,
                 turn: self.turn,
                 after: self.after,
@@ -492,6 +494,15 @@ impl<'a> AgentRun<'a> {
         self.count(recorded);
         let reply = match &recorded.outcome {
             Outcome::Done(value) => serde_json::from_value::<ModelReply>(value.clone()),
+            Outcome::Failed(failure) if is_limit(failure) && self.closing.is_none() => {
+                let limit = failure.message.clone();
+                let ending = Some(Ending::Limit { limit });
+                // What there is can still be summed up, out of what is kept back for that.
+                return match self.turn {
+                    1 => self.ended = ending,
+                    _ => self.closing = ending,
+                };
+            }
             Outcome::Failed(failure) => {
                 let failure = failure.clone();
                 return self.ended =
@@ -609,6 +620,7 @@ impl<'a> AgentRun<'a> {
             timeout: self.time_for(tool.timeout_s()),
             retry: tool.retry(),
             worst_case: price,
+            last: false,
         })
     }
 
@@ -656,6 +668,11 @@ impl<'a> AgentRun<'a> {
         self.count(recorded);
         match &recorded.outcome {
             Outcome::Done(value) => self.answer(&pending.call, Ok(&text_of(value))),
+            // No failure of the tool's.
+            Outcome::Failed(failure) if is_limit(failure) => {
+                let why = format!("not called: {}", failure.message);
+                self.answer(&pending.call, Ok(&why));
+            }
             Outcome::Failed(failure) => self.answer(&pending.call, Err(&failure.message)),
             Outcome::InDoubt { .. } => self.doubt = Some(pending),
         }
@@ -835,6 +852,11 @@ pub fn active_ms(recorded: &Recorded, retry: &RetryPolicy) -> u64 {
             since.saturating_sub(pair[0].ms).min(longest)
         });
     worked.map(|attempt| attempt.ms).sum::<u64>() + pauses.sum::<u64>()
+}
+
+/// Whether an operation was not begun because a limit forbids it.
+fn is_limit(failure: &Failure) -> bool {
+    failure.kind == FailureKind::Limit
 }
 
 fn text_of(value: &Value) -> String {

@@ -6,6 +6,7 @@
 //! and the words they share.
 
 pub mod blob;
+pub mod budget;
 pub mod clock;
 pub mod config;
 pub mod crash;

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blob::Blob;
 use crate::event::{Note, Sink};
 use crate::hash::Hash;
-use crate::id::{AgentName, RunId, SignalName, StepKey, TaskId, ToolName};
+use crate::id::{AgentName, ModelName, RunId, SignalName, StepKey, TaskId, ToolName};
 use crate::label::{Authority, Taint};
 use crate::model::ModelRequest;
 use crate::money::Usage;
@@ -126,6 +126,8 @@ pub struct Op {
     pub retry: RetryPolicy,
     /// The most that one attempt can cost; charged where the far side does not say what was used.
     pub worst_case: Usage,
+    /// It sums up what there is before the work ends: it may draw on what budgets keep back for that.
+    pub last: bool,
 }
 
 /// What an operation does.
@@ -148,6 +150,8 @@ pub enum OpKind {
 /// prompt builder strands no live run.
 #[derive(Clone, Debug)]
 pub struct Think {
+    /// The model, for the books; no part of the identity.
+    pub model: ModelName,
     /// The hash of the spec that the agent works by.
     pub spec: Hash,
     /// Which call of this run it is.
@@ -312,7 +316,7 @@ pub enum FailureKind {
     Permanent,
     /// The model's answer could not be understood.
     Malformed,
-    /// A limit of the task forbids it.
+    /// A limit forbids it: the task's own, or one of somebody who pays.
     Limit,
     /// The worker died over it; what came of it nobody recorded.
     Lost,
@@ -535,6 +539,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             retry: RetryPolicy::default(),
             worst_case: Usage::default(),
+            last: false,
         }
     }
 

@@ -125,6 +125,7 @@ impl App {
             seconds(settings.engine.lease_s),
         )
         .await?;
+        store.budgets().plan(settings.budget.plan(&settings.limits));
         let agents = Agents::default();
         let roster = Roster {
             equipment: equipped.equipment,

@@ -19,7 +19,9 @@ use shared::hash::Hash;
 use shared::id::{AgentName, StepKey};
 use shared::model::{Message, ModelReply, ModelRequest, worst_case};
 use shared::money::{Usage, Usd};
-use shared::run::{Child, Effect, Interrupted, Op, OpKind, Outcome, Recorded, RunCtx, Think};
+use shared::run::{
+    Child, Effect, FailureKind, Interrupted, Op, OpKind, Outcome, Recorded, RunCtx, Think,
+};
 use shared::store::{Run, Step, StepKind, TaskEnd};
 use shared::task::{Phase, Request, Said, TaskState};
 
@@ -139,7 +141,7 @@ impl<'a> TaskRun<'a> {
         }
         let (messages, output) = session::sum_up(&self.said);
         let key = StepKey::from(session::SUM_UP);
-        let reply = self.ask(key, 0, messages, Some(output)).await?;
+        let reply = self.ask((key, 0), messages, Some(output), false).await?;
         let summary = reply.ok().and_then(|reply| session::read(&reply));
         let fold = std::mem::take(&mut self.said.fold);
         if let Some(summary) = summary {
@@ -167,7 +169,10 @@ impl<'a> TaskRun<'a> {
         messages.push(Message::user(route::question(self.request)));
         let mut unusable = String::new();
         for _ in 0..=REPROMPTS {
-            let reply = match self.think(messages.clone(), Some(plan::schema())).await? {
+            let reply = match self
+                .think(messages.clone(), Some(plan::schema()), false)
+                .await?
+            {
                 Ok(reply) => reply.text.unwrap_or_default(),
                 Err(stopped) => return Ok(Err(stopped)),
             };
@@ -192,18 +197,19 @@ impl<'a> TaskRun<'a> {
         &mut self,
         messages: Vec<Message>,
         output: Option<shared::model::OutputSchema>,
+        last: bool,
     ) -> Result<Result<ModelReply, Stopped>, Interrupted> {
         self.turn += 1;
         let key = StepKey::from(format!("think/{}", self.turn));
-        self.ask(key, self.turn, messages, output).await
+        self.ask((key, self.turn), messages, output, last).await
     }
 
     async fn ask(
         &mut self,
-        key: StepKey,
-        turn: u32,
+        (key, turn): (StepKey, u32),
         messages: Vec<Message>,
         output: Option<shared::model::OutputSchema>,
+        last: bool,
     ) -> Result<Result<ModelReply, Stopped>, Interrupted> {
         let settings = &self.catalog.supervisor;
         let model = self.catalog.model(&settings.model);
@@ -223,7 +229,9 @@ impl<'a> TaskRun<'a> {
             timeout: Duration::from_secs(u64::from(model.timeout_s)),
             retry: self.catalog.retry,
             worst_case: worst,
+            last,
             kind: OpKind::Think(Box::new(Think {
+                model: settings.model.clone(),
                 spec: Hash::of(&serde_json::to_value(settings).unwrap_or_default()),
                 turn,
                 after: self.after,
@@ -235,6 +243,9 @@ impl<'a> TaskRun<'a> {
         self.spend(&recorded, 1, ms);
         Ok(match recorded.outcome {
             Outcome::Done(value) => Ok(serde_json::from_value(value).unwrap_or_default()),
+            Outcome::Failed(failure) if failure.kind == FailureKind::Limit => Err(
+                Stopped::because(format!("stopped at the limit of {failure}")),
+            ),
             Outcome::Failed(failure) => Err(Stopped::because(format!(
                 "the supervisor's model could not be asked: {failure}"
             ))),
@@ -441,7 +452,7 @@ impl<'a> TaskRun<'a> {
         ];
         let mut unusable = "";
         for _ in 0..=REPROMPTS {
-            let reply = match self.think(messages.clone(), None).await? {
+            let reply = match self.think(messages.clone(), None, true).await? {
                 Ok(reply) => reply,
                 Err(Stopped { error, .. }) => {
                     let partial = together(&parts);

@@ -85,6 +85,7 @@ impl StepRow {
             kind: self.kind,
             agent: None,
             what: self.what.clone(),
+            model: None,
             effect: self.effect,
             op_hash: self.op_hash,
             attempt: 1,

@@ -65,6 +65,7 @@ async fn write(
         kind,
         agent: None,
         what: "boil".into(),
+        model: None,
         effect: Effect::Pure,
         op_hash: Hash::of_bytes(b"x"),
         attempt: 1,
@@ -78,6 +79,8 @@ async fn write(
     let entry = Entry {
         task: run.task,
         tenant: tenant(),
+        principal: "test".into(),
+        last: false,
         ended: Vec::new(),
         change: Change::Step {
             step: Box::new(step),
@@ -96,6 +99,8 @@ async fn end(store: &Arc<dyn Store>, run: &Run, fence: Fence) {
     let entry = Entry {
         task: run.task,
         tenant: tenant(),
+        principal: "test".into(),
+        last: false,
         ended: Vec::new(),
         change: Change::Finish(Box::new(Finish {
             state: RunState::Dead,

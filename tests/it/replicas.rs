@@ -40,6 +40,8 @@ fn release(run: &Run, worker: WorkerId) -> (Fence, Entry) {
     let entry = Entry {
         task: run.task,
         tenant: tenant(),
+        principal: "test".into(),
+        last: false,
         ended: Vec::new(),
         change: Change::Release,
         events: Vec::new(),

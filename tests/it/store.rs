@@ -38,6 +38,7 @@ fn step(key: &str) -> Step {
         kind: StepKind::Tool,
         agent: None,
         what: "x".into(),
+        model: None,
         effect: Effect::Once,
         op_hash: Hash::of_bytes(b"x"),
         attempt: 1,
@@ -54,6 +55,8 @@ fn entry(task: TaskId, key: &str) -> Entry {
     Entry {
         task,
         tenant: "default".into(),
+        principal: "test".into(),
+        last: false,
         ended: Vec::new(),
         change: Change::Step {
             step: Box::new(step(key)),

@@ -271,6 +271,7 @@ pub fn tool(effect: Effect, args: Value) -> Op {
             }),
             ..Usage::default()
         },
+        last: false,
     }
 }
 

@@ -12,9 +12,9 @@ use shared::hash::Hash;
 use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use shared::run::Timestamp;
 use shared::store::{
-    Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
-    Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store,
-    TaskFilter, Token,
+    Accepted, Again, Appended, Bell, Budgets, Census, Checkup, Claimed, DeadRun, Delivered, Duty,
+    Entry, Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step,
+    Store, TaskFilter, Token,
 };
 use shared::task::Task;
 
@@ -93,6 +93,9 @@ impl Store for Faulty {
     }
     fn halts(&self) -> &dyn Halts {
         self.inner.halts()
+    }
+    fn budgets(&self) -> &dyn Budgets {
+        self.inner.budgets()
     }
     fn lease(&self) -> Option<std::time::Duration> {
         self.inner.lease()

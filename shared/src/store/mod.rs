@@ -9,6 +9,7 @@
 mod bell;
 mod halt;
 mod identity;
+mod ledger;
 mod mail;
 pub mod postgres;
 mod rows;
@@ -22,6 +23,7 @@ use serde_json::Value;
 pub use bell::{Bell, Seat};
 pub use halt::*;
 pub use identity::*;
+pub use ledger::{AccountRow, Budgets, SpendRow};
 pub use mail::*;
 pub use rows::*;
 
@@ -120,6 +122,9 @@ pub trait Store: Send + Sync {
     /// What an operator has stopped.
     fn halts(&self) -> &dyn Halts;
 
+    /// What is spent, and what may be.
+    fn budgets(&self) -> &dyn Budgets;
+
     /// How long a worker's lease lasts from a beat; none where it does not end by time.
     fn lease(&self) -> Option<Duration>;
 
@@ -151,7 +156,9 @@ pub trait Store: Send + Sync {
     /// deaths, at most one is in a worker's hands at a time.
     async fn claim(&self, worker: WorkerId, limit: u32) -> Result<Claimed, Error>;
 
-    /// Writes one entry of a run's journal, under its fence. Concurrent calls share a commit.
+    /// Writes one entry of a run's journal, under its fence. Concurrent calls share a commit. In it the
+    /// worst case of an attempt that is begun is held on all its accounts, and what ended attempts used
+    /// is settled; one that is not admitted is not begun, and its step ends ([`Appended::Over`]).
     async fn append(&self, fence: Fence, entry: Entry) -> Result<Appended, Error>;
 
     /// The journal of a run, in the order in which its steps were first asked for.
@@ -190,9 +197,8 @@ pub trait Store: Send + Sync {
         name: &SignalName,
     ) -> Result<Option<Value>, Error>;
 
-    /// Ends a task and all its runs, and keeps what was reached. What steps without an outcome may
-    /// have used ([`at_stake`]) is added to its cost. Returns false where it had ended before;
-    /// nothing changed then.
+    /// Ends a task and all its runs, and keeps what was reached. Attempts under way count as lost: what
+    /// was held for them is spent. Returns false where it had ended before; nothing changed then.
     async fn cancel(
         &self,
         tenant: &TenantId,

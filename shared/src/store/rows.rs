@@ -9,7 +9,9 @@ use super::NewOut;
 use crate::blob::Blob;
 use crate::event::Event;
 use crate::hash::Hash;
-use crate::id::{AgentName, PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use crate::id::{
+    AgentName, ModelName, PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId,
+};
 use crate::label::{Authority, Taint};
 use crate::money::Usage;
 use crate::run::{Attempt, Effect, Recorded, Timestamp};
@@ -376,6 +378,10 @@ pub struct Entry {
     pub task: TaskId,
     /// Whose data it is.
     pub tenant: TenantId,
+    /// For whom the run works: who pays.
+    pub principal: PrincipalId,
+    /// The attempt that is begun is a last summary: it may draw on what is kept back for that.
+    pub last: bool,
     /// Steps that ended just before, in order: their outcomes ride along, so that the end of one step
     /// and the begin of the next share a commit.
     pub ended: Vec<Step>,
@@ -446,6 +452,9 @@ pub enum Appended {
     Written,
     /// The fence, or the entry's own condition, refused it; nothing changed.
     Refused,
+    /// It is durable, but the attempt was not begun: its worst case does not fit under a limit. The step
+    /// has ended instead, with a failure that says so, and is to be read back.
+    Over,
 }
 
 /// A step as the journal holds it.
@@ -461,6 +470,8 @@ pub struct Step {
     pub agent: Option<AgentName>,
     /// What is done: `think`, a tool's name, a signal's name.
     pub what: String,
+    /// The model that is asked, where one is.
+    pub model: Option<ModelName>,
     /// What repeating it would do.
     pub effect: Effect,
     /// By what a replay recognises it.
@@ -479,14 +490,6 @@ pub struct Step {
     pub taint: Taint,
     /// When it was begun.
     pub begun_at: Timestamp,
-}
-
-/// What a step without an outcome is charged where nobody will ever hear of it again: the attempts
-/// that were made, and what is reserved for one in flight. `attempt` is the one begun last.
-pub fn at_stake(attempt: u32, made: &[Attempt], reserved: Option<Usage>) -> Usage {
-    let in_flight = attempt as usize > made.len();
-    let reserved = reserved.filter(|_| in_flight).unwrap_or_default();
-    reserved + made.iter().map(|attempt| attempt.usage).sum()
 }
 
 /// Kinds of steps.

@@ -12,7 +12,7 @@ use super::{AppRole, from_json, to_json};
 use crate::event::{Event, Recorded};
 use crate::id::{RunId, TaskId, TenantId};
 use crate::run::Timestamp;
-use crate::store::{Again, Error, NewTask, Run};
+use crate::store::{Again, Error, NewTask, Run, Step, ledger};
 use crate::task::TaskState;
 
 /// An event without its number.
@@ -23,13 +23,19 @@ pub(super) struct New {
     pub event: Event,
 }
 
-/// The events of a journal entry.
-pub(super) fn of(pending: &Pending) -> impl Iterator<Item = New> + '_ {
-    pending.entry.events.iter().map(|event| New {
+/// The events of a journal entry; `refused` is the step that ended instead of beginning.
+pub(super) fn of<'a>(
+    pending: &'a Pending,
+    refused: Option<&'a Step>,
+) -> impl Iterator<Item = New> + 'a {
+    pending.entry.events.iter().map(move |event| New {
         task: pending.entry.task,
         run: pending.fence.run,
         tenant: pending.entry.tenant.clone(),
-        event: event.clone(),
+        event: match refused {
+            Some(step) => ledger::told(event, step),
+            None => event.clone(),
+        },
     })
 }
 

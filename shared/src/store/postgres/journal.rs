@@ -14,10 +14,12 @@ use uuid::Uuid;
 use super::blob::{self, Blobs};
 use super::content::{self, Bodies};
 use super::tx::{Params, Tx, get, prepare};
-use super::{EngineRole, RING, event, run, step, task};
+use super::{EngineRole, RING, event, ledger, run, step, task};
+use crate::clock;
 use crate::event::Recorded;
 use crate::id::{RunId, StepKey, TaskId};
-use crate::store::{Appended, Bell, Change, Entry, Error, Fence, RunState};
+use crate::store::ledger::{Book, Planned};
+use crate::store::{Appended, Bell, Change, Entry, Error, Fence, RunState, Step};
 
 /// The most entries of one commit.
 const BATCH: usize = 256;
@@ -38,7 +40,11 @@ pub(super) struct Pending {
 }
 
 /// Works until the store is closed or dropped.
-pub(super) async fn work(engine: EngineRole, mut queue: mpsc::Receiver<Job>, bell: Bell) {
+pub(super) async fn work(
+    engine: EngineRole,
+    mut queue: mpsc::Receiver<Job>,
+    (bell, planned): (Bell, Planned),
+) {
     let mut jobs = Vec::with_capacity(BATCH);
     let mut closing = false;
     while !closing && queue.recv_many(&mut jobs, BATCH).await > 0 {
@@ -49,16 +55,16 @@ pub(super) async fn work(engine: EngineRole, mut queue: mpsc::Receiver<Job>, bel
                 Job::Close => closing = true,
             }
         }
-        append(&engine, batch, &bell).await;
+        append(&engine, batch, (&bell, &planned)).await;
     }
 }
 
-async fn append(engine: &EngineRole, batch: Vec<Pending>, bell: &Bell) {
+async fn append(engine: &EngineRole, batch: Vec<Pending>, (bell, planned): (&Bell, &Planned)) {
     if batch.is_empty() {
         return;
     }
     crate::crash_point!("append.before");
-    let outcome = commit(engine, &batch).await;
+    let outcome = commit(engine, &batch, planned).await;
     crate::crash_point!("append.after");
     // One entry that cannot be written must not take the others with it. Where nobody answers, none
     // of them can.
@@ -67,7 +73,7 @@ async fn append(engine: &EngineRole, batch: Vec<Pending>, bell: &Bell) {
         return answer(outcome, batch, bell);
     }
     for pending in batch {
-        let outcome = commit(engine, std::slice::from_ref(&pending)).await;
+        let outcome = commit(engine, std::slice::from_ref(&pending), planned).await;
         answer(outcome, vec![pending], bell);
     }
 }
@@ -91,9 +97,15 @@ struct Checked {
     /// Runs that left memory, and whether they are in the queue.
     left: HashSet<RunId>,
     queued: bool,
+    /// By position in the batch: the step that ends instead of beginning an attempt.
+    refused: Vec<Option<Step>>,
 }
 
-async fn commit(engine: &EngineRole, batch: &[Pending]) -> Result<Committed, Error> {
+async fn commit(
+    engine: &EngineRole,
+    batch: &[Pending],
+    planned: &Planned,
+) -> Result<Committed, Error> {
     let client = engine.get().await?;
     let [lock_tasks, lock_runs, keep, write, leave] = prepare(
         &client,
@@ -106,7 +118,9 @@ async fn commit(engine: &EngineRole, batch: &[Pending]) -> Result<Committed, Err
         ],
     )
     .await?;
+    let look = ledger::Look::prepare(&client).await?;
     let follow = Follow::prepare(&client).await?;
+    let asked = ledger::Asked::of(batch);
     let mut bodies = Bodies::default();
     let steps = step::Rows::of(batch, &mut bodies);
     let leaving: Vec<Value> = batch.iter().filter_map(run::leaving).collect();
@@ -118,17 +132,23 @@ async fn commit(engine: &EngineRole, batch: &[Pending]) -> Result<Committed, Err
     let (tasks, runs): (Params<'_>, Params<'_>) = (&[&tasks], &[&runs]);
 
     let tx = Tx::on(&client);
-    let ((), _, _, (), written, left) = try_join!(
+    let ((), _, _, booked, (), written, left, stand) = try_join!(
         tx.begin(),
         tx.query(&lock_tasks, tasks),
         tx.query(&lock_runs, runs),
+        look.booked(&tx, &asked),
         bodies.keep(&tx, &keep),
         steps.write(&tx, &write),
         some(&tx, &leave, leaving),
+        look.stand(&tx, &asked),
     )?;
-    let checked = checked(&written, &left)?;
+    let mut checked = checked(&written, &left)?;
+    let found = ledger::Found::of(booked, stand, clock::now())?;
+    let is_written = |run: RunId, key: &StepKey| checked.steps.contains(&(run, key.clone()));
+    let (book, refused) = found.enter(planned.get(), batch, is_written)?;
+    checked.refused = refused;
     let committed = follow
-        .write(&tx, (engine, &client), batch, &checked, ends)
+        .write(&tx, (engine, &client), batch, (&checked, book), ends)
         .await?;
     tx.done();
     Ok(committed)
@@ -159,6 +179,16 @@ fn ends_early(pending: &Pending) -> Option<TaskId> {
     }
 }
 
+/// The run that ends without a result: what is under way in it counts as lost.
+fn breaks_off(pending: &Pending) -> Option<(TaskId, RunId)> {
+    match &pending.entry.change {
+        Change::Finish(finish) if finish.state != RunState::Done => {
+            Some((pending.entry.task, pending.fence.run))
+        }
+        _ => None,
+    }
+}
+
 /// The run that had died and gets on with this.
 fn survivor(pending: &Pending) -> Option<Uuid> {
     pending.entry.survived.then_some(pending.fence.run.0)
@@ -182,6 +212,7 @@ fn checked(written: &[Row], left: &[Row]) -> Result<Checked, Error> {
         steps: written.iter().map(key).collect::<Result<_, Error>>()?,
         left: left.iter().map(run).collect::<Result<_, Error>>()?,
         queued: run::any_queued(left, 1)?,
+        refused: Vec::new(),
     })
 }
 
@@ -211,6 +242,7 @@ struct Follow {
     ring: Statement,
     keep: Statement,
     refer: Statement,
+    ledger: ledger::Write,
 }
 
 impl Follow {
@@ -253,6 +285,7 @@ impl Follow {
             ring,
             keep,
             refer,
+            ledger: ledger::Write::prepare(client).await?,
         })
     }
 
@@ -262,23 +295,37 @@ impl Follow {
         tx: &Tx<'_>,
         (engine, client): (&EngineRole, &Object),
         batch: &[Pending],
-        checked: &Checked,
+        (checked, mut book): (&Checked, Book),
         ends: Vec<Option<Value>>,
     ) -> Result<Committed, Error> {
-        let verdicts: Vec<Appended> = batch.iter().map(|entry| checked.verdict(entry)).collect();
+        let verdicts: Vec<Appended> = batch
+            .iter()
+            .zip(&checked.refused)
+            .map(|(entry, refused)| match refused {
+                Some(_) => Appended::Over,
+                None => checked.verdict(entry),
+            })
+            .collect();
         let accepted = || {
-            let taken = |(_, verdict): &(&Pending, &Appended)| **verdict == Appended::Written;
+            let taken = |(_, verdict): &(&Pending, &Appended)| **verdict != Appended::Refused;
             let entries = batch.iter().zip(&verdicts).filter(taken);
             entries.map(|(pending, _)| pending)
         };
+        let told = batch.iter().zip(&checked.refused).zip(&verdicts);
+        let told = told.filter(|(_, verdict)| **verdict != Appended::Refused);
+        let told = told.flat_map(|((pending, refused), _)| event::of(pending, refused.as_ref()));
+        let told: Vec<event::New> = told.collect();
         let ended = ends.into_iter().zip(&verdicts);
         let ended = ended.filter(|(_, verdict)| **verdict == Appended::Written);
         let parents: Vec<RunId> = accepted().filter_map(parent_of).collect();
         let woken: Vec<Uuid> = parents.iter().map(|parent| parent.0).collect();
         // Locked parents that were not woken may have been skipped by a claim.
         let skipped = batch.iter().filter_map(parent_of).count() > parents.len();
+        for (task, run) in accepted().filter_map(breaks_off) {
+            ledger::lose(tx, &mut book, task, Some(run)).await?;
+        }
         let ended_tasks: Vec<TaskId> = accepted().filter_map(ends_early).collect();
-        let ended_runs = task::end_rest(tx, client, &ended_tasks).await?;
+        let ended_runs = task::end_rest(tx, client, &ended_tasks, &mut book).await?;
         let survived: Vec<Uuid> = accepted().filter_map(survivor).collect();
         let queue = checked.queued || skipped || !survived.is_empty();
         let mut rings = rings(engine.teller(), &parents, queue);
@@ -291,7 +338,9 @@ impl Follow {
             let entry = &pending.entry;
             blobs.add((&entry.tenant, entry.task), &entry.blobs);
         }
-        let (_, _, woken, _, events, _, _, _, (), ()) = try_join!(
+        let ((), (), _, _, woken, _, events, _, _, _, (), ()) = try_join!(
+            self.ledger.write(tx, &book),
+            self.ledger.refuse(tx, batch, &checked.refused),
             some(
                 tx,
                 &self.children,
@@ -304,13 +353,8 @@ impl Follow {
             ),
             unless(woken.is_empty(), tx.query(&self.wake, wake)),
             some(tx, &self.end, accepted().filter_map(task::end_of).collect()),
-            event::insert(
-                tx,
-                &self.told,
-                accepted().flat_map(event::of).collect(),
-                teller
-            ),
-            some(tx, &self.add_up, task::sums(accepted())),
+            event::insert(tx, &self.told, told, teller),
+            some(tx, &self.add_up, task::sums(accepted(), &book)),
             unless(survived.is_empty(), tx.query(&self.survive, gone_on)),
             unless(rings.is_empty(), tx.query(&self.ring, ring)),
             blobs.keep(tx, (&self.keep, &self.refer)),

@@ -24,6 +24,7 @@ mod event;
 mod halt;
 mod identity;
 mod journal;
+mod ledger;
 mod listen;
 mod mail;
 mod migrate;
@@ -49,10 +50,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::ledger::{Book, Planned, of_request};
 use super::{
-    Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
-    Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store,
-    TaskFilter, Token,
+    Accepted, Again, Appended, Bell, Budgets, Census, Checkup, Claimed, DeadRun, Delivered, Duty,
+    Entry, Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step,
+    Store, TaskFilter, Token,
 };
 use crate::blob::Blob;
 use crate::clock::{self, Stopwatch};
@@ -90,6 +92,7 @@ pub struct PostgresStore {
     /// The queue of each writer.
     jobs: Vec<mpsc::Sender<Job>>,
     bell: Bell,
+    planned: Planned,
     clock: ServerClock,
     ttl: Duration,
     /// The workers that were registered here.
@@ -112,6 +115,7 @@ impl PostgresStore {
         let engine = EngineRole::new(address.pool(migrate::ENGINE, ttl)?, &teller);
         let app = AppRole::new(address.pool(migrate::APP, ttl)?);
         let bell = Bell::default();
+        let planned = Planned::default();
         let clock = ServerClock::default();
         let asked = clock::stopwatch();
         let now = engine.ask(NOW, &[]).await?;
@@ -123,7 +127,8 @@ impl PostgresStore {
         let tasks = TaskTracker::new();
         let writer = |_| {
             let (jobs, queue) = mpsc::channel(QUEUE);
-            tasks.spawn(journal::work(engine.clone(), queue, bell.clone()));
+            let heard = (bell.clone(), planned.clone());
+            tasks.spawn(journal::work(engine.clone(), queue, heard));
             jobs
         };
         let jobs = (0..WRITERS).map(writer).collect();
@@ -139,6 +144,7 @@ impl PostgresStore {
             engine,
             jobs,
             bell,
+            planned,
             clock,
             ttl,
             workers: Mutex::default(),
@@ -315,6 +321,10 @@ impl Store for PostgresStore {
         self
     }
 
+    fn budgets(&self) -> &dyn Budgets {
+        self
+    }
+
     fn lease(&self) -> Option<Duration> {
         Some(self.ttl)
     }
@@ -377,6 +387,7 @@ impl Store for PostgresStore {
             return Ok(before);
         }
         let root = task.root(self.now());
+        let limit = of_request(&self.planned.get(), &task.request.budget);
         let mut new = vec![event::queued(&task)];
         let mut rings = Vec::new();
         match task.worker {
@@ -399,7 +410,7 @@ impl Store for PostgresStore {
         let mut blobs = blob::Blobs::default();
         blobs.add((&task.authority.tenant, task.id), &task.blobs);
         let ((), (), (), has_card, events, _, ()) = try_join!(
-            task::insert(&tx, &insert, &task),
+            task::insert(&tx, &insert, &task, limit),
             blobs.keep(&tx, (&keep, &refer)),
             run::insert_root(
                 &tx,
@@ -533,7 +544,12 @@ impl Store for PostgresStore {
         if ended.is_empty() {
             return Ok(false);
         }
-        let ended = task::end_rest(&tx, &client, &[task]).await?;
+        let mut book = Book::at(self.now(), self.planned.get());
+        let ended = task::end_rest(&tx, &client, &[task], &mut book).await?;
+        let write = ledger::Write::prepare(&client).await?;
+        write.write(&tx, &book).await?;
+        let sums = Value::Array(task::sums(std::iter::empty(), &book)).to_string();
+        tx.ask(task::ADD_UP, &[&sums]).await?;
         let teller = self.engine.teller();
         let rings: Vec<String> = ends(teller, &ended).collect();
         let rung: Params<'_> = &[&rings];

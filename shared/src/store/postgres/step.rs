@@ -11,11 +11,10 @@ use super::journal::Pending;
 use super::tx::{Params, Tx, get};
 use super::{AppRole, clean, corrupt, from_json, parse, to_json};
 use crate::hash::Hash;
-use crate::id::{AgentName, RunId, SignalName, StepKey, TenantId};
+use crate::id::{AgentName, ModelName, RunId, SignalName, StepKey, TenantId};
 use crate::label::Taint;
-use crate::money::Usage;
-use crate::run::{Attempt, Effect, Recorded, Timestamp};
-use crate::store::{self, Change, Error, Step, StepKind};
+use crate::run::{Effect, Recorded, Timestamp};
+use crate::store::{Change, Error, Step, StepKind};
 
 /// Outcomes longer than this stand under their hash in `content`, so that a row stays small.
 const INLINE_BYTES: usize = 8 * 1024;
@@ -24,16 +23,16 @@ const INLINE_BYTES: usize = 8 * 1024;
 /// the worker's lease lasts. A lateral by the run's id alone, with an offset: without fresh statistics
 /// the planner would look through all that the worker runs, for each row. A step that has its outcome is never touched again.
 pub(super) const WRITE: &str = "
-insert into step (run, key, tenant, seq, state, kind, agent, what, effect, op_hash, attempt, attempts,
-                  reserved, deadline, recorded, artefact, taint, begun_at, done_at)
+insert into step (run, key, tenant, seq, state, kind, agent, what, model, effect, op_hash, attempt,
+                  attempts, reserved, deadline, recorded, artefact, taint, begun_at, done_at)
 select r.id, j.key, r.tenant, j.seq, case when j.done then 'done' else 'begun' end, j.kind, j.agent,
-       j.what, j.effect, j.op_hash, j.attempt, j.attempts::json, j.reserved::json, j.deadline,
+       j.what, j.model, j.effect, j.op_hash, j.attempt, j.attempts::json, j.reserved::json, j.deadline,
        j.recorded::json, j.artefact, j.taint, j.begun_at, case when j.done then (select now_ms()) end
 from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::bool[],
             $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::text[],
-            $15::text[], $16::bigint[], $17::text[], $18::text[], $19::int[], $20::bigint[])
+            $15::text[], $16::bigint[], $17::text[], $18::text[], $19::int[], $20::bigint[], $21::text[])
      as j(run, worker, epoch, unless, key, seq, done, kind, agent, what, effect, op_hash, attempt,
-          attempts, reserved, deadline, recorded, artefact, taint, begun_at)
+          attempts, reserved, deadline, recorded, artefact, taint, begun_at, model)
 cross join lateral (
   select r.id, r.tenant, r.owner, r.epoch, r.state from run r where r.id = j.run offset 0
 ) r
@@ -73,6 +72,7 @@ pub(super) struct Rows<'a> {
     artefact: Vec<Option<String>>,
     taint: Vec<i32>,
     begun_at: Vec<i64>,
+    model: Vec<Option<&'a str>>,
 }
 
 impl<'a> Rows<'a> {
@@ -126,6 +126,7 @@ impl<'a> Rows<'a> {
         self.artefact.push(artefact.map(|hash| hash.to_string()));
         self.taint.push(step.taint.bits().into());
         self.begun_at.push(step.begun_at.0);
+        self.model.push(step.model.as_ref().map(ModelName::as_str));
     }
 
     /// Writes them. Answers the run and key of those that were taken.
@@ -154,6 +155,7 @@ impl<'a> Rows<'a> {
             &self.artefact,
             &self.taint,
             &self.begun_at,
+            &self.model,
         ];
         tx.query(write, columns).await
     }
@@ -201,16 +203,16 @@ pub(super) fn end_of_child(pending: &Pending, bodies: &mut Bodies) -> Option<Val
 
 const READ: &str = "
 select s.key, s.seq, s.kind, s.agent, s.what, s.effect, s.op_hash, s.attempt, s.attempts::text,
-       s.reserved::text, s.deadline, coalesce(s.recorded::text, c.body), s.taint, s.begun_at
+       s.reserved::text, s.deadline, coalesce(s.recorded::text, c.body), s.taint, s.begun_at, s.model
 from step s left join content c on c.tenant = s.tenant and c.hash = s.artefact
 where s.tenant = $1 and s.run = $2 and ($3::text is null or s.key = $3)
 order by s.seq";
 
 /// Copies the steps of a run that stand before a place in its order.
 pub(super) const COPY: &str = "
-insert into step (run, key, tenant, seq, state, kind, agent, what, effect, op_hash, attempt, attempts,
-                  reserved, deadline, recorded, artefact, taint, begun_at, done_at)
-select $2, key, tenant, seq, state, kind, agent, what, effect, op_hash, attempt, attempts,
+insert into step (run, key, tenant, seq, state, kind, agent, what, model, effect, op_hash, attempt,
+                  attempts, reserved, deadline, recorded, artefact, taint, begun_at, done_at)
+select $2, key, tenant, seq, state, kind, agent, what, model, effect, op_hash, attempt, attempts,
        reserved, deadline, recorded, artefact, taint, begun_at, done_at
 from step where run = $1 and ($3::bigint is null or seq < $3)";
 
@@ -267,6 +269,7 @@ fn read(row: &Row) -> Result<Step, Error> {
         recorded: recorded.map(|text| from_json("step", text)).transpose()?,
         taint: Taint::from_bits(u8::try_from(taint).map_err(|_| corrupt("step", "taint"))?),
         begun_at: Timestamp(get(row, 13)?),
+        model: get::<Option<&str>>(row, 14)?.map(Into::into),
     })
 }
 
@@ -279,22 +282,4 @@ fn effect_named(name: &str) -> Option<Effect> {
     ]
     .into_iter()
     .find(|effect| effect.as_str() == name)
-}
-
-/// The steps of a task that have no outcome.
-pub(super) const OPEN: &str = "
-select s.attempt, s.attempts::text, s.reserved::text from step s join run r on r.id = s.run
-where r.task = $1 and s.state = 'begun'";
-
-/// What the steps of [`OPEN`] may have used.
-pub(super) fn at_stake(rows: &[Row]) -> Result<Usage, Error> {
-    let mut used = Usage::default();
-    for row in rows {
-        let attempts: Vec<Attempt> = from_json("step", get(row, 1)?)?;
-        let reserved: Option<&str> = get(row, 2)?;
-        let reserved = reserved.map(|text| from_json("step", text)).transpose()?;
-        let attempt: i64 = get(row, 0)?;
-        used += store::at_stake(attempt as u32, &attempts, reserved);
-    }
-    Ok(used)
 }

@@ -7,13 +7,15 @@ use serde_json::{Value, json};
 use tokio_postgres::{Row, Statement};
 
 use super::journal::Pending;
-use super::tx::{Params, Tx, get, prepare};
-use super::{AppRole, EngineRole, clean, corrupt, from_json, parse, run, step, to_json};
+use super::tx::{Tx, get, prepare};
+use super::{AppRole, EngineRole, clean, corrupt, from_json, ledger, parse, run, to_json};
+use crate::budget::{Cap, Unit};
 use crate::event::Event;
 use crate::hash::Hash;
 use crate::id::{RunId, TaskId, TenantId};
 use crate::money::{Usage, Usd};
 use crate::run::Timestamp;
+use crate::store::ledger::{Book, Moved};
 use crate::store::{Accepted, Census, Change, Error, NewTask, TaskFilter};
 use crate::task::{Origin, Phase, Task, TaskState};
 
@@ -58,11 +60,17 @@ pub(super) async fn take_key(
 
 pub(super) const INSERT: &str = "
 insert into task (id, tenant, principal, submitted_by, agent, thread, metadata, request, state,
-                  created_at, updated_at)
-select $1, $2, $3, $4, $5, $6, $7::text::jsonb, $8::text::json, $9, t.now, t.now
+                  created_at, updated_at, limit_usd, limit_tokens)
+select $1, $2, $3, $4, $5, $6, $7::text::jsonb, $8::text::json, $9, t.now, t.now, $10, $11
 from (select now_ms() as now) t";
 
-pub(super) async fn insert(tx: &Tx<'_>, insert: &Statement, task: &NewTask) -> Result<(), Error> {
+/// Writes a task's row; `limit` is what it may use.
+pub(super) async fn insert(
+    tx: &Tx<'_>,
+    insert: &Statement,
+    task: &NewTask,
+    limit: Cap,
+) -> Result<(), Error> {
     let request = &task.request;
     let state = match task.worker {
         Some(_) => TaskState::Running,
@@ -80,6 +88,8 @@ pub(super) async fn insert(tx: &Tx<'_>, insert: &Statement, task: &NewTask) -> R
             &labels(&request.metadata),
             &to_json(request),
             &state.as_str(),
+            &limit.of(Unit::Usd),
+            &limit.of(Unit::Tokens),
         ],
     )
     .await
@@ -100,6 +110,8 @@ update task t set
   tokens_cached = t.tokens_cached + j.tokens_cached,
   tokens_out = t.tokens_out + j.tokens_out,
   usd_nano = t.usd_nano + j.usd,
+  held_usd = greatest(t.held_usd + j.held_usd, 0),
+  held_tokens = greatest(t.held_tokens + j.held_tokens, 0),
   phase = case when t.state in ('done', 'failed', 'cancelled') then t.phase else coalesce(j.phase, t.phase) end,
   state = case
     when t.state in ('done', 'failed', 'cancelled', 'paused') then t.state
@@ -111,37 +123,44 @@ update task t set
   end,
   updated_at = now_ms()
 from json_to_recordset($1::text::json)
-     as j(task uuid, tokens_in bigint, tokens_cached bigint, tokens_out bigint, usd bigint, phase text, state text)
+     as j(task uuid, tokens_in bigint, tokens_cached bigint, tokens_out bigint, usd bigint, held_usd bigint,
+        held_tokens bigint, phase text, state text)
 where t.id = j.task";
 
 /// What one commit changes about a task.
 #[derive(Default)]
 struct Delta {
-    usage: Usage,
+    moved: Moved,
     phase: Option<Phase>,
     state: Option<TaskState>,
 }
 
-/// What the accepted entries of a commit used and told, as rows for [`ADD_UP`].
-pub(super) fn sums<'a>(accepted: impl Iterator<Item = &'a Pending>) -> Vec<Value> {
+/// What a commit moved and what its accepted entries told, as rows for [`ADD_UP`].
+pub(super) fn sums<'a>(accepted: impl Iterator<Item = &'a Pending>, book: &Book) -> Vec<Value> {
     let mut deltas: BTreeMap<TaskId, Delta> = BTreeMap::new();
+    for (task, moved) in book.tasks() {
+        if moved.spent != Usage::default() || !moved.held.is_zero() {
+            deltas.entry(task).or_default().moved = *moved;
+        }
+    }
     for pending in accepted {
-        let (usage, phase, state) = delta_of(pending);
-        if usage == Usage::default() && phase.is_none() && state.is_none() {
+        let (phase, state) = delta_of(pending);
+        if phase.is_none() && state.is_none() {
             continue;
         }
         let delta = deltas.entry(pending.entry.task).or_default();
-        delta.usage += usage;
         delta.phase = phase.or(delta.phase);
         delta.state = state.or(delta.state);
     }
     let row = |(task, delta): (&TaskId, &Delta)| {
         json!({
             "task": task,
-            "tokens_in": delta.usage.tokens_in,
-            "tokens_cached": delta.usage.tokens_cached,
-            "tokens_out": delta.usage.tokens_out,
-            "usd": delta.usage.usd,
+            "tokens_in": delta.moved.spent.tokens_in,
+            "tokens_cached": delta.moved.spent.tokens_cached,
+            "tokens_out": delta.moved.spent.tokens_out,
+            "usd": delta.moved.spent.usd,
+            "held_usd": delta.moved.held.usd,
+            "held_tokens": delta.moved.held.tokens,
             "phase": delta.phase,
             "state": delta.state,
         })
@@ -149,14 +168,7 @@ pub(super) fn sums<'a>(accepted: impl Iterator<Item = &'a Pending>) -> Vec<Value
     deltas.iter().map(row).collect()
 }
 
-fn delta_of(pending: &Pending) -> (Usage, Option<Phase>, Option<TaskState>) {
-    let changed = match &pending.entry.change {
-        Change::Step { step, .. } => Some(&**step),
-        _ => None,
-    };
-    let steps = pending.entry.ended.iter().chain(changed);
-    let recorded = steps.filter_map(|step| step.recorded.as_ref());
-    let usage = recorded.map(|recorded| recorded.usage).sum();
+fn delta_of(pending: &Pending) -> (Option<Phase>, Option<TaskState>) {
     let (mut phase, mut state) = (None, None);
     for event in &pending.entry.events {
         match event {
@@ -169,7 +181,7 @@ fn delta_of(pending: &Pending) -> (Usage, Option<Phase>, Option<TaskState>) {
             _ => {}
         }
     }
-    (usage, phase, state)
+    (phase, state)
 }
 
 /// Ends tasks with their root runs.
@@ -223,24 +235,21 @@ update task set tokens_in = tokens_in + $2, tokens_cached = tokens_cached + $3,
                 tokens_out = tokens_out + $4, usd_nano = usd_nano + $5
 where id = $1";
 
-/// Ends what is left of tasks whose root runs are over, and charges what it may have used. Whoever
-/// calls holds the tasks' rows.
+/// Ends what is left of tasks whose root runs are over; what is under way counts as lost. Whoever calls
+/// holds the tasks' rows.
 pub(super) async fn end_rest(
     tx: &Tx<'_>,
     client: &Object,
     tasks: &[TaskId],
+    book: &mut Book,
 ) -> Result<Vec<RunId>, Error> {
     let mut ended = Vec::new();
     if tasks.is_empty() {
         return Ok(ended);
     }
-    let [open, charge, runs] = prepare(client, [step::OPEN, CHARGE, run::CANCEL_ALL]).await?;
+    let [runs] = prepare(client, [run::CANCEL_ALL]).await?;
     for task in tasks {
-        let used = step::at_stake(&tx.query(&open, &[&task.0]).await?)?;
-        let (tokens_in, cached) = (used.tokens_in as i64, used.tokens_cached as i64);
-        let (tokens_out, usd) = (used.tokens_out as i64, used.usd.nano());
-        let bill: Params<'_> = &[&task.0, &tokens_in, &cached, &tokens_out, &usd];
-        tx.execute(&charge, bill).await?;
+        ledger::lose(tx, book, *task, None).await?;
         for row in tx.query(&runs, &[&task.0]).await? {
             ended.push(RunId(get(&row, 0)?));
         }
@@ -263,8 +272,9 @@ pub(super) fn read_one(rows: &[Row]) -> Result<Option<Task>, Error> {
 /// Copies what was asked, for a retry (no step) or a fork: nothing is done yet.
 pub(super) const COPY: &str = "
 insert into task (id, tenant, principal, submitted_by, agent, thread, metadata, request, state,
-                  created_at, updated_at, origin, origin_step)
-select $2, tenant, principal, $3, agent, thread, metadata, request, 'queued', t.now, t.now, id, $4
+                  created_at, updated_at, origin, origin_step, limit_usd, limit_tokens)
+select $2, tenant, principal, $3, agent, thread, metadata, request, 'queued', t.now, t.now, id, $4,
+       limit_usd, limit_tokens
 from task, (select now_ms() as now) t where id = $1";
 
 pub(super) async fn one(

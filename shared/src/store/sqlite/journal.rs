@@ -4,12 +4,12 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{blob, event, run, step, task};
+use super::{blob, event, ledger, run, step, task};
 use crate::clock;
 use crate::event::Recorded;
-use crate::id::RunId;
-use crate::run::Timestamp;
-use crate::store::{Appended, Bell, Change, Entry, Error, Fence, RunState};
+use crate::id::{RunId, SignalName};
+use crate::store::ledger::{self as book, Book, Booked, Payer, Planned};
+use crate::store::{Appended, Bell, Change, Entry, Error, Fence, RunState, Step};
 
 /// The most jobs that are taken at once, and so the most entries of one commit.
 const BATCH: usize = 256;
@@ -33,7 +33,11 @@ pub(super) struct Pending {
 
 /// Works until the store is closed or dropped. Jobs are done in the order in which they came; the
 /// connection is closed on return.
-pub(super) fn work(mut conn: Connection, mut queue: mpsc::Receiver<Job>, bell: &Bell) {
+pub(super) fn work(
+    mut conn: Connection,
+    mut queue: mpsc::Receiver<Job>,
+    (bell, planned): (&Bell, &Planned),
+) {
     let mut jobs = Vec::with_capacity(BATCH);
     let mut batch = Vec::with_capacity(BATCH);
     while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
@@ -41,18 +45,18 @@ pub(super) fn work(mut conn: Connection, mut queue: mpsc::Receiver<Job>, bell: &
             match job {
                 Job::Entry(pending) => batch.push(*pending),
                 Job::Other(work) => {
-                    append(&mut conn, &mut batch, bell);
+                    append(&mut conn, &mut batch, (bell, planned));
                     work(&mut conn);
                 }
                 Job::Close => {
-                    append(&mut conn, &mut batch, bell);
+                    append(&mut conn, &mut batch, (bell, planned));
                     // One that fails loses nothing: the log is read again at the next start.
                     let _ = conn.execute_batch("pragma wal_checkpoint(truncate)");
                     return;
                 }
             }
         }
-        append(&mut conn, &mut batch, bell);
+        append(&mut conn, &mut batch, (bell, planned));
     }
 }
 
@@ -67,18 +71,18 @@ pub(super) fn transact<T>(
     Ok(done)
 }
 
-fn append(conn: &mut Connection, batch: &mut Vec<Pending>, bell: &Bell) {
+fn append(conn: &mut Connection, batch: &mut Vec<Pending>, (bell, planned): (&Bell, &Planned)) {
     if batch.is_empty() {
         return;
     }
     crate::crash_point!("append.before");
-    let outcome = transact(conn, |tx| commit(tx, batch));
+    let outcome = transact(conn, |tx| commit(tx, batch, planned));
     crate::crash_point!("append.after");
     if outcome.is_err() && batch.len() > 1 {
         // One entry that cannot be written must not take the others with it.
         for pending in batch.drain(..) {
             let alone = std::slice::from_ref(&pending);
-            let outcome = transact(conn, |tx| commit(tx, alone));
+            let outcome = transact(conn, |tx| commit(tx, alone, planned));
             answer(outcome, std::iter::once(pending), bell);
         }
         return;
@@ -105,8 +109,10 @@ struct Rung {
     queue: bool,
 }
 
-fn commit(tx: &Transaction<'_>, batch: &[Pending]) -> Result<Committed, Error> {
+fn commit(tx: &Transaction<'_>, batch: &[Pending], planned: &Planned) -> Result<Committed, Error> {
     let now = clock::now();
+    let mut book = Book::at(now, planned.get());
+    let mut told = Vec::new();
     let mut done = Committed {
         verdicts: Vec::with_capacity(batch.len()),
         events: Vec::new(),
@@ -114,14 +120,16 @@ fn commit(tx: &Transaction<'_>, batch: &[Pending]) -> Result<Committed, Error> {
     };
     for pending in batch {
         for step in &pending.entry.ended {
-            step::write(tx, pending.fence, step, None, &pending.entry.tenant, now)?;
+            write(tx, pending, step, None, &mut book)?;
         }
-        let verdict = change(tx, pending, &mut done.rung, now)?;
-        if verdict == Appended::Written {
+        let (verdict, refused) = change(tx, pending, (&mut book, &mut done.rung))?;
+        let taken = verdict != Appended::Refused;
+        if taken {
             let entry = &pending.entry;
             blob::keep(tx, (&entry.tenant, entry.task), &entry.blobs, now)?;
+            told.extend(event::of(pending, refused.as_ref()));
         }
-        if pending.entry.survived && verdict == Appended::Written {
+        if pending.entry.survived && taken {
             run::survive(tx, pending.fence.run)?;
             // The next suspect may be claimed.
             done.rung.queue = true;
@@ -129,37 +137,71 @@ fn commit(tx: &Transaction<'_>, batch: &[Pending]) -> Result<Committed, Error> {
         done.verdicts.push(verdict);
     }
     let accepted = || {
-        let taken = |(_, verdict): &(&Pending, &Appended)| **verdict == Appended::Written;
+        let taken = |(_, verdict): &(&Pending, &Appended)| **verdict != Appended::Refused;
         batch.iter().zip(&done.verdicts).filter(taken)
     };
-    let told = accepted()
-        .flat_map(|(pending, _)| event::of(pending))
-        .collect();
     done.events = event::insert(tx, told, now)?;
-    task::add_up(tx, accepted().map(|(pending, _)| pending), now)?;
+    task::add_up(tx, accepted().map(|(pending, _)| pending), &book, now)?;
+    ledger::write(tx, &book)?;
     Ok(done)
 }
 
-/// Does what one entry asks for.
+/// Writes a step and enters what it moves. Where it begins an attempt that is not admitted, the step is
+/// written as ended instead, and answered. `None` where the fence refuses it.
+fn write(
+    tx: &Transaction<'_>,
+    pending: &Pending,
+    step: &Step,
+    unless: Option<&SignalName>,
+    book: &mut Book,
+) -> Result<Option<Option<Step>>, Error> {
+    let (fence, tenant, now) = (pending.fence, &pending.entry.tenant, book.now);
+    let before = match book::may_be_booked(step) {
+        true => ledger::booked(tx, fence.run, &step.key)?,
+        false => Booked::default(),
+    };
+    if !step::write(tx, fence, step, unless, tenant, now)? {
+        return Ok(None);
+    }
+    if !book::costs(step) {
+        return Ok(Some(None));
+    }
+    let payer = Payer {
+        tenant,
+        task: pending.entry.task,
+        principal: &pending.entry.principal,
+    };
+    if book::asks(step) {
+        ledger::know(tx, book, &payer, step.agent.as_ref())?;
+    }
+    let refused = book.enter(&payer, before, step, pending.entry.last);
+    if let Some(ended) = &refused {
+        step::write(tx, fence, ended, None, tenant, now)?;
+    }
+    Ok(Some(refused))
+}
+
+/// Does what one entry asks for. Answers also the step that ended instead of beginning.
 fn change(
     tx: &Transaction<'_>,
     pending: &Pending,
-    rung: &mut Rung,
-    now: Timestamp,
-) -> Result<Appended, Error> {
-    let fence = pending.fence;
+    (book, rung): (&mut Book, &mut Rung),
+) -> Result<(Appended, Option<Step>), Error> {
+    let (fence, now) = (pending.fence, book.now);
     let taken = match &pending.entry.change {
         Change::Step {
             step,
             spawn,
             unless_signal: unless,
         } => {
-            let tenant = &pending.entry.tenant;
-            let taken = step::write(tx, fence, step, unless.as_ref(), tenant, now)?;
-            if let (true, Some(new)) = (taken, spawn) {
+            let written = write(tx, pending, step, unless.as_ref(), book)?;
+            if let Some(Some(ended)) = written {
+                return Ok((Appended::Over, Some(ended)));
+            }
+            if let (true, Some(new)) = (written.is_some(), spawn) {
                 run::insert_child(tx, fence, &step.key, new, now)?;
             }
-            taken
+            written.is_some()
         }
         Change::Park { wakes, wake_at } => {
             rung.queue = true;
@@ -173,6 +215,9 @@ fn change(
             let taken = run::end(tx, fence, finish.state, now)?;
             // It may have been a suspect: then the next one may be claimed.
             rung.queue = true;
+            if taken && finish.state != RunState::Done {
+                ledger::lose(tx, book, pending.entry.task, Some(fence.run))?;
+            }
             if let (true, Some((parent, key, recorded))) = (taken, &finish.parent) {
                 let tenant = &pending.entry.tenant;
                 step::end_child(tx, (*parent, key), recorded, tenant, now)?;
@@ -183,17 +228,17 @@ fn change(
                 task::end(tx, pending.entry.task, end, now)?;
                 if finish.state != RunState::Done {
                     rung.ended
-                        .extend(task::end_rest(tx, pending.entry.task, now)?);
+                        .extend(task::end_rest(tx, book, pending.entry.task, now)?);
                 }
             }
             taken
         }
     };
-    Ok(if taken {
-        Appended::Written
-    } else {
-        Appended::Refused
-    })
+    let verdict = match taken {
+        true => Appended::Written,
+        false => Appended::Refused,
+    };
+    Ok((verdict, None))
 }
 
 fn answer(outcome: Result<Committed, Error>, batch: impl Iterator<Item = Pending>, bell: &Bell) {

@@ -15,6 +15,7 @@ mod event;
 mod halt;
 mod identity;
 mod journal;
+mod ledger;
 mod mail;
 mod prune;
 mod run;
@@ -34,10 +35,11 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::ledger::{Book, Planned};
 use super::{
-    Accepted, Again, Appended, Bell, Census, Checkup, Claimed, DeadRun, Delivered, Duty, Entry,
-    Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step, Store,
-    TaskFilter, Token,
+    Accepted, Again, Appended, Bell, Budgets, Census, Checkup, Claimed, DeadRun, Delivered, Duty,
+    Entry, Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step,
+    Store, TaskFilter, Token,
 };
 use crate::blob::Blob;
 use crate::clock;
@@ -63,6 +65,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../../migrations/sqlite/0006_blob.sql")),
     M::up(include_str!("../../../migrations/sqlite/0007_identity.sql")),
     M::up(include_str!("../../../migrations/sqlite/0008_halt.sql")),
+    M::up(include_str!("../../../migrations/sqlite/0010_budget.sql")),
 ];
 
 /// How many entries may wait for a commit before their runs are held up.
@@ -83,6 +86,7 @@ pub struct SqliteStore {
     readers: Arc<Readers>,
     long_reads: Arc<Semaphore>,
     bell: Bell,
+    planned: Planned,
     /// Closed when the writer has ended and let go of the folder.
     ended: CancellationToken,
 }
@@ -98,12 +102,14 @@ impl SqliteStore {
         let bell = Bell::default();
         let (jobs, queue) = mpsc::channel(QUEUE);
         let heard = bell.clone();
+        let planned = Planned::default();
+        let limits = planned.clone();
         let ended = CancellationToken::new();
         let end = ended.clone().drop_guard();
         std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || {
-                journal::work(writer, queue, &heard);
+                journal::work(writer, queue, (&heard, &limits));
                 // The connection is closed by now: the folder may be somebody else's.
                 drop(lock);
                 drop(end);
@@ -117,6 +123,7 @@ impl SqliteStore {
             }),
             long_reads: Arc::new(Semaphore::new(LONG_READS)),
             bell,
+            planned,
             ended,
         };
         store.look().await?;
@@ -291,6 +298,10 @@ impl Store for SqliteStore {
         self
     }
 
+    fn budgets(&self) -> &dyn Budgets {
+        self
+    }
+
     fn lease(&self) -> Option<Duration> {
         None
     }
@@ -312,6 +323,7 @@ impl Store for SqliteStore {
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
         let (now, queued) = (clock::now(), task.worker.is_none());
         let has_card = task.card.is_some();
+        let limit = super::ledger::of_request(&self.planned.get(), &task.request.budget);
         let (accepted, events) = self
             .write(move |tx| {
                 crate::crash_point!("accept.before");
@@ -319,7 +331,7 @@ impl Store for SqliteStore {
                     return Ok((known, Vec::new()));
                 }
                 let root = task.root(now);
-                task::insert(tx, &task, now)?;
+                task::insert(tx, &task, limit, now)?;
                 run::insert_root(tx, &root, (task.worker, task.request.priority))?;
                 let tenant = &task.authority.tenant;
                 blob::keep(tx, (tenant, task.id), &task.blobs, now)?;
@@ -455,7 +467,7 @@ impl Store for SqliteStore {
         reached: Option<&str>,
     ) -> Result<bool, Error> {
         let (now, tenant, reason) = (clock::now(), tenant.clone(), reason.to_owned());
-        let reached = reached.map(str::to_owned);
+        let (reached, plan) = (reached.map(str::to_owned), self.planned.get());
         let ended = self
             .write(move |tx| {
                 crate::crash_point!("cancel.before");
@@ -464,7 +476,10 @@ impl Store for SqliteStore {
                 else {
                     return Ok(None);
                 };
-                let runs = task::end_rest(tx, task, now)?;
+                let mut book = Book::at(now, plan);
+                let runs = task::end_rest(tx, &mut book, task, now)?;
+                task::add_up(tx, std::iter::empty(), &book, now)?;
+                ledger::write(tx, &book)?;
                 Ok(Some((runs, event::insert(tx, vec![told], now)?)))
             })
             .await?;

@@ -4,11 +4,10 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::{content, corrupt, from_json, maybe_text, parse, text, to_json};
 use crate::hash::Hash;
-use crate::id::{AgentName, RunId, SignalName, StepKey, TaskId, TenantId};
+use crate::id::{AgentName, ModelName, RunId, SignalName, StepKey, TenantId};
 use crate::label::Taint;
-use crate::money::Usage;
-use crate::run::{Attempt, Effect, Recorded, Timestamp};
-use crate::store::{self, Error, Fence, Step, StepKind};
+use crate::run::{Effect, Recorded, Timestamp};
+use crate::store::{Error, Fence, Step, StepKind};
 
 /// Outcomes longer than this stand under their hash in `content`, so that a row stays small.
 const INLINE_BYTES: usize = 8 * 1024;
@@ -16,10 +15,10 @@ const INLINE_BYTES: usize = 8 * 1024;
 /// The fence is the select: a row is taken only from the run's owner in its epoch while it runs and
 /// the worker lives. A step that has its outcome is never touched again.
 const WRITE: &str = "
-insert into step (run, key, tenant, seq, state, kind, agent, what, effect, op_hash, attempt, attempts,
-                  reserved, deadline, recorded, artefact, taint, begun_at, done_at)
-select r.id, :key, r.tenant, :seq, iif(:done_at is null, 'begun', 'done'), :kind, :agent, :what, :effect,
-       :op_hash, :attempt, :attempts, :reserved, :deadline, :recorded, :artefact, :taint, :begun_at,
+insert into step (run, key, tenant, seq, state, kind, agent, what, model, effect, op_hash, attempt,
+                  attempts, reserved, deadline, recorded, artefact, taint, begun_at, done_at)
+select r.id, :key, r.tenant, :seq, iif(:done_at is null, 'begun', 'done'), :kind, :agent, :what, :model,
+       :effect, :op_hash, :attempt, :attempts, :reserved, :deadline, :recorded, :artefact, :taint, :begun_at,
        :done_at
 from run r
 where r.id = :run and r.owner = :worker and r.epoch = :epoch and r.state = 'running'
@@ -55,6 +54,7 @@ pub(super) fn write(
         ":kind": step.kind.as_str(),
         ":agent": step.agent.as_ref().map(AgentName::as_str),
         ":what": step.what,
+        ":model": step.model.as_ref().map(ModelName::as_str),
         ":effect": step.effect.as_str(),
         ":op_hash": step.op_hash.to_string(),
         ":attempt": step.attempt,
@@ -117,9 +117,10 @@ pub(super) fn copy(
     before: Option<i64>,
 ) -> Result<(), Error> {
     tx.prepare_cached(
-        "insert into step (run, key, tenant, seq, state, kind, agent, what, effect, op_hash, attempt,
-                           attempts, reserved, deadline, recorded, artefact, taint, begun_at, done_at)
-         select ?2, key, tenant, seq, state, kind, agent, what, effect, op_hash, attempt, attempts,
+        "insert into step (run, key, tenant, seq, state, kind, agent, what, model, effect, op_hash,
+                           attempt, attempts, reserved, deadline, recorded, artefact, taint, begun_at,
+                           done_at)
+         select ?2, key, tenant, seq, state, kind, agent, what, model, effect, op_hash, attempt, attempts,
                 reserved, deadline, recorded, artefact, taint, begun_at, done_at
          from step where run = ?1 and (?3 is null or seq < ?3)",
     )?
@@ -129,27 +130,10 @@ pub(super) fn copy(
 
 const READ: &str = "
 select s.key, s.seq, s.kind, s.agent, s.what, s.effect, s.op_hash, s.attempt, s.attempts, s.reserved,
-       s.deadline, coalesce(s.recorded, c.body), s.taint, s.begun_at
+       s.deadline, coalesce(s.recorded, c.body), s.taint, s.begun_at, s.model
 from step s left join content c on c.tenant = s.tenant and c.hash = s.artefact
 where s.run = ?1 and (?2 is null or s.key = ?2) and s.tenant = ?3
 order by s.seq";
-
-/// What the steps of a task that have no outcome may have used.
-pub(super) fn at_stake(tx: &Connection, task: TaskId) -> Result<Usage, Error> {
-    let mut used = Usage::default();
-    let mut statement = tx.prepare_cached(
-        "select s.attempt, s.attempts, s.reserved from step s join run r on r.id = s.run
-         where r.task = ?1 and s.state = 'begun'",
-    )?;
-    let mut rows = statement.query([task.to_string()])?;
-    while let Some(row) = rows.next()? {
-        let attempts: Vec<Attempt> = from_json("step", text(row, 1)?)?;
-        let reserved = maybe_text(row, 2)?;
-        let reserved = reserved.map(|text| from_json("step", text)).transpose()?;
-        used += store::at_stake(row.get(0)?, &attempts, reserved);
-    }
-    Ok(used)
-}
 
 /// The journal of a run.
 pub(super) fn all(conn: &Connection, tenant: &TenantId, run: RunId) -> Result<Vec<Step>, Error> {
@@ -197,6 +181,7 @@ fn read(row: &Row<'_>) -> Result<Step, Error> {
         recorded: recorded.map(|text| from_json("step", text)).transpose()?,
         taint: Taint::from_bits(row.get(12)?),
         begun_at: Timestamp(row.get(13)?),
+        model: maybe_text(row, 14)?.map(Into::into),
     })
 }
 

@@ -6,13 +6,15 @@ use rusqlite::types::Value as Bind;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::journal::Pending;
-use super::{corrupt, event, from_json, maybe_text, parse, run, step, text, to_json};
+use super::{corrupt, event, from_json, ledger, maybe_text, parse, run, text, to_json};
+use crate::budget::{Cap, Unit};
 use crate::event::Event;
 use crate::hash::Hash;
 use crate::id::{RunId, StepKey, TaskId, TenantId};
 use crate::money::{Usage, Usd};
 use crate::run::Timestamp;
-use crate::store::{Accepted, Again, Census, Change, Error, NewTask, Run, TaskEnd, TaskFilter};
+use crate::store::ledger::{Book, Moved};
+use crate::store::{Accepted, Again, Census, Error, NewTask, Run, TaskEnd, TaskFilter};
 use crate::task::{Origin, Phase, Task, TaskState};
 
 /// The task that this message made before, where it did.
@@ -45,7 +47,13 @@ pub(super) fn known(tx: &Connection, task: &NewTask) -> Result<Option<Accepted>,
     }))
 }
 
-pub(super) fn insert(tx: &Connection, task: &NewTask, now: Timestamp) -> Result<(), Error> {
+/// Writes a task's row; `limit` is what it may use.
+pub(super) fn insert(
+    tx: &Connection,
+    task: &NewTask,
+    limit: Cap,
+    now: Timestamp,
+) -> Result<(), Error> {
     if let Some((key, body)) = &task.dedupe {
         tx.prepare_cached(
             "insert into inbox (tenant, sender, key, body_hash, task, at)
@@ -62,8 +70,8 @@ pub(super) fn insert(tx: &Connection, task: &NewTask, now: Timestamp) -> Result<
     }
     tx.prepare_cached(
         "insert into task (id, tenant, principal, submitted_by, agent, thread, request, state,
-                           created_at, updated_at)
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'queued', ?8, ?8)",
+                           created_at, updated_at, limit_usd, limit_tokens)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'queued', ?8, ?8, ?9, ?10)",
     )?
     .execute(params![
         task.id.to_string(),
@@ -73,7 +81,9 @@ pub(super) fn insert(tx: &Connection, task: &NewTask, now: Timestamp) -> Result<
         task.request.agent.as_ref().map(|agent| agent.as_str()),
         &task.request.thread,
         to_json(&task.request),
-        now.0
+        now.0,
+        limit.of(Unit::Usd),
+        limit.of(Unit::Tokens)
     ])?;
     Ok(())
 }
@@ -117,31 +127,34 @@ update task set
                  where r.task = task.id and r.state in ('queued', 'running', 'waiting')
                    and s.kind = 'signal' and s.state = 'begun') then 'awaiting_human'
                else coalesce(?7, state) end,
-  updated_at = ?8
+  updated_at = ?8, held_usd = max(held_usd + ?9, 0), held_tokens = max(held_tokens + ?10, 0)
 where id = ?1";
 
 /// What one commit changes about a task.
 #[derive(Default)]
 struct Delta {
-    usage: Usage,
+    moved: Moved,
     phase: Option<Phase>,
     state: Option<TaskState>,
 }
 
-/// Carries what the accepted entries of a commit used and told over to their tasks.
+/// Carries what a commit moved and what its accepted entries told over to their tasks.
 pub(super) fn add_up<'a>(
     tx: &Connection,
     accepted: impl Iterator<Item = &'a Pending>,
+    book: &Book,
     now: Timestamp,
 ) -> Result<(), Error> {
     let mut deltas: BTreeMap<TaskId, Delta> = BTreeMap::new();
+    for (task, moved) in book.tasks() {
+        deltas.entry(task).or_default().moved = *moved;
+    }
     for pending in accepted {
-        let (usage, phase, state) = delta_of(pending);
-        if usage == Usage::default() && phase.is_none() && state.is_none() {
+        let (phase, state) = delta_of(pending);
+        if phase.is_none() && state.is_none() {
             continue;
         }
         let delta = deltas.entry(pending.entry.task).or_default();
-        delta.usage += usage;
         delta.phase = phase.or(delta.phase);
         delta.state = state.or(delta.state);
     }
@@ -149,13 +162,15 @@ pub(super) fn add_up<'a>(
     for (task, delta) in deltas {
         statement.execute(params![
             task.to_string(),
-            count(delta.usage.tokens_in),
-            count(delta.usage.tokens_cached),
-            count(delta.usage.tokens_out),
-            delta.usage.usd.nano(),
+            count(delta.moved.spent.tokens_in),
+            count(delta.moved.spent.tokens_cached),
+            count(delta.moved.spent.tokens_out),
+            delta.moved.spent.usd.nano(),
             delta.phase.map(Phase::as_str),
             delta.state.map(TaskState::as_str),
-            now.0
+            now.0,
+            delta.moved.held.usd,
+            delta.moved.held.tokens
         ])?;
     }
     Ok(())
@@ -166,14 +181,7 @@ fn count(tokens: u64) -> i64 {
     i64::try_from(tokens).unwrap_or(i64::MAX)
 }
 
-fn delta_of(pending: &Pending) -> (Usage, Option<Phase>, Option<TaskState>) {
-    let changed = match &pending.entry.change {
-        Change::Step { step, .. } => Some(&**step),
-        _ => None,
-    };
-    let steps = pending.entry.ended.iter().chain(changed);
-    let recorded = steps.filter_map(|step| step.recorded.as_ref());
-    let usage = recorded.map(|recorded| recorded.usage).sum();
+fn delta_of(pending: &Pending) -> (Option<Phase>, Option<TaskState>) {
     let (mut phase, mut state) = (None, None);
     for event in &pending.entry.events {
         match event {
@@ -186,7 +194,7 @@ fn delta_of(pending: &Pending) -> (Usage, Option<Phase>, Option<TaskState>) {
             _ => {}
         }
     }
-    (usage, phase, state)
+    (phase, state)
 }
 
 /// Ends a task with its root run.
@@ -230,9 +238,14 @@ pub(super) fn cancel(
     Ok((ended == 1).then_some(told))
 }
 
-/// Ends what is left of a task whose root run is over, and charges what it may have used.
-pub(super) fn end_rest(tx: &Connection, task: TaskId, now: Timestamp) -> Result<Vec<RunId>, Error> {
-    charge(tx, task, step::at_stake(tx, task)?)?;
+/// Ends what is left of a task whose root run is over; what is under way counts as lost.
+pub(super) fn end_rest(
+    tx: &Connection,
+    book: &mut Book,
+    task: TaskId,
+    now: Timestamp,
+) -> Result<Vec<RunId>, Error> {
+    ledger::lose(tx, book, task, None)?;
     run::cancel_all(tx, task, now)
 }
 
@@ -293,8 +306,9 @@ pub(super) fn copy(
 ) -> Result<(), Error> {
     tx.prepare_cached(
         "insert into task (id, tenant, principal, submitted_by, agent, thread, request, state,
-                           created_at, updated_at, origin, origin_step)
-         select ?2, tenant, principal, ?3, agent, thread, request, 'queued', ?4, ?4, id, ?5
+                           created_at, updated_at, origin, origin_step, limit_usd, limit_tokens)
+         select ?2, tenant, principal, ?3, agent, thread, request, 'queued', ?4, ?4, id, ?5, limit_usd,
+                limit_tokens
          from task where id = ?1",
     )?
     .execute(params![

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use shared::blob::{Blob, MAX_BLOB};
 use shared::crash_point;
 use shared::event::{Event, Sink};
-use shared::id::StepKey;
+use shared::id::{ModelName, StepKey};
 use shared::money::Usd;
 use shared::retry::Disposition;
 use shared::run::{
@@ -39,6 +39,8 @@ enum Next {
     Clarify(String),
     /// Record this.
     Conclude(Outcome, Report),
+    /// It has ended: the attempt did not fit under a limit, and was not begun.
+    Ended(Recorded),
 }
 
 impl Journal {
@@ -63,6 +65,7 @@ impl Journal {
                 };
                 let mut step = self.fresh(key, kind, op.kind.name(), op_hash);
                 step.agent = Some(op.agent.clone());
+                step.model = model_of(&op);
                 step.effect = op.effect;
                 step.attempt = 0;
                 step
@@ -90,6 +93,7 @@ impl Journal {
             next = match next {
                 Next::Try => self.begin_and_try(&mut step, &op).await?,
                 Next::Clarify(why) => self.clarify(&step, &op, why).await?,
+                Next::Ended(recorded) => return Ok(self.serve(recorded)),
                 Next::Conclude(outcome, report) => {
                     return self.conclude(step, &op, (outcome, report), alone).await;
                 }
@@ -106,7 +110,9 @@ impl Journal {
         step.deadline = Some(step.begun_at.after(op.timeout));
         let attempt = match journaled_before(op, step.attempt) {
             true => {
-                self.write(step, vec![tell::begun(step, op)]).await?;
+                if let Some(ended) = self.begin(step, tell::begun(step, op), op.last).await? {
+                    return Ok(Next::Ended(ended));
+                }
                 self.attempt(step, op).await?
             }
             false => self.read(step, op).await?,
@@ -285,6 +291,7 @@ impl Journal {
                 failed.take(),
             ) {
                 (Ok(Appended::Written), _) => return Ok(()),
+                (Ok(Appended::Over), _) => return Err(Interrupted(Interruption::Lost)),
                 // Not ours any more; or written after all, and only the answer was lost: the journal
                 // says which.
                 (Ok(Appended::Refused), Some(error)) => return Err(error),
@@ -441,6 +448,14 @@ impl Journal {
             () = self.cancel.cancelled() => Err(Interrupted(Interruption::Lost)),
             () = self.to_leave() => Err(Interrupted(Interruption::Frozen)),
         }
+    }
+}
+
+/// The model that an operation asks.
+fn model_of(op: &Op) -> Option<ModelName> {
+    match &op.kind {
+        OpKind::Think(think) => Some(think.model.clone()),
+        OpKind::Tool { .. } => None,
     }
 }
 

@@ -154,7 +154,7 @@ impl Journal {
             .await?
         {
             Appended::Written => Ok(()),
-            Appended::Refused => Err(Interrupted(Interruption::Lost)),
+            Appended::Refused | Appended::Over => Err(Interrupted(Interruption::Lost)),
         }
     }
 
@@ -193,6 +193,8 @@ impl Journal {
         Entry {
             task: self.run.task,
             tenant: self.run.authority.tenant.clone(),
+            principal: self.run.authority.principal.clone(),
+            last: false,
             ended,
             change,
             events: all,
@@ -214,7 +216,42 @@ impl Journal {
         };
         match self.append(change, events).await? {
             Appended::Written => Ok(()),
+            // What begins nothing is never over a limit.
+            Appended::Refused | Appended::Over => Err(Interrupted(Interruption::Lost)),
+        }
+    }
+
+    /// Writes that an attempt begins. Where it does not fit under a limit, the step has ended instead, and
+    /// this is how.
+    async fn begin(
+        &self,
+        step: &Step,
+        event: Event,
+        last: bool,
+    ) -> Result<Option<Recorded>, Interrupted> {
+        let change = Change::Step {
+            step: Box::new(step.clone()),
+            spawn: None,
+            unless_signal: None,
+        };
+        let entry = Entry {
+            last,
+            ..self.entry(change, vec![event])
+        };
+        match self.engine.store.append(self.fence, entry).await? {
+            Appended::Written => Ok(None),
             Appended::Refused => Err(Interrupted(Interruption::Lost)),
+            Appended::Over => {
+                let ended = self
+                    .engine
+                    .store
+                    .step(self.tenant(), self.run.id, &step.key)
+                    .await?
+                    .and_then(|step| step.recorded);
+                ended.map_or(Err(Interrupted(Interruption::Lost)), |ended| {
+                    Ok(Some(ended))
+                })
+            }
         }
     }
 
@@ -260,6 +297,7 @@ impl Journal {
             kind,
             agent: None,
             what: what.to_owned(),
+            model: None,
             effect: Effect::Pure,
             op_hash,
             attempt: 1,
@@ -499,7 +537,7 @@ impl Journal {
         });
         match spawned.await {
             Ok(Ok(Appended::Written)) => Ok(()),
-            Ok(Ok(Appended::Refused)) => Err(Interrupted(Interruption::Lost)),
+            Ok(Ok(Appended::Refused | Appended::Over)) => Err(Interrupted(Interruption::Lost)),
             Ok(Err(error)) => Err(error.into()),
             Err(error) => Err(Interrupted(Interruption::Store(error.to_string()))),
         }

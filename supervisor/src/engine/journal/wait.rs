@@ -104,7 +104,7 @@ impl Journal {
         match self.append(change, Vec::new()).await? {
             Appended::Written => Ok(Some(recorded)),
             Appended::Refused if conditional => Ok(None),
-            Appended::Refused => Err(Interrupted(Interruption::Lost)),
+            Appended::Refused | Appended::Over => Err(Interrupted(Interruption::Lost)),
         }
     }
 

@@ -269,6 +269,8 @@ impl World {
         let entry = Entry {
             task: run.task,
             tenant,
+            principal: "test".into(),
+            last: false,
             ended: Vec::new(),
             change,
             events,
@@ -353,6 +355,7 @@ fn step(run: &Run, key: &str, seq: i64, kind: StepKind, outcome: Option<Outcome>
         kind,
         agent: Some("writer".into()),
         what: "test".into(),
+        model: None,
         effect: Effect::Once,
         op_hash: Hash::of_bytes(b"op"),
         attempt: 1,

@@ -1,0 +1,744 @@
+//! Tables `account`, `budget` and `spend`: what is spent and held, what may be, and what was used on each
+//! day. A task's own account stands in its row.
+//!
+//! Accounts are locked after the rows of tasks, runs, bodies and steps, in the order of the book, and
+//! before all else: by the commit that begins an attempt when it looks how they stand, by any other when
+//! it moves them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use deadpool_postgres::Object;
+use futures::try_join;
+use tokio_postgres::{Row, Statement};
+use uuid::Uuid;
+
+use super::journal::Pending;
+use super::tx::{Params, Tx, get, prepare};
+use super::{PostgresStore, clean, corrupt, from_json, to_json};
+use crate::budget::{Account, Date, Period, Plan, Set, Standing, Sum, Unit, Which};
+use crate::id::{RunId, StepKey, TaskId, TenantId};
+use crate::money::{Usage, Usd};
+use crate::run::{Attempt, Timestamp};
+use crate::store::ledger::{self, Book, Booked, Open, Payer};
+use crate::store::{AccountRow, Budgets, Change, Error, SpendRow, Step};
+
+const BOOKED: &str = "
+select s.run, s.key, s.attempt, s.attempts::text, s.reserved::text
+from unnest($1::uuid[], $2::text[]) as u(run, key)
+join step s on s.run = u.run and s.key = u.key and s.state = 'begun'";
+
+const MAKE: &str = "
+insert into account (tenant, scope, subject, day, month, day_usd, day_tokens, month_usd, month_tokens,
+                     usd, tokens, held_usd, held_tokens)
+select u.tenant, u.scope, u.subject, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+from unnest($1::text[], $2::text[], $3::text[]) with ordinality as u(tenant, scope, subject, n)
+order by u.n on conflict do nothing";
+
+const STAND: &str = "
+select a.tenant, a.scope, a.subject, a.day, a.month, a.day_usd, a.day_tokens, a.month_usd, a.month_tokens,
+       a.usd, a.tokens, a.held_usd, a.held_tokens
+from unnest($1::text[], $2::text[], $3::text[]) with ordinality as u(tenant, scope, subject, n)
+join account a on a.tenant = u.tenant and a.scope = u.scope and a.subject = u.subject
+order by u.n for no key update of a";
+
+const OWN: &str = "
+select b.tenant, b.scope, b.subject, b.period, b.unit, b.amount
+from unnest($1::text[], $2::text[], $3::text[]) as u(tenant, scope, subject)
+join budget b on b.tenant = u.tenant and b.scope = u.scope and b.subject = u.subject";
+
+const TASKS: &str = "
+select id, usd_nano, tokens_in + tokens_out, held_usd, held_tokens, limit_usd, limit_tokens
+from task where id = any($1)";
+
+/// A day or a month that is over begins anew; a clock that goes back changes nothing. The rows are there
+/// ([`MAKE`]): an insert is what takes them in order.
+const MOVE: &str = "
+insert into account as a (tenant, scope, subject, day, month, day_usd, day_tokens, month_usd,
+                          month_tokens, usd, tokens, held_usd, held_tokens)
+select u.tenant, u.scope, u.subject, $8::bigint, $9::bigint, u.usd, u.tokens, u.usd, u.tokens, u.usd, u.tokens,
+       u.held_usd, u.held_tokens
+from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+     with ordinality as u(tenant, scope, subject, usd, tokens, held_usd, held_tokens, n)
+order by u.n
+on conflict (tenant, scope, subject) do update set
+  day = greatest(a.day, excluded.day), month = greatest(a.month, excluded.month),
+  day_usd = case when excluded.day > a.day then 0 else a.day_usd end + excluded.day_usd,
+  day_tokens = case when excluded.day > a.day then 0 else a.day_tokens end + excluded.day_tokens,
+  month_usd = case when excluded.month > a.month then 0 else a.month_usd end + excluded.month_usd,
+  month_tokens = case when excluded.month > a.month then 0 else a.month_tokens end + excluded.month_tokens,
+  usd = a.usd + excluded.usd, tokens = a.tokens + excluded.tokens,
+  held_usd = greatest(a.held_usd + excluded.held_usd, 0),
+  held_tokens = greatest(a.held_tokens + excluded.held_tokens, 0)";
+
+const USE: &str = "
+insert into spend as s (tenant, day, principal, agent, what, model, attempts, usd, tokens_in,
+                        tokens_cached, tokens_out)
+select u.tenant, $11::bigint, u.principal, u.agent, u.what, u.model, u.attempts, u.usd, u.tokens_in,
+       u.tokens_cached, u.tokens_out
+from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
+            $8::bigint[], $9::bigint[], $10::bigint[]) with ordinality
+     as u(tenant, principal, agent, what, model, attempts, usd, tokens_in, tokens_cached, tokens_out, n)
+order by u.n
+on conflict (tenant, day, principal, agent, what, model) do update set
+  attempts = s.attempts + excluded.attempts, usd = s.usd + excluded.usd,
+  tokens_in = s.tokens_in + excluded.tokens_in, tokens_cached = s.tokens_cached + excluded.tokens_cached,
+  tokens_out = s.tokens_out + excluded.tokens_out";
+
+/// Steps end that were to begin an attempt that is not admitted.
+const REFUSE: &str = "
+update step s set state = 'done', attempt = u.attempt, attempts = '[]', reserved = null,
+                  recorded = u.recorded::json, done_at = (select now_ms())
+from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[]) as u(run, key, attempt, recorded)
+where s.run = u.run and s.key = u.key and s.state = 'begun'";
+
+/// Attempts that are under way in a task, or in one run of it.
+const OPEN: &str = "
+select s.run, s.key, s.attempts::text, s.reserved::text, s.agent, s.what, s.model, s.begun_at, r.tenant,
+       r.principal
+from step s join run r on r.id = s.run
+where r.task = $1 and ($2::uuid is null or r.id = $2) and s.state = 'begun' and s.reserved is not null
+  and s.attempt > json_array_length(s.attempts)";
+const KEEP: &str = "update step set attempts = $3::text::json where run = $1 and key = $2";
+
+/// The statements of the first round trip.
+pub(super) struct Look {
+    now: Statement,
+    booked: Statement,
+    make: Statement,
+    stand: Statement,
+    own: Statement,
+    tasks: Statement,
+}
+
+/// What the first round trip found of money.
+pub(super) struct Found {
+    now: Timestamp,
+    booked: Vec<Row>,
+    stand: Vec<Row>,
+    own: Vec<Row>,
+    tasks: Vec<Row>,
+}
+
+/// What a batch asks of the ledger.
+pub(super) struct Asked {
+    runs: Vec<Uuid>,
+    keys: Vec<String>,
+    accounts: Accounts,
+    tasks: Vec<Uuid>,
+    costs: bool,
+}
+
+/// Accounts in the order in which they are locked.
+#[derive(Default)]
+struct Accounts {
+    tenants: Vec<String>,
+    scopes: Vec<&'static str>,
+    subjects: Vec<String>,
+}
+
+impl Accounts {
+    fn add(&mut self, tenant: &TenantId, account: &Account) {
+        let (scope, subject) = account.as_row();
+        self.tenants.push(tenant.to_string());
+        self.scopes.push(scope);
+        self.subjects.push(clean(&subject).into_owned());
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tenants.is_empty()
+    }
+}
+
+/// The steps that an entry writes, the one that it may begin last.
+fn steps(pending: &Pending) -> impl Iterator<Item = &Step> {
+    let changed = match &pending.entry.change {
+        Change::Step { step, .. } => Some(&**step),
+        _ => None,
+    };
+    let steps = pending.entry.ended.iter().chain(changed);
+    steps.filter(|step| ledger::costs(step))
+}
+
+fn payer(pending: &Pending) -> Payer<'_> {
+    Payer {
+        tenant: &pending.entry.tenant,
+        task: pending.entry.task,
+        principal: &pending.entry.principal,
+    }
+}
+
+impl Asked {
+    pub(super) fn of(batch: &[Pending]) -> Self {
+        let (mut runs, mut keys) = (Vec::new(), Vec::new());
+        let mut payers = std::collections::BTreeSet::new();
+        let mut tasks = std::collections::BTreeSet::new();
+        let mut costs = false;
+        for pending in batch {
+            for step in steps(pending) {
+                costs = true;
+                if ledger::may_be_booked(step) {
+                    runs.push(pending.fence.run.0);
+                    keys.push(step.key.to_string());
+                }
+                if ledger::asks(step) {
+                    tasks.insert(pending.entry.task.0);
+                    let payer = payer(pending);
+                    let all = payer.accounts(step.agent.as_ref());
+                    let others = all.filter(|account| !matches!(account, Account::Task(_)));
+                    let tenant = &pending.entry.tenant;
+                    payers.extend(others.map(|account| (tenant.clone(), account)));
+                }
+            }
+        }
+        let mut accounts = Accounts::default();
+        for (tenant, account) in &payers {
+            accounts.add(tenant, account);
+        }
+        Self {
+            runs,
+            keys,
+            accounts,
+            tasks: tasks.into_iter().collect(),
+            costs,
+        }
+    }
+}
+
+impl Look {
+    pub(super) async fn prepare(client: &Object) -> Result<Self, Error> {
+        let texts = [super::NOW, BOOKED, MAKE, STAND, OWN, TASKS];
+        let [now, booked, make, stand, own, tasks] = prepare(client, texts).await?;
+        Ok(Self {
+            now,
+            booked,
+            make,
+            stand,
+            own,
+            tasks,
+        })
+    }
+
+    /// What the rows of steps have booked. To be sent before they are written.
+    pub(super) async fn booked(&self, tx: &Tx<'_>, asked: &Asked) -> Result<Vec<Row>, Error> {
+        match asked.runs.is_empty() {
+            true => Ok(Vec::new()),
+            false => tx.query(&self.booked, &[&asked.runs, &asked.keys]).await,
+        }
+    }
+
+    /// How those stand who pay for what is begun, locked until the commit. To be sent last.
+    pub(super) async fn stand(
+        &self,
+        tx: &Tx<'_>,
+        asked: &Asked,
+    ) -> Result<(Vec<Row>, Vec<Row>, Vec<Row>, Vec<Row>), Error> {
+        let none = || Ok::<Vec<Row>, Error>(Vec::new());
+        let asks = !asked.accounts.is_empty();
+        let Accounts {
+            tenants,
+            scopes,
+            subjects,
+        } = &asked.accounts;
+        let which: Params<'_> = &[tenants, scopes, subjects];
+        let tasks: Params<'_> = &[&asked.tasks];
+        let (_, stand, own, tasks, now) = try_join!(
+            async {
+                if asks {
+                    tx.query(&self.make, which).await
+                } else {
+                    none()
+                }
+            },
+            async {
+                if asks {
+                    tx.query(&self.stand, which).await
+                } else {
+                    none()
+                }
+            },
+            async {
+                if asks {
+                    tx.query(&self.own, which).await
+                } else {
+                    none()
+                }
+            },
+            async {
+                if asks {
+                    tx.query(&self.tasks, tasks).await
+                } else {
+                    none()
+                }
+            },
+            async {
+                if asked.costs {
+                    tx.query(&self.now, &[]).await
+                } else {
+                    none()
+                }
+            },
+        )?;
+        Ok((stand, own, tasks, now))
+    }
+}
+
+impl Found {
+    pub(super) fn of(
+        booked: Vec<Row>,
+        (stand, own, tasks, now): (Vec<Row>, Vec<Row>, Vec<Row>, Vec<Row>),
+        here: Timestamp,
+    ) -> Result<Self, Error> {
+        let now = now
+            .first()
+            .map(|row| get(row, 0).map(Timestamp))
+            .transpose()?;
+        Ok(Self {
+            now: now.unwrap_or(here),
+            booked,
+            stand,
+            own,
+            tasks,
+        })
+    }
+
+    /// A book that knows what was found.
+    fn book(&self, plan: Arc<Plan>) -> Result<Book, Error> {
+        let mut book = Book::at(self.now, plan);
+        let mut own: Vec<(TenantId, Account, (Period, Unit, Option<i64>))> = Vec::new();
+        for row in &self.own {
+            let (period, unit) = which(get(row, 3)?, get(row, 4)?)?;
+            let limit = (period, unit, get(row, 5)?);
+            own.push((get::<&str>(row, 0)?.into(), account_of(row, 1)?, limit));
+        }
+        for row in &self.stand {
+            let tenant = TenantId::from(get::<&str>(row, 0)?);
+            let account = account_of(row, 1)?;
+            let theirs = own.iter().filter(|(t, a, _)| (t, a) == (&tenant, &account));
+            let theirs: Vec<_> = theirs.map(|(_, _, limit)| *limit).collect();
+            let standing = read_standing(row, 3, book.date)?;
+            book.know((&tenant, account), standing, &theirs);
+        }
+        Ok(book)
+    }
+
+    fn task(&self, task: TaskId) -> Result<Option<(Standing, Own)>, Error> {
+        for row in &self.tasks {
+            if get::<Uuid>(row, 0)? == task.0 {
+                return of_task(row).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn before(&self, run: RunId, key: &StepKey) -> Result<Booked, Error> {
+        for row in &self.booked {
+            if get::<Uuid>(row, 0)? == run.0 && get::<&str>(row, 1)? == key.as_str() {
+                let attempts: Vec<Attempt> = from_json("step", get(row, 3)?)?;
+                let reserved: Option<&str> = get(row, 4)?;
+                let reserved = reserved.map(|text| from_json("step", text)).transpose()?;
+                let attempt: i64 = get(row, 2)?;
+                return Ok(Booked::begun(attempt as u32, &attempts, reserved));
+            }
+        }
+        Ok(Booked::default())
+    }
+
+    /// Enters the steps that were written into a book. Answers it, and for each entry of the batch the
+    /// step that ends instead of beginning.
+    pub(super) fn enter(
+        &self,
+        plan: Arc<Plan>,
+        batch: &[Pending],
+        is_written: impl Fn(RunId, &StepKey) -> bool,
+    ) -> Result<(Book, Vec<Option<Step>>), Error> {
+        let mut book = self.book(plan)?;
+        let mut refused = Vec::with_capacity(batch.len());
+        for pending in batch {
+            let payer = payer(pending);
+            let account = Account::Task(payer.task);
+            if !book.knows(payer.tenant, &account)
+                && let Some((standing, own)) = self.task(payer.task)?
+            {
+                book.know((payer.tenant, account), standing, &own);
+            }
+            let mut ended = None;
+            for step in steps(pending) {
+                let run = pending.fence.run;
+                if is_written(run, &step.key) {
+                    let before = self.before(run, &step.key)?;
+                    ended = ended.or(book.enter(&payer, before, step, pending.entry.last));
+                }
+            }
+            refused.push(ended);
+        }
+        Ok((book, refused))
+    }
+}
+
+type Own = Vec<(Period, Unit, Option<i64>)>;
+
+fn of_task(row: &Row) -> Result<(Standing, Own), Error> {
+    let spent = sum(row, 1)?;
+    let standing = Standing {
+        day: spent,
+        month: spent,
+        total: spent,
+        held: sum(row, 3)?,
+    };
+    let limit = |unit, amount: Option<i64>| amount.map(|n| (Period::Total, unit, Some(n)));
+    let own = [
+        limit(Unit::Usd, get(row, 5)?),
+        limit(Unit::Tokens, get(row, 6)?),
+    ];
+    Ok((standing, own.into_iter().flatten().collect()))
+}
+
+fn sum(row: &Row, column: usize) -> Result<Sum, Error> {
+    Ok(Sum {
+        usd: get(row, column)?,
+        tokens: get(row, column + 1)?,
+    })
+}
+
+/// Sums of a day or a month that is over count for nothing.
+fn read_standing(row: &Row, first: usize, date: Date) -> Result<Standing, Error> {
+    let (day, month): (i64, i64) = (get(row, first)?, get(row, first + 1)?);
+    let of = |is_now: bool, column| match is_now {
+        true => sum(row, column),
+        false => Ok(Sum::default()),
+    };
+    Ok(Standing {
+        day: of(day >= date.day, first + 2)?,
+        month: of(month >= date.month, first + 4)?,
+        total: sum(row, first + 6)?,
+        held: sum(row, first + 8)?,
+    })
+}
+
+fn which(period: &str, unit: &str) -> Result<(Period, Unit), Error> {
+    Ok((
+        Period::parse(period).ok_or_else(|| corrupt("budget", period))?,
+        Unit::parse(unit).ok_or_else(|| corrupt("budget", unit))?,
+    ))
+}
+
+fn account_of(row: &Row, first: usize) -> Result<Account, Error> {
+    let (scope, subject): (&str, &str) = (get(row, first)?, get(row, first + 1)?);
+    Account::of_row(scope, subject).ok_or_else(|| corrupt("account", subject))
+}
+
+/// The statements by which a book is written down.
+pub(super) struct Write {
+    make: Statement,
+    shift: Statement,
+    used: Statement,
+    refuse: Statement,
+}
+
+impl Write {
+    pub(super) async fn prepare(client: &Object) -> Result<Self, Error> {
+        let [make, shift, used, refuse] = prepare(client, [MAKE, MOVE, USE, REFUSE]).await?;
+        Ok(Self {
+            make,
+            shift,
+            used,
+            refuse,
+        })
+    }
+
+    /// Ends the steps whose attempts were not admitted.
+    pub(super) async fn refuse(
+        &self,
+        tx: &Tx<'_>,
+        batch: &[Pending],
+        refused: &[Option<Step>],
+    ) -> Result<(), Error> {
+        let (mut runs, mut keys) = (Vec::new(), Vec::new());
+        let (mut attempts, mut recorded) = (Vec::new(), Vec::new());
+        for (pending, step) in batch.iter().zip(refused) {
+            let Some(step) = step else { continue };
+            runs.push(pending.fence.run.0);
+            keys.push(step.key.as_str());
+            attempts.push(i64::from(step.attempt));
+            recorded.push(step.recorded.as_ref().map(to_json));
+        }
+        if runs.is_empty() {
+            return Ok(());
+        }
+        tx.execute(&self.refuse, &[&runs, &keys, &attempts, &recorded])
+            .await
+            .map(drop)
+    }
+
+    /// Writes down what a commit moved, but for the accounts of tasks. To be sent before anything else
+    /// that others may wait for.
+    pub(super) async fn write(&self, tx: &Tx<'_>, book: &Book) -> Result<(), Error> {
+        let mut accounts = Accounts::default();
+        let mut sums: [Vec<i64>; 4] = Default::default();
+        for (tenant, account, moved) in book.others() {
+            accounts.add(tenant, account);
+            let spent = Sum::from(moved.spent);
+            let row = [spent.usd, spent.tokens, moved.held.usd, moved.held.tokens];
+            for (column, amount) in sums.iter_mut().zip(row) {
+                column.push(amount);
+            }
+        }
+        let mut spend = Spend::default();
+        for (used, attempts, usage) in book.used() {
+            spend.add(used, attempts, usage);
+        }
+        let Accounts {
+            tenants,
+            scopes,
+            subjects,
+        } = &accounts;
+        let [usd, tokens, held_usd, held_tokens] = &sums;
+        let Date { day, month } = &book.date;
+        let made: Params<'_> = &[tenants, scopes, subjects];
+        let moved: Params<'_> = &[
+            tenants,
+            scopes,
+            subjects,
+            usd,
+            tokens,
+            held_usd,
+            held_tokens,
+            day,
+            month,
+        ];
+        let any = !accounts.is_empty();
+        try_join!(
+            async {
+                if any {
+                    tx.execute(&self.make, made).await
+                } else {
+                    Ok(0)
+                }
+            },
+            async {
+                if any {
+                    tx.execute(&self.shift, moved).await
+                } else {
+                    Ok(0)
+                }
+            },
+            spend.write(tx, &self.used, *day),
+        )?;
+        Ok(())
+    }
+}
+
+/// Rows of `spend`, column by column.
+#[derive(Default)]
+struct Spend {
+    texts: [Vec<String>; 5],
+    counts: [Vec<i64>; 5],
+}
+
+impl Spend {
+    fn add(&mut self, used: &ledger::Used, attempts: i64, usage: &Usage) {
+        let texts = [
+            used.tenant.as_str(),
+            used.principal.as_str(),
+            &used.agent,
+            &used.what,
+            &used.model,
+        ];
+        for (column, text) in self.texts.iter_mut().zip(texts) {
+            column.push(clean(text).into_owned());
+        }
+        let counts = [
+            attempts,
+            usage.usd.nano(),
+            usage.tokens_in as i64,
+            usage.tokens_cached as i64,
+            usage.tokens_out as i64,
+        ];
+        for (column, count) in self.counts.iter_mut().zip(counts) {
+            column.push(count);
+        }
+    }
+
+    async fn write(&self, tx: &Tx<'_>, statement: &Statement, day: i64) -> Result<u64, Error> {
+        let [tenants, principals, agents, whats, models] = &self.texts;
+        let [attempts, usd, tokens_in, cached, tokens_out] = &self.counts;
+        if tenants.is_empty() {
+            return Ok(0);
+        }
+        let columns: Params<'_> = &[
+            tenants, principals, agents, whats, models, attempts, usd, tokens_in, cached,
+            tokens_out, &day,
+        ];
+        tx.execute(statement, columns).await
+    }
+}
+
+/// Enters the attempts that are under way in a task, or in one run of it, as lost: nobody will ever hear
+/// of them again. Their steps keep the line in the journal. Whoever calls holds the task's row.
+pub(super) async fn lose(
+    tx: &Tx<'_>,
+    book: &mut Book,
+    task: TaskId,
+    run: Option<RunId>,
+) -> Result<(), Error> {
+    let run = run.map(|run| run.0);
+    for row in tx.ask(OPEN, &[&task.0, &run]).await? {
+        let mut attempts: Vec<Attempt> = from_json("step", get(&row, 2)?)?;
+        let open = Open {
+            agent: get::<Option<&str>>(&row, 4)?.map(Into::into),
+            what: get(&row, 5)?,
+            model: get(&row, 6)?,
+            reserved: from_json("step", get(&row, 3)?)?,
+            begun_at: Timestamp(get(&row, 7)?),
+        };
+        let payer = Payer {
+            tenant: &get::<&str>(&row, 8)?.into(),
+            task,
+            principal: &get::<&str>(&row, 9)?.into(),
+        };
+        attempts.push(book.lose(&payer, &open));
+        let (of, key): (Uuid, &str) = (get(&row, 0)?, get(&row, 1)?);
+        tx.ask(KEEP, &[&of, &key, &to_json(&attempts)]).await?;
+    }
+    Ok(())
+}
+
+const ACCOUNTS: &str = "
+select scope, subject, day, month, day_usd, day_tokens, month_usd, month_tokens, usd, tokens, held_usd,
+       held_tokens, (select now_ms())
+from account where tenant = $1 order by scope, subject";
+
+const LIMITS: &str = "
+select scope, subject, period, unit, amount, by, at from budget where tenant = $1
+order by scope, subject, period, unit";
+
+const SET: &str = "
+insert into budget (tenant, scope, subject, period, unit, amount, by, at)
+values ($1, $2, $3, $4, $5, $6, $7, now_ms())
+on conflict (tenant, scope, subject, period, unit)
+do update set amount = excluded.amount, by = excluded.by, at = excluded.at
+returning 1";
+
+const UNSET: &str = "
+delete from budget where tenant = $1 and scope = $2 and subject = $3 and period = $4 and unit = $5
+returning 1";
+
+const SET_USD: &str = "update task set limit_usd = $3 where tenant = $1 and id = $2 returning 1";
+const SET_TOKENS: &str =
+    "update task set limit_tokens = $3 where tenant = $1 and id = $2 returning 1";
+
+const SPENT: &str = "
+select day, principal, agent, what, model, attempts, usd, tokens_in, tokens_cached, tokens_out
+from spend where tenant = $1 and day >= $2 order by day desc, principal, agent, what, model";
+
+#[async_trait]
+impl Budgets for PostgresStore {
+    fn plan(&self, plan: Plan) {
+        self.planned.set(plan);
+    }
+
+    fn planned(&self) -> Arc<Plan> {
+        self.planned.get()
+    }
+
+    async fn accounts(&self, tenant: &TenantId) -> Result<Vec<AccountRow>, Error> {
+        let rows = self.app.ask(tenant, ACCOUNTS, &[&tenant.as_str()]).await?;
+        let account = |row: &Row| {
+            let date = Date::of(Timestamp(get(row, 12)?));
+            Ok(AccountRow {
+                account: account_of(row, 0)?,
+                standing: read_standing(row, 2, date)?,
+            })
+        };
+        rows.iter().map(account).collect()
+    }
+
+    async fn set_limits(&self, tenant: &TenantId) -> Result<Vec<Set>, Error> {
+        let rows = self.app.ask(tenant, LIMITS, &[&tenant.as_str()]).await?;
+        let limit = |row: &Row| {
+            let (period, unit) = which(get(row, 2)?, get(row, 3)?)?;
+            Ok(Set {
+                which: Which {
+                    account: account_of(row, 0)?,
+                    period,
+                    unit,
+                },
+                amount: get(row, 4)?,
+                by: get::<&str>(row, 5)?.into(),
+                at: Timestamp(get(row, 6)?),
+            })
+        };
+        rows.iter().map(limit).collect()
+    }
+
+    async fn set_limit(&self, tenant: &TenantId, set: Set) -> Result<bool, Error> {
+        let Which {
+            account,
+            period,
+            unit,
+        } = &set.which;
+        let tenant = tenant.as_str();
+        let done = match account {
+            Account::Task(task) => {
+                let update = match unit {
+                    Unit::Usd => SET_USD,
+                    Unit::Tokens => SET_TOKENS,
+                };
+                self.engine
+                    .ask(update, &[&tenant, &task.0, &set.amount])
+                    .await?
+            }
+            other => {
+                let (scope, subject) = other.as_row();
+                let (subject, by) = (clean(&subject), clean(set.by.as_str()));
+                let (period, unit) = (period.as_str(), unit.as_str());
+                self.engine
+                    .ask(
+                        SET,
+                        &[&tenant, &scope, &subject, &period, &unit, &set.amount, &by],
+                    )
+                    .await?
+            }
+        };
+        Ok(!done.is_empty())
+    }
+
+    async fn unset_limit(&self, tenant: &TenantId, which: &Which) -> Result<bool, Error> {
+        let (scope, subject) = which.account.as_row();
+        let (period, unit) = (which.period.as_str(), which.unit.as_str());
+        let subject = clean(&subject);
+        let unset = self
+            .engine
+            .ask(UNSET, &[&tenant.as_str(), &scope, &subject, &period, &unit])
+            .await?;
+        Ok(!unset.is_empty())
+    }
+
+    async fn spent_since(&self, tenant: &TenantId, day: i64) -> Result<Vec<SpendRow>, Error> {
+        let rows = self
+            .app
+            .ask(tenant, SPENT, &[&tenant.as_str(), &day])
+            .await?;
+        rows.iter().map(read_spend).collect()
+    }
+}
+
+fn read_spend(row: &Row) -> Result<SpendRow, Error> {
+    let count = |column: usize| Ok::<u64, Error>(get::<i64>(row, column)?.max(0) as u64);
+    Ok(SpendRow {
+        day: get(row, 0)?,
+        principal: get::<&str>(row, 1)?.into(),
+        agent: get::<&str>(row, 2)?.into(),
+        what: get(row, 3)?,
+        model: get(row, 4)?,
+        attempts: count(5)?,
+        usage: Usage {
+            usd: Usd::from_nano(get(row, 6)?),
+            tokens_in: count(7)?,
+            tokens_cached: count(8)?,
+            tokens_out: count(9)?,
+            assumed: false,
+        },
+    })
+}
