@@ -77,8 +77,8 @@ pub enum Unreadable {
     Account(String),
     /// No amount for a time.
     #[error(
-        "{0:?} is no limit: write dollars or tokens and a time, such as `5.00/day`, `100k tokens/month`, \
-         `none/day` or, for all time, `2.00`"
+        "{0:?} is no limit: write dollars or tokens and a time, such as `5.00/day`, `100k tokens/month` or, for \
+         all time, `2.00`; `none/day` for no limit, `configured/day` for that of majordomo.toml"
     )]
     Limit(String),
 }
@@ -388,9 +388,20 @@ pub struct Set {
     pub at: Timestamp,
 }
 
-/// Reads `5.00/day`, `$5/month`, `200000 tokens/day`, `100k tokens`, `none/day`, `none tokens/day`: how
-/// much of what, in which time.
-pub fn read_limit(text: &str) -> Result<(Option<i64>, Unit, Period), Unreadable> {
+/// What somebody wants a limit to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// So much.
+    Limit(i64),
+    /// No limit at all.
+    Unlimited,
+    /// The one of the configuration again.
+    Configured,
+}
+
+/// Reads `5.00/day`, `$5/month`, `200000 tokens/day`, `100k tokens`, `none/day`, `configured tokens/day`:
+/// how much of what, in which time.
+pub fn read_limit(text: &str) -> Result<(Wanted, Unit, Period), Unreadable> {
     let unreadable = || Unreadable::Limit(text.to_owned());
     let (amount, period) = match text.rsplit_once('/') {
         Some((amount, period)) => (amount, Period::parse(period.trim())),
@@ -398,28 +409,32 @@ pub fn read_limit(text: &str) -> Result<(Option<i64>, Unit, Period), Unreadable>
     };
     let period = period.ok_or_else(unreadable)?;
     let amount = amount.trim();
-    let tokens = amount.strip_suffix("tokens").map(str::trim);
-    let (amount, unit) = match tokens {
-        Some(amount) => (amount, Unit::Tokens),
+    let (amount, unit) = match amount.strip_suffix("tokens") {
+        Some(amount) => (amount.trim(), Unit::Tokens),
         None => (amount.strip_prefix('$').unwrap_or(amount), Unit::Usd),
     };
-    if amount == "none" {
-        return Ok((None, unit, period));
-    }
-    let (digits, times) = match (unit, amount.strip_suffix('k'), amount.strip_suffix('M')) {
-        (Unit::Tokens, Some(digits), _) => (digits, 1_000.0),
-        (Unit::Tokens, _, Some(digits)) => (digits, 1_000_000.0),
-        _ => (amount, 1.0),
+    let wanted = match amount {
+        "none" => Wanted::Unlimited,
+        "configured" => Wanted::Configured,
+        amount => Wanted::Limit(read_amount(amount, unit).ok_or_else(unreadable)?),
     };
-    let number: f64 = digits.replace('_', "").parse().map_err(|_| unreadable())?;
+    Ok((wanted, unit, period))
+}
+
+fn read_amount(text: &str, unit: Unit) -> Option<i64> {
+    let (digits, times) = match (unit, text.strip_suffix('k'), text.strip_suffix('M')) {
+        (Unit::Tokens, Some(digits), _) => (digits, 1e3),
+        (Unit::Tokens, _, Some(digits)) => (digits, 1e6),
+        _ => (text, 1.0),
+    };
+    let number: f64 = digits.trim().replace('_', "").parse().ok()?;
     if !number.is_finite() || number < 0.0 {
-        return Err(unreadable());
+        return None;
     }
-    let amount = match unit {
+    Some(match unit {
         Unit::Usd => Usd::from_dollars(number).nano(),
         Unit::Tokens => (number * times) as i64,
-    };
-    Ok((Some(amount), unit, period))
+    })
 }
 
 /// Why an attempt was not begun: what it would have used at worst does not fit under a limit. It stands
@@ -521,21 +536,25 @@ mod tests {
         for text in ["", "user:", "all:x", "team:x", "task:7"] {
             assert!(text.parse::<Account>().is_err(), "{text}");
         }
-        let dollars = |n: f64| Some(Usd::from_dollars(n).nano());
+        use Wanted::{Configured, Limit, Unlimited};
+        let dollars = |n: f64| Limit(Usd::from_dollars(n).nano());
         let table = [
             ("5.00/day", (dollars(5.0), Unit::Usd, Period::Day)),
             ("$0.5/month", (dollars(0.5), Unit::Usd, Period::Month)),
             ("2", (dollars(2.0), Unit::Usd, Period::Total)),
             (
                 "100k tokens/day",
-                (Some(100_000), Unit::Tokens, Period::Day),
+                (Limit(100_000), Unit::Tokens, Period::Day),
             ),
             (
                 "200_000tokens",
-                (Some(200_000), Unit::Tokens, Period::Total),
+                (Limit(200_000), Unit::Tokens, Period::Total),
             ),
-            ("none/day", (None, Unit::Usd, Period::Day)),
-            ("none tokens/month", (None, Unit::Tokens, Period::Month)),
+            ("none/day", (Unlimited, Unit::Usd, Period::Day)),
+            (
+                "configured tokens/month",
+                (Configured, Unit::Tokens, Period::Month),
+            ),
         ];
         for (text, expected) in table {
             assert_eq!(read_limit(text), Ok(expected), "{text}");

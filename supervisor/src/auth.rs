@@ -241,6 +241,7 @@ impl Caller {
             | Act::Measure
             | Act::Examine
             | Act::Stop
+            | Act::KeepBudgets
             | Act::KeepPeople
             | Act::KeepChannels => self.need(&[Admin]),
             Act::KeepTokens if self.token.is_none() => Ok(()),
@@ -291,6 +292,8 @@ pub enum Act<'a> {
     Examine,
     /// Stop everything, an agent or any task, and let it go on.
     Stop,
+    /// See and set limits, and see what was used.
+    KeepBudgets,
     /// Make codes for people, list people and unlink them.
     KeepPeople,
     /// Try channels, and have them deliver what they could not.
@@ -310,6 +313,7 @@ impl<'a> Act<'a> {
             | Act::Measure
             | Act::Examine
             | Act::Stop
+            | Act::KeepBudgets
             | Act::KeepPeople
             | Act::KeepChannels
             | Act::KeepTokens => None,
@@ -440,6 +444,7 @@ mod tests {
             (Act::NameFolder, vec![Admin]),
             (Act::Measure, vec![Admin]),
             (Act::Stop, vec![Admin]),
+            (Act::KeepBudgets, vec![Admin]),
             (Act::KeepPeople, vec![Admin]),
             (Act::KeepChannels, vec![Admin]),
         ];

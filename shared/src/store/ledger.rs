@@ -456,6 +456,14 @@ pub trait Budgets: Send + Sync {
     /// Takes back a limit that was set: the configured one holds again. `false` where none was set.
     async fn unset_limit(&self, tenant: &TenantId, which: &Which) -> Result<bool, Error>;
 
+    /// What the tasks of each conversation used that came in since then, and how many they are. Those that
+    /// belong to none come under an empty name.
+    async fn spent_by_thread(
+        &self,
+        tenant: &TenantId,
+        since: Timestamp,
+    ) -> Result<Vec<(String, u64, Usage)>, Error>;
+
     /// What was used since a day, inclusive, in days since 1970; the last day first.
     async fn spent_since(&self, tenant: &TenantId, day: i64) -> Result<Vec<SpendRow>, Error>;
 }

@@ -17,6 +17,8 @@ pub enum Command {
     StopAll(String),
     /// Let everything go on.
     ResumeAll,
+    /// How limits stand; or who is to have which, as `ACCOUNT LIMIT`.
+    Budget(Option<(String, String)>),
     /// Who there is.
     Agents,
     /// Who is to speak in this conversation; none for whoever fits.
@@ -59,11 +61,12 @@ impl Linking {
 }
 
 /// Commands with what the far side's menu says about them.
-pub const MENU: [(&str, &str); 7] = [
+pub const MENU: [(&str, &str); 8] = [
     ("help", "What I can do, and how"),
     ("new", "Begin a new conversation"),
     ("status", "What I am working on here"),
     ("stop", "Stop what I am working on here"),
+    ("budget", "What may be spent, and what is"),
     ("agents", "Who works here"),
     ("agent", "Choose who answers here: /agent NAME"),
     ("pair", "Have me know you in another chat, too"),
@@ -91,11 +94,20 @@ impl Command {
                 None => Command::Stop,
             },
             "resume" if whole(argument) == Some("") => Command::ResumeAll,
+            "budget" => Command::Budget(budget(argument)),
             "agents" => Command::Agents,
             "agent" => Command::Agent((!argument.is_empty()).then(|| argument.to_owned())),
             other => Command::Unknown(other.to_owned()),
         })
     }
+}
+
+/// The account and its new limit, where an argument says `set ACCOUNT LIMIT`.
+fn budget(argument: &str) -> Option<(String, String)> {
+    let rest = argument.strip_prefix("set")?;
+    let rest = rest.strip_prefix(char::is_whitespace)?.trim();
+    let (account, limit) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    Some((account.to_owned(), limit.trim().to_owned()))
 }
 
 /// What follows the word `all`, where an argument begins with it.
@@ -142,6 +154,12 @@ mod tests {
             Some(Command::Agent(Some("writer".into())))
         );
         assert_eq!(parse("/agent"), Some(Command::Agent(None)));
+        assert_eq!(parse("/budget"), Some(Command::Budget(None)));
+        let set = ("user:ada".to_owned(), "5.00/day".to_owned());
+        assert_eq!(
+            parse("/budget set user:ada  5.00/day"),
+            Some(Command::Budget(Some(set)))
+        );
         assert_eq!(parse("/fly"), Some(Command::Unknown("fly".into())));
         for words in ["hello", "/", "/etc/passwd says", "// a comment", "a /stop"] {
             assert_eq!(parse(words), None, "{words}");

@@ -21,6 +21,7 @@ use crate::doctor::Finding;
 use crate::instance::{Instance, client_for};
 use crate::transcript::Transcript;
 use crate::view::TaskView;
+use crate::wire::{BudgetPage, BudgetView, LimitOrder, UsagePage};
 use crate::wire::{
     ChannelPage, ChannelView, PairingCode, PairingOrder, PeoplePage, PersonView, RemovedView,
     Revived,
@@ -224,6 +225,26 @@ impl Client {
         let request = self.request(Method::POST, "/v1/resume").json(order);
         let page: StopPage = self.read(request).await?;
         Ok(page.halted)
+    }
+
+    /// `GET /v1/budgets`.
+    pub async fn budgets(&self) -> anyhow::Result<Vec<BudgetView>> {
+        let page: BudgetPage = self.read(self.request(Method::GET, "/v1/budgets")).await?;
+        Ok(page.budgets)
+    }
+
+    /// `PUT /v1/budgets`: all limits as they are then.
+    pub async fn set_budget(&self, order: &LimitOrder) -> anyhow::Result<Vec<BudgetView>> {
+        let request = self.request(Method::PUT, "/v1/budgets").json(order);
+        let page: BudgetPage = self.read(request).await?;
+        Ok(page.budgets)
+    }
+
+    /// `GET /v1/usage`.
+    pub async fn usage(&self, by: &str, days: u32) -> anyhow::Result<UsagePage> {
+        let query = [("by", by.to_owned()), ("days", days.to_string())];
+        self.read(self.request(Method::GET, "/v1/usage").query(&query))
+            .await
     }
 
     /// `GET /v1/channels`.

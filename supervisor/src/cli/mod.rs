@@ -6,6 +6,7 @@ pub mod access;
 mod ask;
 mod backup;
 mod bill;
+mod budget;
 mod channels;
 mod check;
 pub mod client;
@@ -130,6 +131,8 @@ enum Command {
     Backup(backup::Backup),
     Stop(stop::Stop),
     Resume(stop::Resume),
+    Budget(budget::Budget),
+    Usage(budget::Usage),
 }
 
 /// The whole program, with `tools` besides the built-in ones.
@@ -208,6 +211,8 @@ async fn command(cli: Cli, tools: Vec<Arc<dyn Tool>>) -> anyhow::Result<Exit> {
         Command::Backup(backup) => backup::run(&context, backup).await,
         Command::Stop(stop) => stop::stop(&context, stop).await,
         Command::Resume(resume) => stop::resume(&context, resume).await,
+        Command::Budget(budget) => budget::budget(&context, budget).await,
+        Command::Usage(usage) => budget::usage(&context, usage).await,
     }
 }
 
@@ -272,6 +277,9 @@ mod tests {
             "majordomo stop --all --reason why",
             "majordomo stop --agent writer",
             "majordomo resume --task abcd",
+            "majordomo budget --json",
+            "majordomo budget set user:ada 5.00/day",
+            "majordomo usage --by thread --days 7 --forecast --json",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -300,6 +308,9 @@ mod tests {
             "majordomo stop",
             "majordomo stop --all --agent writer",
             "majordomo resume --all --reason why",
+            "majordomo budget set user:ada",
+            "majordomo usage --by colour",
+            "majordomo usage --days 0",
         ] {
             assert!(parse(line).unwrap_err().use_stderr(), "{line}");
         }

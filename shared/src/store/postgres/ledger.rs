@@ -628,6 +628,11 @@ const SET_USD: &str = "update task set limit_usd = $3 where tenant = $1 and id =
 const SET_TOKENS: &str =
     "update task set limit_tokens = $3 where tenant = $1 and id = $2 returning 1";
 
+const THREADS: &str = "
+select coalesce(thread, ''), count(*), sum(usd_nano)::bigint, sum(tokens_in)::bigint,
+       sum(tokens_cached)::bigint, sum(tokens_out)::bigint
+from task where tenant = $1 and created_at >= $2 group by 1";
+
 const SPENT: &str = "
 select day, principal, agent, what, model, attempts, usd, tokens_in, tokens_cached, tokens_out
 from spend where tenant = $1 and day >= $2 order by day desc, principal, agent, what, model";
@@ -715,6 +720,22 @@ impl Budgets for PostgresStore {
         Ok(!unset.is_empty())
     }
 
+    async fn spent_by_thread(
+        &self,
+        tenant: &TenantId,
+        since: Timestamp,
+    ) -> Result<Vec<(String, u64, Usage)>, Error> {
+        let rows = self
+            .app
+            .ask(tenant, THREADS, &[&tenant.as_str(), &since.0])
+            .await?;
+        let thread = |row: &Row| {
+            let count = get::<i64>(row, 1)?.max(0) as u64;
+            Ok((get(row, 0)?, count, read_usage(row, 2)?))
+        };
+        rows.iter().map(thread).collect()
+    }
+
     async fn spent_since(&self, tenant: &TenantId, day: i64) -> Result<Vec<SpendRow>, Error> {
         let rows = self
             .app
@@ -725,20 +746,24 @@ impl Budgets for PostgresStore {
 }
 
 fn read_spend(row: &Row) -> Result<SpendRow, Error> {
-    let count = |column: usize| Ok::<u64, Error>(get::<i64>(row, column)?.max(0) as u64);
     Ok(SpendRow {
         day: get(row, 0)?,
         principal: get::<&str>(row, 1)?.into(),
         agent: get::<&str>(row, 2)?.into(),
         what: get(row, 3)?,
         model: get(row, 4)?,
-        attempts: count(5)?,
-        usage: Usage {
-            usd: Usd::from_nano(get(row, 6)?),
-            tokens_in: count(7)?,
-            tokens_cached: count(8)?,
-            tokens_out: count(9)?,
-            assumed: false,
-        },
+        attempts: get::<i64>(row, 5)?.max(0) as u64,
+        usage: read_usage(row, 6)?,
+    })
+}
+
+fn read_usage(row: &Row, first: usize) -> Result<Usage, Error> {
+    let count = |column: usize| Ok::<u64, Error>(get::<i64>(row, column)?.max(0) as u64);
+    Ok(Usage {
+        usd: Usd::from_nano(get(row, first)?),
+        tokens_in: count(first + 1)?,
+        tokens_cached: count(first + 2)?,
+        tokens_out: count(first + 3)?,
+        assumed: false,
     })
 }

@@ -354,6 +354,29 @@ impl Budgets for SqliteStore {
         .await
     }
 
+    async fn spent_by_thread(
+        &self,
+        tenant: &TenantId,
+        since: Timestamp,
+    ) -> Result<Vec<(String, u64, Usage)>, Error> {
+        let tenant = tenant.clone();
+        self.read_long(move |conn| {
+            let mut statement = conn.prepare_cached(
+                "select coalesce(thread, ''), count(*), sum(usd_nano), sum(tokens_in), sum(tokens_cached),
+                        sum(tokens_out)
+                 from task where tenant = ?1 and created_at >= ?2 group by 1",
+            )?;
+            let mut rows = statement.query(params![tenant.as_str(), since.0])?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                let count = row.get::<_, i64>(1)?.max(0) as u64;
+                all.push((row.get(0)?, count, read_usage(row, 2)?));
+            }
+            Ok(all)
+        })
+        .await
+    }
+
     async fn spent_since(&self, tenant: &TenantId, day: i64) -> Result<Vec<SpendRow>, Error> {
         let tenant = tenant.clone();
         self.read_long(move |conn| {
@@ -398,20 +421,24 @@ fn set_task(
 }
 
 fn read_spend(row: &Row<'_>) -> Result<SpendRow, Error> {
-    let count = |column: usize| Ok::<u64, Error>(row.get::<_, i64>(column)?.max(0) as u64);
     Ok(SpendRow {
         day: row.get(0)?,
         principal: text(row, 1)?.into(),
         agent: text(row, 2)?.into(),
         what: row.get(3)?,
         model: row.get(4)?,
-        attempts: count(5)?,
-        usage: Usage {
-            usd: Usd::from_nano(row.get(6)?),
-            tokens_in: count(7)?,
-            tokens_cached: count(8)?,
-            tokens_out: count(9)?,
-            assumed: false,
-        },
+        attempts: row.get::<_, i64>(5)?.max(0) as u64,
+        usage: read_usage(row, 6)?,
+    })
+}
+
+fn read_usage(row: &Row<'_>, first: usize) -> Result<Usage, Error> {
+    let count = |column: usize| Ok::<u64, Error>(row.get::<_, i64>(column)?.max(0) as u64);
+    Ok(Usage {
+        usd: Usd::from_nano(row.get(first)?),
+        tokens_in: count(first + 1)?,
+        tokens_cached: count(first + 2)?,
+        tokens_out: count(first + 3)?,
+        assumed: false,
     })
 }

@@ -13,7 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Door, again, channels, docs, events, files, health, hooks, people, settle, stop, tasks, tokens,
+    Door, again, budgets, channels, docs, events, files, health, hooks, people, settle, stop,
+    tasks, tokens,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -50,6 +51,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(channels::retry))
         .routes(routes!(stop::stop, stop::list))
         .routes(routes!(stop::resume))
+        .routes(routes!(budgets::list, budgets::set))
+        .routes(routes!(budgets::usage))
 }
 
 /// Routes that decide for themselves who may ask.

@@ -1,11 +1,13 @@
 //! Words to the house itself: commands, and what is answered to them.
 
+use shared::budget::{Account, Period};
 use shared::config::Role;
 use shared::id::AgentName;
 use shared::store::{Conversation, Halted};
 use shared::task::Task;
 
 use super::{Letter, Pending, Reception};
+use crate::budget::{self, Line, NotSet};
 use crate::channels::command::{Command, MENU};
 use crate::channels::text::in_one_line;
 use crate::channels::{Says, Sender};
@@ -43,6 +45,13 @@ impl Reception {
             }
             Command::StopAll(reason) => self.stop_all(known, &reason).await?,
             Command::ResumeAll => self.resume_all(known).await?,
+            Command::Budget(Some(_)) if !known.may(Role::Admin) => {
+                "Only an admin may set limits.".into()
+            }
+            Command::Budget(Some((account, limit))) => {
+                self.set_budget(known, (&account, &limit)).await?
+            }
+            Command::Budget(None) => self.budgets(known).await?,
             Command::Agents => {
                 let line = |(name, what): &(AgentName, String)| format!("- **{name}**: {what}");
                 let lines: Vec<String> = self.house.agents.iter().map(line).collect();
@@ -146,6 +155,33 @@ impl Reception {
         })
     }
 
+    /// How limits stand: all of them for an admin, and for others their own.
+    async fn budgets(&self, known: &Known) -> Result<String, Pending> {
+        let desk = &self.house.desk;
+        let own = Account::User(known.principal.clone());
+        let mut lines = budget::lines(&*desk.store, &desk.tenant).await?;
+        lines.retain(|line| known.may(Role::Admin) || line.which.account == own);
+        if lines.is_empty() {
+            return Ok("There is no limit of your own here.".into());
+        }
+        Ok(lines.iter().map(told).collect::<Vec<_>>().join("\n"))
+    }
+
+    async fn set_budget(&self, known: &Known, words: (&str, &str)) -> Result<String, Pending> {
+        let desk = &self.house.desk;
+        match budget::set(&*desk.store, &desk.tenant, words, &known.principal).await {
+            Ok(which) => Ok(format!(
+                "The limit of {} is set. It holds from the next call of a model or a tool on.",
+                in_one_line(&which.account.to_string())
+            )),
+            Err(NotSet::Store(error)) => Err(error.into()),
+            Err(error) => Ok(format!(
+                "Nothing was set: {}.",
+                in_one_line(&error.to_string())
+            )),
+        }
+    }
+
     async fn choose(&self, letter: &Letter, name: Option<String>) -> Result<String, Pending> {
         let agent = match &name {
             Some(name) => {
@@ -188,4 +224,28 @@ fn end_of_stop(stopped: i32, waiting: i32, others: i32) -> String {
         format!("Asked for by others, and left alone: {others}. They can stop it, or an admin.")
     });
     Vec::from_iter(done.into_iter().chain(left)).join(" ")
+}
+
+/// A limit in a line: `- **user:ada** a day: $4.00 of $5.00 (80 %)`.
+fn told(line: &Line) -> String {
+    let unit = line.which.unit;
+    let time = match line.which.period {
+        Period::Day => "a day",
+        Period::Month => "a month",
+        Period::Total => "in all",
+    };
+    let (account, spent) = (line.which.account.to_string(), unit.show(line.spent));
+    let (account, of) = (
+        in_one_line(&account),
+        line.limit.map(|limit| unit.show(limit)),
+    );
+    let of = match (of, line.percent()) {
+        (Some(limit), Some(percent)) => format!(" of {limit} ({percent} %)"),
+        _ => ", without a limit".into(),
+    };
+    let held = match line.held {
+        0 => String::new(),
+        held => format!(", {} held for what is under way", unit.show(held)),
+    };
+    format!("- **{account}** {time}: {spent}{of}{held}")
 }
