@@ -22,13 +22,14 @@ use crate::run::Timestamp;
 /// The part of a limit that is kept back for last summaries: one in so many.
 const KEPT_BACK: i64 = 20;
 
-/// Somebody or something that pays.
+/// Somebody or something that pays. The order is the one in which accounts are locked: who holds that of
+/// all, which every attempt is paid from, waits for nobody else's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Account {
-    /// An agent, whoever it works for.
-    Agent(AgentName),
     /// Everybody together.
     All,
+    /// An agent, whoever it works for.
+    Agent(AgentName),
     /// One task with all its parts.
     Task(TaskId),
     /// A person or a token.

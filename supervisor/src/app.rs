@@ -21,6 +21,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alarm::Alarm;
 use crate::channels::board::Board;
 use crate::channels::callback::Callbacks;
 use crate::channels::configured;
@@ -219,6 +220,13 @@ impl App {
             readers: self.readers.clone(),
         };
         let open: Arc<[&'static str]> = channels.iter().map(|channel| channel.name()).collect();
+        let alarm = Alarm {
+            store: self.store.clone(),
+            tenant: self.tenant().clone(),
+            people: people.clone(),
+            open: open.clone(),
+        };
+        self.stations.spawn(alarm.work(self.stopping.clone()));
         for channel in channels {
             let station = Station {
                 house: house.clone(),

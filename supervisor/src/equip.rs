@@ -89,6 +89,9 @@ pub fn load(
     for tool in extra {
         tools = tools.with(tool.clone());
     }
+    let tools = tools
+        .priced(&settings.tools)
+        .map_err(|name| anyhow!("[tools.{name}]: there is no tool {name}"))?;
     let mut models = ready_models(settings, &gateway)?;
     for (name, model) in own {
         models.insert(name.clone(), inner(name, model.clone(), false));

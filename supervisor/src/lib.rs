@@ -13,6 +13,7 @@
 //! [`view`] is what people see of a task, [`wire`] what is said over HTTP, the [`desk`] where tasks are
 //! looked at, cancelled and answered. [`cli`] is what the binary does.
 
+pub mod alarm;
 pub mod app;
 pub mod auth;
 pub mod budget;

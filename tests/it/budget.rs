@@ -1,22 +1,42 @@
 //! Budgets: what is admitted under a limit, what is held and settled, and what is left of it.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
 use serde_json::{Value, json};
 
+use majordomo_tests::app::{Setup, TestApp};
 use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, tenant, tool};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
-use shared::budget::{Account, Cap, Caps, OVER, Over, Period, Plan, Standing, Sum, Unit};
+use majordomo_tests::tool::TestTool;
+use shared::budget::{
+    Account, Cap, Caps, OVER, Over, Period, Plan, Set, Standing, Sum, Unit, Which,
+};
+use shared::config::Settings;
 use shared::event::Event;
-use shared::id::StepKey;
+use shared::id::{StepKey, TaskId};
 use shared::money::{Usage, Usd};
-use shared::run::{Effect, Exec, FailureKind, Op, Outcome, Report};
+use shared::run::{
+    Attempt, Effect, Exec, Failure, FailureKind, NotDone, Op, Outcome, Report, Timestamp,
+};
 use shared::store::{RunState, Store};
+use shared::task::{Request, TaskState};
+use supervisor::alarm::Alarm;
+use supervisor::people::directory::Directory;
+use tokio::sync::watch;
 
-on_both_stores!(what_does_not_fit_into_the_day_is_not_begun);
+on_both_stores!(
+    what_does_not_fit_into_the_day_is_not_begun,
+    every_attempt_is_paid_and_unknown_usage_costs_the_reservation,
+    what_is_under_way_is_held_and_a_cancelled_task_pays_for_it,
+    a_limit_that_is_set_holds_at_once_and_a_task_has_its_own,
+    two_hundred_at_once_are_held_to_a_dollar,
+    the_ledger_equals_the_providers_count,
+);
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -155,4 +175,500 @@ async fn what_does_not_fit_into_the_day_is_not_begun(kind: Kind) {
     assert_eq!(spend.len(), 1);
     assert_eq!((spend[0].attempts, spend[0].usage.usd), (2, cents(80).usd));
     bench.stop().await;
+}
+
+fn fails(used: Option<i64>) -> Report {
+    Report {
+        usage: used.map(cents),
+        ..Report::failed(Failure::new(FailureKind::Transient, "busy"))
+    }
+}
+
+async fn every_attempt_is_paid_and_unknown_usage_costs_the_reservation(kind: Kind) {
+    let place = kind.place().await;
+    let tries = AtomicU32::new(0);
+    // It costs, then nobody says what it cost, then nobody answers, then it works.
+    let act: Arc<Act> = Arc::new(move |_: Exec| {
+        let made = match tries.fetch_add(1, Ordering::SeqCst) {
+            0 => Ok(fails(Some(10))),
+            1 => Ok(fails(None)),
+            2 => Err(NotDone::NoReply("gone".into())),
+            _ => Ok(Report {
+                usage: Some(cents(20)),
+                ..done(json!("ok"))
+            }),
+        };
+        async move { made }.boxed()
+    });
+    let bench = Bench::start(&place, one_by_one(1, 30), act, Arc::default(), LONG).await;
+    let task = bench.submit("x").await;
+    assert_eq!(bench.ends(task).await.state, RunState::Done);
+    let stands = standing(&*bench.store, &Account::All).await;
+    assert_eq!(stands.day, Sum::from(cents(10 + 30 + 30 + 20)));
+    assert_eq!(stands.held, Sum::default());
+    let used = bench.store.task(&tenant(), task).await.unwrap().unwrap();
+    assert_eq!(used.usage.usd, cents(90).usd);
+    let spend = bench
+        .store
+        .budgets()
+        .spent_since(&tenant(), 0)
+        .await
+        .unwrap();
+    assert_eq!((spend[0].attempts, spend[0].usage.usd), (4, cents(90).usd));
+    bench.stop().await;
+}
+
+/// Waits until this many attempts are under way.
+async fn under_way(count: &AtomicU32, expected: u32) {
+    for _ in 0..3_000 {
+        if count.load(Ordering::SeqCst) == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!(
+        "{} are under way, not {expected}",
+        count.load(Ordering::SeqCst)
+    );
+}
+
+async fn what_is_under_way_is_held_and_a_cancelled_task_pays_for_it(kind: Kind) {
+    let place = kind.place().await;
+    let begun = Arc::<AtomicU32>::default();
+    let act: Arc<Act> = {
+        let begun = begun.clone();
+        Arc::new(move |_: Exec| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            std::future::pending().boxed()
+        })
+    };
+    let bench = Bench::start(&place, one_by_one(1, 30), act, Arc::default(), LONG).await;
+    let task = bench.submit("x").await;
+    under_way(&begun, 1).await;
+    let held = standing(&*bench.store, &Account::User("test".into())).await;
+    assert_eq!(
+        (held.held, held.day),
+        (Sum::from(cents(30)), Sum::default())
+    );
+
+    assert!(
+        bench
+            .store
+            .cancel(&tenant(), task, "enough", None)
+            .await
+            .unwrap()
+    );
+    let paid = standing(&*bench.store, &Account::User("test".into())).await;
+    assert_eq!(
+        (paid.held, paid.day),
+        (Sum::default(), Sum::from(cents(30)))
+    );
+    let used = bench.store.task(&tenant(), task).await.unwrap().unwrap();
+    assert_eq!(used.usage.usd, cents(30).usd);
+    let steps = bench.store.steps(&tenant(), task.into()).await.unwrap();
+    let [lost] = steps[0].attempts.as_slice() else {
+        panic!("{steps:?}")
+    };
+    assert_eq!(lost.failure.as_ref().unwrap().kind, FailureKind::Lost);
+    assert_eq!(lost.usage, cents(30));
+    bench.stop().await;
+}
+
+async fn a_limit_that_is_set_holds_at_once_and_a_task_has_its_own(kind: Kind) {
+    let place = kind.place().await;
+    let bench = Bench::start(&place, one_by_one(2, 40), using(40), Arc::default(), LONG).await;
+    let budgets = bench.store.budgets();
+    budgets.plan(Plan {
+        each_user: limit(1_000),
+        ..Plan::default()
+    });
+    let which = Which {
+        account: Account::User("test".into()),
+        period: Period::Day,
+        unit: Unit::Usd,
+    };
+    let set = |account: &Account, amount| Set {
+        which: Which {
+            account: account.clone(),
+            ..which.clone()
+        },
+        amount,
+        by: "ops".into(),
+        at: Timestamp(0),
+    };
+    let ends = async |expected: [bool; 2]| {
+        let task = bench.submit("x").await;
+        bench.ends(task).await;
+        let steps = bench.store.steps(&tenant(), task.into()).await.unwrap();
+        let done = steps.iter().map(|step| {
+            let recorded = step.recorded.as_ref().unwrap();
+            matches!(recorded.outcome, Outcome::Done(_))
+        });
+        assert_eq!(done.collect::<Vec<_>>(), expected);
+    };
+    ends([true, true]).await;
+    let narrow = set(&which.account, Some(cents(125).usd.nano()));
+    assert!(budgets.set_limit(&tenant(), narrow).await.unwrap());
+    ends([false, false]).await;
+    let told = budgets.set_limits(&tenant()).await.unwrap();
+    assert_eq!((told.len(), told[0].by.as_str()), (1, "ops"));
+    assert!(told[0].at > Timestamp(0), "the store's clock says when");
+    let none = set(&which.account, None);
+    assert!(budgets.set_limit(&tenant(), none).await.unwrap());
+    ends([true, true]).await;
+    assert!(budgets.unset_limit(&tenant(), &which).await.unwrap());
+    assert!(!budgets.unset_limit(&tenant(), &which).await.unwrap());
+    ends([true, true]).await;
+
+    let gone = set(&Account::Task(TaskId::fresh()), Some(1));
+    assert!(!budgets.set_limit(&tenant(), gone).await.unwrap());
+    budgets.plan(Plan {
+        task: Cap {
+            usd: Some(cents(50).usd),
+            tokens: None,
+        },
+        ..Plan::default()
+    });
+    ends([true, false]).await;
+    bench.stop().await;
+}
+
+/// None of them returns before each has begun or was refused. What they use then is three times what they
+/// said; after it nothing begins any more.
+async fn two_hundred_at_once_are_held_to_a_dollar(kind: Kind) {
+    const ALL: u32 = 200;
+    let place = kind.place().await;
+    let begun = Arc::<AtomicU32>::default();
+    let (open, gate) = watch::channel(false);
+    let act: Arc<Act> = {
+        let begun = begun.clone();
+        Arc::new(move |_: Exec| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            let mut gate = gate.clone();
+            async move {
+                let _ = gate.wait_for(|open| *open).await;
+                Ok(Report {
+                    usage: Some(cents(3)),
+                    ..done(json!("ok"))
+                })
+            }
+            .boxed()
+        })
+    };
+    let code: Arc<Code> = Arc::new(move |ctx, _| {
+        async move {
+            let all = (0..ALL).map(|n| (StepKey::from(format!("op/{n}")), op(n, 1)));
+            let recorded = ctx.all(all.collect()).await?;
+            let done =
+                |recorded: &&shared::run::Recorded| matches!(recorded.outcome, Outcome::Done(_));
+            Ok(ended(json!(recorded.iter().filter(done).count())))
+        }
+        .boxed()
+    });
+    let bench = Bench::start(&place, code, act, Arc::default(), LONG).await;
+    bench.store.budgets().plan(Plan {
+        task: Cap {
+            usd: Some(cents(100).usd),
+            tokens: None,
+        },
+        all: limit(100),
+        ..Plan::default()
+    });
+    let task = bench.submit("x").await;
+    // A twentieth is kept back for a summary.
+    under_way(&begun, 95).await;
+    let held = standing(&*bench.store, &Account::All).await;
+    assert_eq!(held.held.usd, cents(95).usd.nano());
+    open.send_replace(true);
+    bench.ends(task).await;
+    assert_eq!(begun.load(Ordering::SeqCst), 95);
+    let spent = standing(&*bench.store, &Account::All).await;
+    assert_eq!(
+        (spent.day.usd, spent.held),
+        (cents(3 * 95).usd.nano(), Sum::default())
+    );
+    // The overrun of those that were under way, and nothing after it.
+    let overrun = 95 * 2;
+    assert!(spent.day.usd <= cents(100 + overrun).usd.nano());
+    let more = bench.submit("more").await;
+    bench.ends(more).await;
+    assert_eq!(begun.load(Ordering::SeqCst), 95);
+    bench.stop().await;
+}
+
+/// What the far side counted of one attempt, and whether it said so.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    cents: i64,
+    said: bool,
+}
+
+/// The far side: counts every attempt by its step, and how often it was made.
+type Provider = Arc<Mutex<BTreeMap<(TaskId, StepKey), Vec<Counted>>>>;
+
+/// Work that goes wrong in all the ways in which it can, by a fixed seed. It costs ten cents at worst.
+fn unreliable(provider: Provider) -> Arc<Act> {
+    Arc::new(move |exec: Exec| {
+        let seed = exec.effect_key.0.to_string();
+        let seed = seed.bytes().fold(u64::from(exec.attempt), |seed, byte| {
+            seed.wrapping_mul(31).wrapping_add(u64::from(byte))
+        });
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (way, used) = (random.u32(0..10), random.i64(0..=10));
+        let counted = move |said| Counted { cents: used, said };
+        let provider = provider.clone();
+        async move {
+            let count = |said| {
+                let mut all = provider.lock().unwrap();
+                all.entry((exec.task, exec.key.clone()))
+                    .or_default()
+                    .push(counted(said));
+            };
+            match way {
+                // Cut off in the middle: by a cancel, or by the process's end.
+                0 => {
+                    count(false);
+                    std::future::pending::<()>().await;
+                    unreachable!("it never ends")
+                }
+                1 => {
+                    count(false);
+                    Err(NotDone::NoReply("the actor died".into()))
+                }
+                2 => {
+                    count(false);
+                    Ok(fails(None))
+                }
+                3 | 4 => {
+                    count(true);
+                    Ok(fails(Some(used)))
+                }
+                _ => {
+                    count(true);
+                    tokio::time::sleep(Duration::from_millis(random.u64(0..5))).await;
+                    Ok(Report {
+                        usage: Some(cents(used)),
+                        ..done(json!("ok"))
+                    })
+                }
+            }
+        }
+        .boxed()
+    })
+}
+
+/// Retries, lost attempts, unknown usage, cancels, and processes that end in the middle: every attempt
+/// that the far side counted stands in the journal, with what it said where it said it, and with no less
+/// where it did not; and all sums are the sums of those.
+async fn the_ledger_equals_the_providers_count(kind: Kind) {
+    let place = kind.place().await;
+    let provider = Provider::default();
+    let start = async || {
+        let act = unreliable(provider.clone());
+        Bench::start(&place, one_by_one(6, 10), act, Arc::default(), LONG).await
+    };
+    let mut bench = start().await;
+    let mut tasks = Vec::new();
+    for _ in 0..60 {
+        tasks.push(bench.submit("x").await);
+    }
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        // Calls under way are cut off; what became of them nobody recorded.
+        bench.engine.freeze(Duration::ZERO).await;
+        bench.store.close().await;
+        place.lapse().await;
+        bench = start().await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for task in &tasks {
+        // What has ended stays so; the others hang.
+        bench
+            .store
+            .cancel(&tenant(), *task, "enough", None)
+            .await
+            .unwrap();
+    }
+    let provider = provider.lock().unwrap().clone();
+    let (mut sum, mut attempts, mut differ) = (Usage::default(), 0, 0);
+    for task in &tasks {
+        let mut used = Usage::default();
+        for step in bench.store.steps(&tenant(), (*task).into()).await.unwrap() {
+            let recorded = step.recorded.map(|recorded| recorded.attempts);
+            let made: Vec<Attempt> = recorded.unwrap_or(step.attempts);
+            let counted = provider
+                .get(&(*task, step.key.clone()))
+                .cloned()
+                .unwrap_or_default();
+            // An attempt may be begun and cut off before the far side hears of it.
+            assert!(
+                made.len() >= counted.len(),
+                "{} {made:?} {counted:?}",
+                step.key
+            );
+            used += made.iter().map(|attempt| attempt.usage).sum();
+            attempts += made.len() as u64;
+            let paid: i64 = made.iter().map(|attempt| attempt.usage.usd.nano()).sum();
+            let owed: i64 = counted.iter().map(|one| cents(one.cents).usd.nano()).sum();
+            let unsaid = counted.iter().any(|one| !one.said);
+            let lost = |attempt: &Attempt| {
+                let failure = attempt.failure.as_ref();
+                failure.is_some_and(|failure| failure.kind == FailureKind::Lost)
+            };
+            match unsaid || made.iter().any(lost) {
+                false => assert_eq!(paid, owed, "{task} {}: {made:?} {counted:?}", step.key),
+                true => {
+                    differ += 1;
+                    assert!(paid >= owed, "{task} {}: {made:?} {counted:?}", step.key);
+                }
+            }
+        }
+        let stored = bench.store.task(&tenant(), *task).await.unwrap().unwrap();
+        let theirs = stored.usage;
+        assert_eq!(
+            (theirs.usd, theirs.tokens_in),
+            (used.usd, used.tokens_in),
+            "{task}"
+        );
+        sum += used;
+    }
+    assert!(
+        attempts > 100 && differ > 5,
+        "{attempts} attempts, {differ} differ"
+    );
+    for account in [
+        Account::All,
+        Account::User("test".into()),
+        Account::Agent("executor".into()),
+    ] {
+        let stands = standing(&*bench.store, &account).await;
+        assert_eq!(
+            (stands.total, stands.held),
+            (sum.into(), Sum::default()),
+            "{account}"
+        );
+    }
+    let spend = bench
+        .store
+        .budgets()
+        .spent_since(&tenant(), 0)
+        .await
+        .unwrap();
+    let spent: Usage = spend.iter().map(|row| row.usage).sum();
+    assert_eq!(spent.usd, sum.usd);
+    bench.stop().await;
+}
+
+/// Admins hear of a limit once for each level, however often it is looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn admins_are_told_once_of_each_level() {
+    let bench = Bench::start(
+        &Kind::Folder.place().await,
+        one_by_one(1, 30),
+        using(30),
+        Arc::default(),
+        LONG,
+    )
+    .await;
+    bench.store.budgets().plan(Plan {
+        all: limit(50),
+        ..Plan::default()
+    });
+    let settings: Settings = serde_json::from_value(json!({
+        "people": [{ "name": "ada", "telegram": 7, "roles": ["admin"] }, { "name": "bob", "telegram": 8 }],
+    }))
+    .unwrap();
+    let alarm = || Alarm {
+        store: bench.store.clone(),
+        tenant: tenant(),
+        people: Arc::new(Directory::new(&settings, bench.store.clone())),
+        open: Arc::from(["telegram"]),
+    };
+    let owed = async || {
+        bench
+            .store
+            .mail()
+            .owed(&tenant(), "telegram", 0, 99)
+            .await
+            .unwrap()
+    };
+    let look = async || {
+        for _ in 0..2 {
+            alarm().look(&mut BTreeSet::new()).await.unwrap();
+        }
+    };
+    look().await;
+    assert_eq!(owed().await, []);
+    for told in 1..=2 {
+        let task = bench.submit("x").await;
+        bench.ends(task).await;
+        look().await;
+        assert_eq!(
+            owed().await.len(),
+            told.min(1),
+            "the second one does not fit"
+        );
+    }
+    let wide = Set {
+        which: Which {
+            account: Account::All,
+            period: Period::Day,
+            unit: Unit::Usd,
+        },
+        amount: Some(cents(60).usd.nano()),
+        by: "ops".into(),
+        at: Timestamp(0),
+    };
+    bench
+        .store
+        .budgets()
+        .set_limit(&tenant(), wide)
+        .await
+        .unwrap();
+    look().await;
+    let words = owed().await;
+    let texts: Vec<&str> = words
+        .iter()
+        .map(|out| out.body["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(texts.len(), 2);
+    assert!(
+        texts[0].contains("$0.3000 of $0.5000 a day of all"),
+        "{texts:?}"
+    );
+    assert!(words.iter().all(|out| out.conversation == "7"), "{words:?}");
+    bench.stop().await;
+}
+
+/// The last call of an agent that is stopped by somebody's limit is paid out of what is kept back for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_comes_to_a_limit_sums_up_out_of_what_is_kept_back() {
+    let script = "[[agent.reply]]\nuser = \"Stop here\"\ntext = \"So far: nothing.\"\n[[agent.reply]]\ncalls = [{ tool = \"look\", args = { n = 1 } }]\nusage = { tokens_in = 8000, tokens_out = 300 }\n[[agent.reply]]\ntext = \"never asked for\"\n";
+    let price = "price = { input = 1000.0, output = 1000.0 }\n";
+    let look = TestTool::reads("look");
+    let settings = "[limits]\nusd = 50.0\n[budget.each_user]\nday = { usd = 9.8 }\n";
+    let app = Setup::worker_priced(price, script, &[&look], settings)
+        .and("agents/worker.toml", "[limits]\nmax_tokens = 1000\n")
+        .start()
+        .await;
+    let task = app.ask("Look").await;
+    assert_eq!(task.state, TaskState::Failed);
+    assert_eq!(task.partial.as_deref(), Some("So far: nothing."));
+    let error = task.error.as_deref().unwrap();
+    assert!(
+        error.contains("stopped at the limit of $9.80 a day of user:"),
+        "{error}"
+    );
+    assert!(task.usage.usd <= Usd::from_dollars(9.8));
+    // The next one is refused at its first call, and asks nobody.
+    let before = app.requests().len();
+    let next = app
+        .submit(Request {
+            ..TestApp::request("Look")
+        })
+        .await;
+    let next = app.ends(next).await;
+    assert_eq!(next.state, TaskState::Failed);
+    assert_eq!(app.requests().len(), before);
+    app.stop().await;
 }

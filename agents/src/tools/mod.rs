@@ -9,6 +9,7 @@ pub mod gate;
 pub mod html;
 pub mod lint;
 mod passages;
+mod priced;
 mod read_file;
 mod registry;
 mod search_files;

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use shared::config::Settings;
+use shared::config::{Settings, ToolPrice};
 use shared::egress::{ClientError, Gateway};
 use shared::id::ToolName;
+use shared::money::Usd;
 
+use super::priced::Priced;
 use super::{FetchPage, ReadFile, SearchFiles, Tool, WebSearch, WriteFile};
 
 /// Tools by name.
@@ -62,6 +64,22 @@ impl ToolBox {
         self.missing.remove(&name);
         self.tools.insert(name, tool);
         self
+    }
+
+    /// With these prices in the place of tools' own. Fails with the name that no tool has.
+    pub fn priced(mut self, prices: &BTreeMap<ToolName, ToolPrice>) -> Result<Self, ToolName> {
+        for (name, set) in prices {
+            match self.tools.remove(name) {
+                Some(tool) => {
+                    let price = Usd::from_dollars(set.usd_per_call);
+                    let priced = Arc::new(Priced::new(tool, price));
+                    self.tools.insert(name.clone(), priced);
+                }
+                None if self.missing.contains_key(name) => {}
+                None => return Err(name.clone()),
+            }
+        }
+        Ok(self)
     }
 
     fn lacks(&mut self, name: &str, what: &'static str) {

@@ -1,6 +1,7 @@
 -- What is spent and held, by whom it is paid. A task's own account stands in its row.
 --
--- Accounts are locked after tasks and runs, in the order of their keys.
+-- Accounts are locked after tasks, runs, bodies and steps: a tenant's own of all first, which every attempt
+-- is paid from.
 
 -- What attempts under way may use at worst, and what the task may use in all; no limit where absent.
 alter table task add column held_usd bigint not null default 0;

@@ -58,6 +58,8 @@ pub struct Settings {
     pub egress: EgressSettings,
     /// The provider behind `web_search`.
     pub search: Option<SearchSettings>,
+    /// What calls of tools cost, by the tools' names.
+    pub tools: BTreeMap<ToolName, ToolPrice>,
     /// The engine's sizes.
     pub engine: EngineSettings,
     /// How long journals are kept.
@@ -479,6 +481,15 @@ pub enum SearchSettings {
         #[serde(default)]
         usd_per_search: f64,
     },
+}
+
+/// `[tools.NAME]`: what a call of a tool costs.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ToolPrice {
+    /// Dollars for each call, in the place of what the tool itself says.
+    #[schemars(range(min = 0.0))]
+    pub usd_per_call: f64,
 }
 
 /// How thoroughly a search looks.

@@ -32,15 +32,14 @@ pub(crate) struct Payer<'a> {
 }
 
 impl Payer<'_> {
-    /// All who pay for what this agent does: in the order in which accounts are locked.
+    /// All who pay for what this agent does.
     pub fn accounts(&self, agent: Option<&AgentName>) -> impl Iterator<Item = Account> {
         let own = [
-            Account::All,
             Account::Task(self.task),
             Account::User(self.principal.clone()),
+            Account::All,
         ];
-        let agent = agent.cloned().map(Account::Agent);
-        agent.into_iter().chain(own)
+        own.into_iter().chain(agent.cloned().map(Account::Agent))
     }
 }
 
@@ -81,9 +80,10 @@ pub(crate) fn costs(step: &Step) -> bool {
     matches!(step.kind, StepKind::Think | StepKind::Tool)
 }
 
-/// Whether a row of this step may be there already. The first attempt's is the first that is written.
+/// Whether a row of this step may be there already: it is, unless this one begins the first attempt.
 pub(crate) fn may_be_booked(step: &Step) -> bool {
-    costs(step) && (step.recorded.is_some() || step.attempt > 1)
+    let first = step.recorded.is_none() && step.attempt <= 1 && step.attempts.is_empty();
+    costs(step) && !first
 }
 
 /// Whether an attempt is begun with this row that must be admitted.

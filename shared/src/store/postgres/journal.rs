@@ -180,7 +180,7 @@ fn ends_early(pending: &Pending) -> Option<TaskId> {
 }
 
 /// The run that ends without a result: what is under way in it counts as lost.
-fn breaks_off(pending: &Pending) -> Option<(TaskId, RunId)> {
+pub(super) fn breaks_off(pending: &Pending) -> Option<(TaskId, RunId)> {
     match &pending.entry.change {
         Change::Finish(finish) if finish.state != RunState::Done => {
             Some((pending.entry.task, pending.fence.run))

@@ -1,10 +1,11 @@
 //! Tables `account`, `budget` and `spend`: what is spent and held, what may be, and what was used on each
 //! day. A task's own account stands in its row.
 //!
-//! Accounts are locked after the rows of tasks, runs, bodies and steps, in the order of the book, and
-//! before all else: by the commit that begins an attempt when it looks how they stand, by any other when
-//! it moves them.
+//! Accounts are locked after the rows of tasks, runs, bodies and steps, and before all else, in the order
+//! of the book: by a commit that begins an attempt all that it moves, when it looks how they stand; by any
+//! other when it moves them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -171,10 +172,10 @@ fn payer(pending: &Pending) -> Payer<'_> {
 impl Asked {
     pub(super) fn of(batch: &[Pending]) -> Self {
         let (mut runs, mut keys) = (Vec::new(), Vec::new());
-        let mut payers = std::collections::BTreeSet::new();
-        let mut tasks = std::collections::BTreeSet::new();
-        let mut costs = false;
+        let (mut payers, mut tasks) = (BTreeSet::new(), BTreeSet::new());
+        let (mut costs, mut asks) = (false, false);
         for pending in batch {
+            let tenant = &pending.entry.tenant;
             for step in steps(pending) {
                 costs = true;
                 if ledger::may_be_booked(step) {
@@ -182,14 +183,21 @@ impl Asked {
                     keys.push(step.key.to_string());
                 }
                 if ledger::asks(step) {
+                    asks = true;
                     tasks.insert(pending.entry.task.0);
-                    let payer = payer(pending);
-                    let all = payer.accounts(step.agent.as_ref());
-                    let others = all.filter(|account| !matches!(account, Account::Task(_)));
-                    let tenant = &pending.entry.tenant;
-                    payers.extend(others.map(|account| (tenant.clone(), account)));
                 }
+                let payer = payer(pending);
+                let all = payer.accounts(step.agent.as_ref());
+                let others = all.filter(|account| !matches!(account, Account::Task(_)));
+                payers.extend(others.map(|account| (tenant.clone(), account)));
             }
+            if super::journal::breaks_off(pending).is_some() {
+                payers.insert((tenant.clone(), Account::All));
+            }
+        }
+        // What is only settled is locked when it is moved, by one statement and in the same order.
+        if !asks {
+            payers.clear();
         }
         let mut accounts = Accounts::default();
         for (tenant, account) in &payers {

@@ -2,6 +2,7 @@
 //! they are until a test moves them through the store, as an engine would.
 
 mod access;
+mod budgets;
 mod connections;
 mod contract;
 mod docs;
