@@ -1,8 +1,8 @@
 //! Budgets: what is admitted under a limit, what is held and settled, and what is left of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use majordomo_tests::app::{Setup, TestApp};
 use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, tenant, tool};
+use majordomo_tests::money::{self, cents, fails};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
 use majordomo_tests::tool::TestTool;
@@ -19,10 +20,8 @@ use shared::budget::{
 use shared::config::Settings;
 use shared::event::Event;
 use shared::id::{StepKey, TaskId};
-use shared::money::{Usage, Usd};
-use shared::run::{
-    Attempt, Effect, Exec, Failure, FailureKind, NotDone, Op, Outcome, Report, Timestamp,
-};
+use shared::money::Usd;
+use shared::run::{Effect, Exec, FailureKind, NotDone, Op, Outcome, Report, Timestamp};
 use shared::store::{RunState, Store};
 use shared::task::{Request, TaskState};
 use supervisor::alarm::Alarm;
@@ -39,15 +38,6 @@ on_both_stores!(
 );
 
 const LONG: Duration = Duration::from_secs(60);
-
-/// So many cents.
-fn cents(cents: i64) -> Usage {
-    Usage {
-        usd: Usd::from_nano(cents * 10_000_000),
-        tokens_in: cents as u64,
-        ..Usage::default()
-    }
-}
 
 fn limit(usd: i64) -> Caps {
     Caps {
@@ -175,13 +165,6 @@ async fn what_does_not_fit_into_the_day_is_not_begun(kind: Kind) {
     assert_eq!(spend.len(), 1);
     assert_eq!((spend[0].attempts, spend[0].usage.usd), (2, cents(80).usd));
     bench.stop().await;
-}
-
-fn fails(used: Option<i64>) -> Report {
-    Report {
-        usage: used.map(cents),
-        ..Report::failed(Failure::new(FailureKind::Transient, "busy"))
-    }
 }
 
 async fn every_attempt_is_paid_and_unknown_usage_costs_the_reservation(kind: Kind) {
@@ -396,167 +379,24 @@ async fn two_hundred_at_once_are_held_to_a_dollar(kind: Kind) {
     bench.stop().await;
 }
 
-/// What the far side counted of one attempt, and whether it said so.
-#[derive(Clone, Copy, Debug)]
-struct Counted {
-    cents: i64,
-    said: bool,
-}
-
-/// The far side: counts every attempt by its step, and how often it was made.
-type Provider = Arc<Mutex<BTreeMap<(TaskId, StepKey), Vec<Counted>>>>;
-
-/// Work that goes wrong in all the ways in which it can, by a fixed seed. It costs ten cents at worst.
-fn unreliable(provider: Provider) -> Arc<Act> {
-    Arc::new(move |exec: Exec| {
-        let seed = exec.effect_key.0.to_string();
-        let seed = seed.bytes().fold(u64::from(exec.attempt), |seed, byte| {
-            seed.wrapping_mul(31).wrapping_add(u64::from(byte))
-        });
-        let mut random = fastrand::Rng::with_seed(seed);
-        let (way, used) = (random.u32(0..10), random.i64(0..=10));
-        let counted = move |said| Counted { cents: used, said };
-        let provider = provider.clone();
-        async move {
-            let count = |said| {
-                let mut all = provider.lock().unwrap();
-                all.entry((exec.task, exec.key.clone()))
-                    .or_default()
-                    .push(counted(said));
-            };
-            match way {
-                // Cut off in the middle: by a cancel, or by the process's end.
-                0 => {
-                    count(false);
-                    std::future::pending::<()>().await;
-                    unreachable!("it never ends")
-                }
-                1 => {
-                    count(false);
-                    Err(NotDone::NoReply("the actor died".into()))
-                }
-                2 => {
-                    count(false);
-                    Ok(fails(None))
-                }
-                3 | 4 => {
-                    count(true);
-                    Ok(fails(Some(used)))
-                }
-                _ => {
-                    count(true);
-                    tokio::time::sleep(Duration::from_millis(random.u64(0..5))).await;
-                    Ok(Report {
-                        usage: Some(cents(used)),
-                        ..done(json!("ok"))
-                    })
-                }
-            }
-        }
-        .boxed()
-    })
-}
-
-/// Retries, lost attempts, unknown usage, cancels, and processes that end in the middle: every attempt
-/// that the far side counted stands in the journal, with what it said where it said it, and with no less
-/// where it did not; and all sums are the sums of those.
+/// Retries, lost attempts, unknown usage, cancels, and processes that end in the middle.
 async fn the_ledger_equals_the_providers_count(kind: Kind) {
-    let place = kind.place().await;
-    let provider = Provider::default();
-    let start = async || {
-        let act = unreliable(provider.clone());
-        Bench::start(&place, one_by_one(6, 10), act, Arc::default(), LONG).await
-    };
-    let mut bench = start().await;
-    let mut tasks = Vec::new();
-    for _ in 0..60 {
-        tasks.push(bench.submit("x").await);
-    }
-    for _ in 0..4 {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        // Calls under way are cut off; what became of them nobody recorded.
-        bench.engine.freeze(Duration::ZERO).await;
-        bench.store.close().await;
-        place.lapse().await;
-        bench = start().await;
-    }
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    for task in &tasks {
-        // What has ended stays so; the others hang.
-        bench
-            .store
-            .cancel(&tenant(), *task, "enough", None)
-            .await
-            .unwrap();
-    }
-    let provider = provider.lock().unwrap().clone();
-    let (mut sum, mut attempts, mut differ) = (Usage::default(), 0, 0);
-    for task in &tasks {
-        let mut used = Usage::default();
-        for step in bench.store.steps(&tenant(), (*task).into()).await.unwrap() {
-            let recorded = step.recorded.map(|recorded| recorded.attempts);
-            let made: Vec<Attempt> = recorded.unwrap_or(step.attempts);
-            let counted = provider
-                .get(&(*task, step.key.clone()))
-                .cloned()
-                .unwrap_or_default();
-            // An attempt may be begun and cut off before the far side hears of it.
-            assert!(
-                made.len() >= counted.len(),
-                "{} {made:?} {counted:?}",
-                step.key
-            );
-            used += made.iter().map(|attempt| attempt.usage).sum();
-            attempts += made.len() as u64;
-            let paid: i64 = made.iter().map(|attempt| attempt.usage.usd.nano()).sum();
-            let owed: i64 = counted.iter().map(|one| cents(one.cents).usd.nano()).sum();
-            let unsaid = counted.iter().any(|one| !one.said);
-            let lost = |attempt: &Attempt| {
-                let failure = attempt.failure.as_ref();
-                failure.is_some_and(|failure| failure.kind == FailureKind::Lost)
-            };
-            match unsaid || made.iter().any(lost) {
-                false => assert_eq!(paid, owed, "{task} {}: {made:?} {counted:?}", step.key),
-                true => {
-                    differ += 1;
-                    assert!(paid >= owed, "{task} {}: {made:?} {counted:?}", step.key);
-                }
-            }
-        }
-        let stored = bench.store.task(&tenant(), *task).await.unwrap().unwrap();
-        let theirs = stored.usage;
-        assert_eq!(
-            (theirs.usd, theirs.tokens_in),
-            (used.usd, used.tokens_in),
-            "{task}"
-        );
-        sum += used;
-    }
+    let mut tally = money::work(&kind.place().await, money::Scale::SHORT).await;
+    assert!(tally.attempts > 300, "{tally}");
     assert!(
-        attempts > 100 && differ > 5,
-        "{attempts} attempts, {differ} differ"
+        tally.unsaid > 5 && tally.lost > 5 && tally.cancelled > 0,
+        "{tally}"
     );
-    for account in [
-        Account::All,
-        Account::User("test".into()),
-        Account::Agent("executor".into()),
+    assert_eq!(tally.wrong(), Vec::<String>::new(), "{tally}");
+    // The comparison finds a call of which the ledger has not heard, and a cent that was not booked.
+    for tamper in [
+        money::Tally::count_one_more,
+        money::Tally::count_a_cent_more,
     ] {
-        let stands = standing(&*bench.store, &account).await;
-        assert_eq!(
-            (stands.total, stands.held),
-            (sum.into(), Sum::default()),
-            "{account}"
-        );
+        tamper(&mut tally);
+        assert_eq!(tally.wrong().len(), 1, "{tally}");
+        tally.undo();
     }
-    let spend = bench
-        .store
-        .budgets()
-        .spent_since(&tenant(), 0)
-        .await
-        .unwrap();
-    let spent: Usage = spend.iter().map(|row| row.usage).sum();
-    assert_eq!(spent.usd, sum.usd);
-    bench.stop().await;
 }
 
 /// Admins hear of a limit once for each level, however often it is looked at.

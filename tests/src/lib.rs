@@ -8,6 +8,7 @@ pub mod engine;
 pub mod faults;
 pub mod life;
 pub mod model;
+pub mod money;
 pub mod place;
 pub mod tool;
 pub mod world;

@@ -9,6 +9,7 @@ mod fleet;
 mod forgery;
 mod herd;
 mod house;
+mod money;
 mod outage;
 mod pace;
 mod power;
@@ -67,9 +68,9 @@ pub struct Finding {
 }
 
 /// The parts by name, in the order in which they are done.
-pub const PARTS: [&str; 12] = [
+pub const PARTS: [&str; 13] = [
     "crash", "zombie", "outage", "disk", "replicas", "power", "herd", "waits", "doors", "pace",
-    "forgery", "canaries",
+    "forgery", "canaries", "money",
 ];
 
 /// Does one part and prints its findings. Whether all hold.
@@ -88,6 +89,7 @@ pub async fn part(name: &str, plan: &Plan) -> bool {
         "pace" => pace::run(plan).await,
         "forgery" => forgery::run(plan).await,
         "canaries" => canaries::run(plan).await,
+        "money" => money::run(plan).await,
         _ => {
             eprintln!("chaos: there is no part {name}; there are {PARTS:?}");
             return false;

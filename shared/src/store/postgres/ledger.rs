@@ -313,7 +313,7 @@ impl Found {
     /// A book that knows what was found.
     fn book(&self, plan: Arc<Plan>) -> Result<Book, Error> {
         let mut book = Book::at(self.now, plan);
-        let mut own: Vec<(TenantId, Account, (Period, Unit, Option<i64>))> = Vec::new();
+        let mut own: Vec<(TenantId, Account, Limit)> = Vec::new();
         for row in &self.own {
             let (period, unit) = which(get(row, 3)?, get(row, 4)?)?;
             let limit = (period, unit, get(row, 5)?);
@@ -384,7 +384,9 @@ impl Found {
     }
 }
 
-type Own = Vec<(Period, Unit, Option<i64>)>;
+/// A limit that was set: in what time, of what, how much.
+type Limit = (Period, Unit, Option<i64>);
+type Own = Vec<Limit>;
 
 fn of_task(row: &Row) -> Result<(Standing, Own), Error> {
     let spent = sum(row, 1)?;
