@@ -215,6 +215,14 @@ async fn a_parent_goes_on_without_its_childrens_journals(kind: Kind) {
     let world = Arc::<World>::default();
     let first = bench(&place, &world).await;
     let task = first.submit("wait").await;
+    // On a slow machine it waits out of memory for its child, too.
+    let asks = async || {
+        let steps = first.store.steps(&tenant(), task.into()).await.unwrap();
+        steps.iter().any(|step| step.key.as_str() == "signal/word")
+    };
+    while !asks().await {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     first.reaches(task, &[RunState::Waiting]).await;
     first.stop().await;
     let gone = "delete from step where run in (select id from run where parent is not null)";
