@@ -5,6 +5,7 @@
 //! [`run`] (what a durable run may do), [`store`] (the journal's tables), [`model`], [`egress`],
 //! and the words they share.
 
+pub mod ask;
 pub mod blob;
 pub mod clock;
 pub mod config;

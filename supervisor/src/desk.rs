@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use agents::run::{Resolution, doubt_signal};
+use agents::run::doubt_signal;
+use shared::ask::Decision;
 use shared::blob::Blob;
 use shared::id::{PrincipalId, RunId, StepKey, TaskId, TenantId};
 use shared::run::Outcome;
@@ -234,7 +235,7 @@ impl Desk {
         &self,
         task: TaskId,
         step: &str,
-        resolution: &Resolution,
+        resolution: &Decision,
         by: PrincipalId,
     ) -> Result<Resolved, Error> {
         let (mut open, mut answered) = (Vec::new(), false);

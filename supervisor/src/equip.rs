@@ -69,7 +69,13 @@ struct Ready {
 
 /// The tools that a configuration may name: the built-in ones and `extra`.
 pub fn known_tools(extra: &[Arc<dyn Tool>]) -> KnownTools {
-    let built_in = ["search_files", "read_file", "write_file", "fetch_page"];
+    let built_in = [
+        "ask_human",
+        "search_files",
+        "read_file",
+        "write_file",
+        "fetch_page",
+    ];
     let extra = extra.iter().map(|tool| tool.info().name.clone());
     let names = built_in.into_iter().map(ToolName::from).chain(extra);
     KnownTools::from_iter(names).with_needing("web_search", Need::Search)
@@ -277,6 +283,7 @@ fn catalog(config: &Config, tools: &ToolBox, models: &BTreeMap<ModelName, Ready>
         supervisor: settings.supervisor.clone(),
         routes: settings.routes.clone(),
         limits: settings.limits,
+        approvals: Some(settings.approvals.clone()),
         retry: settings.retry,
     }
 }
@@ -287,6 +294,7 @@ fn equipment(
     models: &BTreeMap<ModelName, Ready>,
 ) -> anyhow::Result<Vec<Equipment>> {
     let settings = &config.settings;
+    let approvals = Arc::new(settings.approvals.clone());
     let equip = |name: &str, model: &ModelName, own: &[ToolName], concurrency: u32| {
         let ready = models
             .get(model)
@@ -299,6 +307,7 @@ fn equipment(
             model: ready.model.clone(),
             model_name: ready.card.description.as_str().into(),
             tools: held.collect::<HashMap<_, _>>(),
+            approvals: approvals.clone(),
             permits: Arc::new(Semaphore::new(concurrency.max(1) as usize)),
         })
     };

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use agents::run::Resolution;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use shared::ask;
 use utoipa::ToSchema;
 
 use shared::config::Role;
@@ -243,11 +243,12 @@ pub enum Decision {
 
 impl Settlement {
     /// What is sent for this decision on a step.
-    pub fn of(step: String, run: Option<RunId>, resolution: Resolution) -> Self {
+    pub fn of(step: String, run: Option<RunId>, resolution: ask::Decision) -> Self {
         let (decision, result) = match resolution {
-            Resolution::Happened { result } => (Decision::Happened, Some(result)),
-            Resolution::Again => (Decision::Again, None),
-            Resolution::GiveUp => (Decision::GiveUp, None),
+            ask::Decision::Happened { result } => (Decision::Happened, Some(result)),
+            ask::Decision::Again => (Decision::Again, None),
+            // A step in doubt takes nothing else.
+            _ => (Decision::GiveUp, None),
         };
         Self {
             step,

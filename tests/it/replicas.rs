@@ -11,6 +11,7 @@ use majordomo_tests::engine::{
     Bench, Code, World, done, ended, new_task, next_event, tenant, tool,
 };
 use majordomo_tests::place::Database;
+use shared::ask::Ask;
 use shared::event::Event;
 use shared::id::{TaskId, WorkerId};
 use shared::run::Effect;
@@ -187,7 +188,13 @@ async fn a_run_is_claimed_once() {
 fn asks_then_acts() -> Arc<Code> {
     Arc::new(|ctx, _| {
         async move {
-            let answer = ctx.signal("word".into(), Duration::from_secs(3600)).await?;
+            let answer = ctx
+                .ask(
+                    "word".into(),
+                    Duration::from_secs(3600),
+                    Ask::question("a word?"),
+                )
+                .await?;
             ctx.act("a".into(), tool(Effect::Once, json!({}))).await?;
             Ok(ended(json!({ "answer": answer })))
         }

@@ -1,6 +1,9 @@
 //! What integration tests stand on: an engine with a program and hands of the test's own
 //! ([`engine`]), and real instances of the product around a scripted model.
 
+/// Settings with which agents do all that they can without asking anybody.
+pub const FREE: &str = "[[approvals.rules]]\nthen = \"allow\"\n";
+
 pub mod app;
 pub mod chaos;
 pub mod doubles;

@@ -181,6 +181,7 @@ mod tests {
             description: description.into(),
             parameters: Arc::new(parameters),
             effect: Effect::Pure,
+            outbound: super::super::Outbound::default(),
             timeout_s: 1,
             price: Usd::ZERO,
         }

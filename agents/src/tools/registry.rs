@@ -10,7 +10,7 @@ use shared::config::Settings;
 use shared::egress::{ClientError, Gateway};
 use shared::id::ToolName;
 
-use super::{FetchPage, ReadFile, SearchFiles, Tool, WebSearch, WriteFile};
+use super::{AskHuman, FetchPage, ReadFile, SearchFiles, Tool, WebSearch, WriteFile};
 
 /// Tools by name.
 #[derive(Clone, Default)]
@@ -42,6 +42,7 @@ impl ToolBox {
         search_key: Option<SecretString>,
     ) -> Result<Self, ClientError> {
         let mut tools = Self::empty()
+            .with(Arc::new(AskHuman::default()))
             .with(Arc::new(SearchFiles::new()))
             .with(Arc::new(ReadFile::new()))
             .with(Arc::new(WriteFile::new()))
@@ -117,6 +118,7 @@ mod tests {
         ] {
             let names = names(settings, key);
             let expected = [
+                ("ask_human", true),
                 ("fetch_page", true),
                 ("read_file", true),
                 ("search_files", true),

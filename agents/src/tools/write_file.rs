@@ -18,7 +18,7 @@ use shared::money::{Usage, Usd};
 use shared::run::{Effect, EffectKey, Evidence, Failure, FailureKind, Probe, Report};
 
 use super::folder::{Folder, Kind, or_dot};
-use super::{Tool, ToolCall, ToolInfo, arguments, blocking};
+use super::{Outbound, Tool, ToolCall, ToolInfo, arguments, blocking};
 
 /// Bytes of one file: what a model can write in one reply is far less.
 const MAX_TEXT: usize = 4 << 20;
@@ -81,6 +81,7 @@ impl WriteFile {
                     .into(),
                 parameters: Arc::new(parameters),
                 effect: Effect::Verifiable,
+                outbound: Outbound::default(),
                 timeout_s: 30,
                 price: Usd::ZERO,
             },

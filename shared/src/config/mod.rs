@@ -4,6 +4,7 @@
 //! answers, whether tools describe themselves well. Called by the binary's composition root and by
 //! `majordomo check`, `schema` and `init`.
 
+mod approvals;
 mod builtin;
 mod check;
 mod document;
@@ -23,6 +24,7 @@ mod tools;
 mod types;
 mod webhook;
 
+pub use approvals::*;
 pub use load::{Config, Source, load};
 pub use price::MissingPrice;
 pub use problem::{Problem, Report};

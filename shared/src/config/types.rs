@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::approvals::ApprovalSettings;
 use super::builtin;
 use super::secret::SecretRef;
 use super::webhook::{CallbackSettings, HookSettings};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub routes: Vec<RouteRule>,
     /// What one task may use.
     pub limits: Limits,
+    /// Which calls of tools people are asked about before they are made.
+    pub approvals: ApprovalSettings,
     /// How failed model and tool calls are repeated.
     pub retry: RetryPolicy,
     /// The HTTP door.

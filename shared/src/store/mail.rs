@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Duty, Error};
-use crate::id::{AgentName, TaskId, TenantId};
+use crate::id::{AgentName, AskId, TaskId, TenantId};
 use crate::run::Timestamp;
 
 /// A message of a channel, as it came.
@@ -110,8 +110,10 @@ pub struct Out {
     pub key: String,
     /// Where it belongs.
     pub conversation: String,
-    /// The task whose progress and end it shows; none for a word.
+    /// The task whose progress and end it shows.
     pub task: Option<TaskId>,
+    /// The ask that it shows. Where it shows neither, it is a word.
+    pub ask: Option<AskId>,
     /// What is said; for a card, what it answers to.
     pub body: Value,
     /// The far side's ids of the messages that stand for it there.

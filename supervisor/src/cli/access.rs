@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agents::run::Resolution;
+use shared::ask::Decision;
 use shared::event::{Live, Recorded};
 use shared::id::TaskId;
 use shared::money::Usd;
@@ -205,7 +205,7 @@ impl Access {
         &self,
         task: TaskId,
         step: &str,
-        resolution: &Resolution,
+        resolution: &Decision,
     ) -> anyhow::Result<()> {
         let desk = match self.desk() {
             Ok(desk) => desk,
@@ -508,7 +508,7 @@ mod tests {
         let story = access.transcript(id).await.unwrap();
         assert_eq!(story.entries.len(), transcript().entries.len());
         access
-            .resolve(id, &format!("{id}/tool/1.0"), &Resolution::Again)
+            .resolve(id, &format!("{id}/tool/1.0"), &Decision::Again)
             .await
             .unwrap();
         let sent = sent.0.lock().unwrap().clone();
@@ -631,7 +631,7 @@ mod tests {
         assert!(listed[0].halted, "nothing runs it");
         assert!(access.task(task.id).await.unwrap().unwrap().halted);
         let doubt = access
-            .resolve(task.id, "tool/1.0", &Resolution::GiveUp)
+            .resolve(task.id, "tool/1.0", &Decision::GiveUp)
             .await
             .unwrap_err();
         assert_eq!(Exit::of_error(&doubt), Exit::Failed);

@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
-use agents::run::Resolution;
+use shared::ask::Decision;
 use shared::event::Recorded;
 use shared::id::{RunId, TaskId};
 use shared::store::TaskFilter;
@@ -138,7 +138,7 @@ impl Client {
         &self,
         task: TaskId,
         step: &str,
-        resolution: &Resolution,
+        resolution: &Decision,
     ) -> anyhow::Result<()> {
         let (run, key) = split(step);
         let body = Settlement::of(key.to_owned(), run, resolution.clone());

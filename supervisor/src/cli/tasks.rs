@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use agents::run::Resolution;
 use agents::tools::folder::{Folder, or_dot};
+use shared::ask::Decision;
 use shared::id::TaskId;
 use shared::store::TaskFilter;
 use shared::task::TaskState;
@@ -160,7 +160,7 @@ pub struct Resolve {
     #[arg(long, value_name = "STEP")]
     step: Option<String>,
     #[command(flatten)]
-    decision: Decision,
+    decision: Word,
     /// What the tool would have answered, as JSON or as plain text.
     #[arg(long, value_name = "RESULT", conflicts_with_all = ["again", "give_up"])]
     result: Option<String>,
@@ -169,7 +169,7 @@ pub struct Resolve {
 /// One of three.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-struct Decision {
+struct Word {
     /// It happened.
     #[arg(long)]
     happened: bool,
@@ -477,13 +477,13 @@ impl Resolve {
         Ok(String::new())
     }
 
-    fn resolution(&self) -> Resolution {
+    fn resolution(&self) -> Decision {
         match (self.decision.happened, self.decision.again) {
-            (true, _) => Resolution::Happened {
+            (true, _) => Decision::Happened {
                 result: self.result.as_deref().map(value_of).unwrap_or_default(),
             },
-            (_, true) => Resolution::Again,
-            _ => Resolution::GiveUp,
+            (_, true) => Decision::Again,
+            _ => Decision::GiveUp,
         }
     }
 }

@@ -126,7 +126,7 @@ impl Fleet {
         };
         file(
             "majordomo.toml",
-            &format!("{SETTINGS}\n{}", self.work.settings),
+            &format!("{SETTINGS}\n{}\n{}", self.work.settings, crate::FREE),
         );
         file(
             "agents/executor.toml",

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::blob::{self, Blobs};
 use super::content::{self, Bodies};
 use super::tx::{Params, Tx, get, prepare};
-use super::{EngineRole, RING, event, run, step, task};
+use super::{EngineRole, RING, ask, event, run, step, task};
 use crate::event::Recorded;
 use crate::id::{RunId, StepKey, TaskId};
 use crate::store::{Appended, Bell, Change, Entry, Error, Fence, RunState};
@@ -83,6 +83,8 @@ struct Committed {
     ended: Vec<RunId>,
     /// Whether the queue, or the next time at which a run wakes, may have changed.
     queue: bool,
+    /// Whether people are asked something, or something is not asked any more.
+    asks: bool,
 }
 
 /// What the first round trip found.
@@ -211,6 +213,7 @@ struct Follow {
     ring: Statement,
     keep: Statement,
     refer: Statement,
+    asks: Statement,
 }
 
 impl Follow {
@@ -226,6 +229,7 @@ impl Follow {
             ring,
             keep,
             refer,
+            asks,
         ] = prepare(
             client,
             [
@@ -239,6 +243,7 @@ impl Follow {
                 RING,
                 blob::KEEP,
                 blob::USE,
+                ask::INSERT,
             ],
         )
         .await?;
@@ -253,6 +258,7 @@ impl Follow {
             ring,
             keep,
             refer,
+            asks,
         })
     }
 
@@ -283,6 +289,10 @@ impl Follow {
         let queue = checked.queued || skipped || !survived.is_empty();
         let mut rings = rings(engine.teller(), &parents, queue);
         rings.extend(super::ends(engine.teller(), &ended_runs));
+        let asks = accepted().any(|pending| pending.entry.changes_asks());
+        if asks {
+            rings.push(format!("mail {}", engine.teller()));
+        }
         let (woken_ids, teller): (&[Uuid], _) = (&woken, engine.teller());
         let (wake, ring): (Params<'_>, Params<'_>) = (&[&woken_ids, &teller], &[&rings]);
         let gone_on: Params<'_> = &[&survived];
@@ -291,7 +301,7 @@ impl Follow {
             let entry = &pending.entry;
             blobs.add((&entry.tenant, entry.task), &entry.blobs);
         }
-        let (_, _, woken, _, events, _, _, _, (), ()) = try_join!(
+        let (_, _, woken, _, _, events, _, _, _, (), ()) = try_join!(
             some(
                 tx,
                 &self.children,
@@ -303,6 +313,7 @@ impl Follow {
                 ended.filter_map(|(end, _)| end).collect()
             ),
             unless(woken.is_empty(), tx.query(&self.wake, wake)),
+            some(tx, &self.asks, accepted().filter_map(ask::row_of).collect()),
             some(tx, &self.end, accepted().filter_map(task::end_of).collect()),
             event::insert(
                 tx,
@@ -320,6 +331,7 @@ impl Follow {
         Ok(Committed {
             queue: run::any_queued(&woken, 0)? || queue || batch.iter().any(leaves),
             ended: ended_runs,
+            asks,
             events,
             rung: parents,
             verdicts,
@@ -359,6 +371,9 @@ fn answer(outcome: Result<Committed, Error>, batch: Vec<Pending>, bell: &Bell) {
             done.ended.into_iter().for_each(|run| bell.end_run(run));
             if done.queue {
                 bell.ring_queue();
+            }
+            if done.asks {
+                bell.ring_mail();
             }
         }
         Err(error) => {

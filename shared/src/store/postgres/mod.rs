@@ -15,6 +15,7 @@
 //! without gaps, and what a fence has checked stays true until its commit.
 
 mod again;
+mod ask;
 mod blob;
 mod checkup;
 mod connect;
@@ -311,6 +312,10 @@ impl Store for PostgresStore {
         self
     }
 
+    fn asks(&self) -> &dyn crate::store::Asks {
+        self
+    }
+
     fn halts(&self) -> &dyn Halts {
         self
     }
@@ -501,6 +506,7 @@ impl Store for PostgresStore {
         let delivered = run::deliver(&self.engine, &signal).await?;
         crate::crash_point!("signal.after");
         self.bell.ring_run(signal.run);
+        self.bell.ring_mail();
         self.bell.ring_queue();
         Ok(delivered)
     }
@@ -535,7 +541,8 @@ impl Store for PostgresStore {
         }
         let ended = task::end_rest(&tx, &client, &[task]).await?;
         let teller = self.engine.teller();
-        let rings: Vec<String> = ends(teller, &ended).collect();
+        let mail = format!("mail {teller}");
+        let rings: Vec<String> = ends(teller, &ended).chain([mail]).collect();
         let rung: Params<'_> = &[&rings];
         let new = vec![event::stands(tenant, task, TaskState::Cancelled, reason)];
         let (events, _, ()) = try_join!(
@@ -547,6 +554,7 @@ impl Store for PostgresStore {
         crate::crash_point!("cancel.after");
         self.bell.publish(events);
         ended.into_iter().for_each(|run| self.bell.end_run(run));
+        self.bell.ring_mail();
         Ok(true)
     }
 

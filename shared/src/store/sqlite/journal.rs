@@ -4,7 +4,7 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{blob, event, run, step, task};
+use super::{ask, blob, event, run, step, task};
 use crate::clock;
 use crate::event::Recorded;
 use crate::id::RunId;
@@ -103,6 +103,8 @@ struct Rung {
     ended: Vec<RunId>,
     /// Whether the queue, or the next time at which a run wakes, may have changed.
     queue: bool,
+    /// Whether people are asked something, or something is not asked any more.
+    asks: bool,
 }
 
 fn commit(tx: &Transaction<'_>, batch: &[Pending]) -> Result<Committed, Error> {
@@ -126,6 +128,7 @@ fn commit(tx: &Transaction<'_>, batch: &[Pending]) -> Result<Committed, Error> {
             // The next suspect may be claimed.
             done.rung.queue = true;
         }
+        done.rung.asks |= verdict == Appended::Written && pending.entry.changes_asks();
         done.verdicts.push(verdict);
     }
     let accepted = || {
@@ -153,11 +156,16 @@ fn change(
             step,
             spawn,
             unless_signal: unless,
+            ask,
         } => {
             let tenant = &pending.entry.tenant;
             let taken = step::write(tx, fence, step, unless.as_ref(), tenant, now)?;
             if let (true, Some(new)) = (taken, spawn) {
                 run::insert_child(tx, fence, &step.key, new, now)?;
+            }
+            if let (true, Some(asked)) = (taken, ask) {
+                let ((name, ask), task) = (&**asked, pending.entry.task);
+                ask::insert(tx, (tenant, task), (fence.run, name), ask, now)?;
             }
             taken
         }
@@ -214,6 +222,9 @@ fn answer(outcome: Result<Committed, Error>, batch: impl Iterator<Item = Pending
                 .for_each(|run| bell.end_run(run));
             if done.rung.queue {
                 bell.ring_queue();
+            }
+            if done.rung.asks {
+                bell.ring_mail();
             }
         }
         Err(error) => {

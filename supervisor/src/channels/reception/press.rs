@@ -1,8 +1,8 @@
 //! Buttons: who pressed one, what it is about, and a word back. What a press leads to may be repeated, and
 //! one that comes late says so.
 
-use agents::run::Resolution;
 use serde_json::Value;
+use shared::ask::Decision;
 use shared::config::Role;
 use shared::id::TaskId;
 
@@ -39,7 +39,7 @@ impl Reception {
         &self,
         letter: &Letter,
         known: &Known,
-        resolution: &Resolution,
+        resolution: &Decision,
         about: &str,
     ) -> Result<&'static str, Pending> {
         const LATE: &str = "This was decided before.";
@@ -72,13 +72,13 @@ impl Reception {
 }
 
 /// What a button says of a step in doubt; none where it is about something else.
-fn doubt(word: &str) -> Option<Resolution> {
+fn doubt(word: &str) -> Option<Decision> {
     Some(match word {
-        "happened" => Resolution::Happened {
+        "happened" => Decision::Happened {
             result: Value::Null,
         },
-        "again" => Resolution::Again,
-        "give_up" => Resolution::GiveUp,
+        "again" => Decision::Again,
+        "give_up" => Decision::GiveUp,
         _ => return None,
     })
 }
