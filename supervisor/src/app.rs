@@ -21,6 +21,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::asks::herald::Herald;
 use crate::channels::board::Board;
 use crate::channels::callback::Callbacks;
 use crate::channels::configured;
@@ -218,6 +219,14 @@ impl App {
             readers: self.readers.clone(),
         };
         let open: Arc<[&'static str]> = channels.iter().map(|channel| channel.name()).collect();
+        let herald = Herald {
+            store: self.store.clone(),
+            tenant: self.tenant().clone(),
+            engine: self.engine.clone(),
+            people: people.clone(),
+            open: open.clone(),
+        };
+        self.stations.spawn(herald.work(self.stopping.clone()));
         for channel in channels {
             let station = Station {
                 house: house.clone(),

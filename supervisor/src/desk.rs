@@ -28,7 +28,7 @@ pub struct Desk {
     pub store: Arc<dyn Store>,
     /// Whose tasks are seen.
     pub tenant: TenantId,
-    programs: Arc<Programs>,
+    pub(crate) programs: Arc<Programs>,
 }
 
 /// What became of a person's word on a step in doubt.
@@ -312,7 +312,7 @@ impl Desk {
 
 /// Does something in the store to its end, also when the caller goes away in the middle of it: what
 /// follows a commit tells others of it.
-async fn to_the_end<T: Send + 'static>(
+pub(crate) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     let gone = |error: tokio::task::JoinError| Error::Database(error.to_string());

@@ -14,6 +14,7 @@
 //! looked at, cancelled and answered. [`cli`] is what the binary does.
 
 pub mod app;
+pub mod asks;
 pub mod auth;
 pub mod channels;
 pub mod cli;

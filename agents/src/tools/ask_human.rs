@@ -54,7 +54,7 @@ impl Default for AskHuman {
                 "choices": {
                     "type": "array",
                     "maxItems": MAX_CHOICES,
-                    "items": {"type": "string", "minLength": 1, "maxLength": 60},
+                    "items": {"type": "string", "minLength": 1, "maxLength": 60, "description": "One answer."},
                     "description": "Answers to choose from, a few words each. May be left out; any other answer can be given all the same."
                 }
             },

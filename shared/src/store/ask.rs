@@ -79,6 +79,22 @@ pub trait Asks: Send + Sync {
         cards: Vec<NewOut>,
     ) -> Result<bool, Error>;
 
+    /// Whether an ask is shown in a conversation.
+    async fn is_shown(
+        &self,
+        tenant: &TenantId,
+        id: AskId,
+        (channel, conversation): (&str, &str),
+    ) -> Result<bool, Error>;
+
+    /// Questions that are shown in a conversation and that somebody may still answer there, at most two:
+    /// whether there is one alone is what matters.
+    async fn open_at(
+        &self,
+        tenant: &TenantId,
+        (channel, conversation): (&str, &str),
+    ) -> Result<Vec<Asked>, Error>;
+
     /// What the card asks that the far side knows by this message id.
     async fn shown(
         &self,

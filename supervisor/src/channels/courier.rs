@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   word   post ─► record: sent
+//!   ask    as a card, page by page; again when it is decided
 //!   card   post a placeholder ─► record its id ─► change it as the task goes on
 //!              └─ the task has ended ─► change it into the answer, page by page
 //!                    └─ then each file: place ─► record its id ─► attach ─► record: sent
@@ -21,8 +22,9 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use shared::ask::Asked;
 use shared::event::Live;
-use shared::id::{TaskId, TenantId};
+use shared::id::{AskId, TaskId, TenantId};
 use shared::run::Timestamp;
 use shared::store::{Duty, Error, Identity, NewOut, Out, OutState, Store};
 
@@ -31,6 +33,7 @@ use super::health::Channels;
 use super::lanes::Lanes;
 use super::pace::{Pace, Turn};
 use super::{Channel, Document, Page, Undelivered, Word};
+use crate::asks;
 use crate::engine::Engine;
 use crate::follow::Follower;
 use crate::people::directory::Directory;
@@ -190,9 +193,9 @@ impl Courier {
                 }
             }
         };
-        match out.task {
-            Some(_) => drop(tracker.spawn(bring(out))),
-            None => words.push(&out.conversation.clone(), out, bring),
+        match (out.task, out.ask) {
+            (Some(_), _) | (_, Some(_)) => drop(tracker.spawn(bring(out))),
+            (None, None) => words.push(&out.conversation.clone(), out, bring),
         }
     }
 
@@ -202,9 +205,10 @@ impl Courier {
             // Brought since the page was read on which it stood.
             Ok(None) => return false,
             Ok(Some(out)) => {
-                let brought = match out.task {
-                    Some(task) => self.card(&out, task).await,
-                    None => self.word(&out).await,
+                let brought = match (out.task, out.ask) {
+                    (Some(task), _) => self.card(&out, task).await,
+                    (None, Some(ask)) => self.ask(&out, ask).await,
+                    (None, None) => self.word(&out).await,
                 };
                 match brought {
                     Err(Left::Dead(why)) => self.give_up(&out, &why).await,
@@ -281,6 +285,46 @@ impl Courier {
         self.record(out, &far, OutState::Sent).await
     }
 
+    /// Shows an ask, and what became of it. It is owed again when that changes.
+    async fn ask(&self, out: &Out, id: AskId) -> Result<(), Left> {
+        let asked = self.store.asks().get(&self.tenant, id).await?;
+        let task = match &asked {
+            Some(asked) => self.store.task(&self.tenant, asked.task).await?,
+            None => None,
+        };
+        let (Some(asked), Some(task)) = (asked, task) else {
+            // It went with its task's journal: what stands there is the last word.
+            return self.record(out, &out.far, OutState::Sent).await;
+        };
+        let word: Word = serde_json::from_value(out.body.clone()).unwrap_or_default();
+        let (reply_to, shown) = (word.reply_to.as_deref(), asks::card::show(&asked, &task));
+        let mut pages = self.channel.pages(&shown.text);
+        if let Some(last) = pages.last_mut() {
+            last.buttons = shown.buttons;
+        }
+        let mut far = out.far.clone();
+        for (place, page) in pages.iter().enumerate() {
+            self.slot(out, reply_to, &mut far, place).await?;
+            self.fill(out, reply_to, &mut far, place, page).await?;
+        }
+        // Fewer pages than before: what stood on the others is over.
+        let over = self.channel.pages("·").swap_remove(0);
+        for place in pages.len()..far.len() {
+            self.change(out, &far[place], &over).await?;
+        }
+        self.record(out, &far, OutState::Sent).await?;
+        self.again_if_late(out, &asked).await
+    }
+
+    /// Owes a card again whose ask changed while it was brought: it was owed already, so nobody could.
+    async fn again_if_late(&self, out: &Out, shown: &Asked) -> Result<(), Left> {
+        let now = self.store.asks().get(&self.tenant, shown.id).await?;
+        if now.is_some_and(|now| now.state != shown.state) {
+            self.store.mail().reopen(&self.tenant, out.seq).await?;
+        }
+        Ok(())
+    }
+
     /// Makes sure that a message stands at this place of a card, and that its id is recorded.
     async fn slot(
         &self,
@@ -349,8 +393,7 @@ impl Courier {
                 },
                 _ = tick.tick(), if card.text() != shown => {
                     let text = card.text().unwrap_or_default();
-                    let mut page = self.channel.pages(&text).swap_remove(0);
-                    page.buttons = card.buttons();
+                    let page = self.channel.pages(&text).swap_remove(0);
                     let shows = self.show(out, message, &page).await?;
                     if shows {
                         shown = Some(text);

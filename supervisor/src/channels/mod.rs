@@ -253,6 +253,8 @@ pub struct Incoming {
     pub at: Timestamp,
     /// The far side's id of the message.
     pub message: Option<String>,
+    /// The message that it replies to, where the channel says.
+    pub replies_to: Option<String>,
     /// What it says.
     pub says: Says,
     /// What came with it.

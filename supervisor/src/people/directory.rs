@@ -217,6 +217,16 @@ impl Directory {
             .collect())
     }
 
+    /// Everybody who is known by name and has this role, or one that includes it.
+    pub async fn holders(&self, role: Role) -> Result<Vec<(PrincipalId, Identity)>, Error> {
+        let entries = self.entries().await?.into_iter();
+        let holders = entries
+            .filter(|entry| entry.roles.contains(&role) || entry.roles.contains(&Role::Admin));
+        Ok(holders
+            .filter_map(|entry| Some((entry.principal?, identity(&entry.channel, &entry.id))))
+            .collect())
+    }
+
     /// All identities of a person.
     pub async fn identities(&self, principal: &PrincipalId) -> Result<Vec<Identity>, Error> {
         let entries = self.entries().await?.into_iter();

@@ -36,6 +36,10 @@ select $1, $2, $3, $4, 'say', $5, $6::text::json, 'owed', t.now, t.now
 from (select now_ms() as now) t
 on conflict do nothing";
 
+const IS_SHOWN: &str = "
+select 1 from outbox
+where tenant = $1 and channel = $2 and conversation = $3 and ask = $4 limit 1";
+
 const SHOWN: &str = "
 select ask from outbox
 where tenant = $1 and channel = $2 and conversation = $3 and ask is not null
@@ -149,6 +153,33 @@ impl Asks for PostgresStore {
         Ok(true)
     }
 
+    async fn is_shown(
+        &self,
+        tenant: &TenantId,
+        id: AskId,
+        (channel, conversation): (&str, &str),
+    ) -> Result<bool, Error> {
+        let params: Params<'_> = &[&tenant.as_str(), &channel, &conversation, &id.0];
+        Ok(!self.engine.ask(IS_SHOWN, params).await?.is_empty())
+    }
+
+    async fn open_at(
+        &self,
+        tenant: &TenantId,
+        (channel, conversation): (&str, &str),
+    ) -> Result<Vec<Asked>, Error> {
+        let select = format!(
+            "{SELECT} where kind = 'question' and told <> 'closed' and state = 'open'
+               and id in (select o.ask from outbox o
+                          where o.tenant = $1 and o.channel = $2 and o.conversation = $3
+                            and o.ask is not null)
+             limit 2"
+        );
+        let params: Params<'_> = &[&tenant.as_str(), &channel, &conversation];
+        let rows = self.engine.ask(&select, params).await?;
+        rows.iter().map(read).collect()
+    }
+
     async fn shown(
         &self,
         tenant: &TenantId,
@@ -164,10 +195,9 @@ impl Asks for PostgresStore {
 fn read(row: &Row) -> Result<Asked, Error> {
     let state: &str = get(row, 7)?;
     let (payload, decided): (Option<&str>, Option<i64>) = (get(row, 8)?, get(row, 9)?);
-    let verdict = match (payload, decided) {
-        (Some(payload), Some(at)) => Some((from_json("signal", payload)?, Timestamp(at))),
-        _ => None,
-    };
+    // What was not said by way of an ask may read as no verdict: it is an answer all the same.
+    let verdict = payload.and_then(|payload| serde_json::from_str(payload).ok());
+    let verdict = verdict.zip(decided.map(Timestamp));
     Ok(Asked {
         id: AskId(get(row, 0)?),
         task: TaskId(get(row, 1)?),

@@ -141,6 +141,49 @@ impl Asks for SqliteStore {
         Ok(told)
     }
 
+    async fn is_shown(
+        &self,
+        tenant: &TenantId,
+        id: AskId,
+        (channel, conversation): (&str, &str),
+    ) -> Result<bool, Error> {
+        self.read(|conn| {
+            let shown = conn
+                .prepare_cached(
+                    "select exists (select 1 from outbox where ask = ?1 and tenant = ?2
+                                                           and channel = ?3 and conversation = ?4)",
+                )?
+                .query_row(
+                    params![id.to_string(), tenant.as_str(), channel, conversation],
+                    |row| row.get(0),
+                )?;
+            Ok(shown)
+        })
+    }
+
+    async fn open_at(
+        &self,
+        tenant: &TenantId,
+        (channel, conversation): (&str, &str),
+    ) -> Result<Vec<Asked>, Error> {
+        self.read(|conn| {
+            let select = format!(
+                "{SELECT} where kind = 'question' and told <> 'closed' and state = 'open'
+                   and id in (select o.ask from outbox o
+                              where o.tenant = ?1 and o.channel = ?3 and o.conversation = ?4
+                                and o.ask is not null)
+                 limit 2"
+            );
+            conn.prepare_cached(&select)?
+                .query_map(
+                    params![tenant.as_str(), clock::now().0, channel, conversation],
+                    |row| Ok(read(row)),
+                )?
+                .map(|row| row?)
+                .collect()
+        })
+    }
+
     async fn shown(
         &self,
         tenant: &TenantId,
@@ -193,10 +236,9 @@ fn owe(
 fn read(row: &Row<'_>) -> Result<Asked, Error> {
     let state = text(row, 7)?;
     let decided: Option<i64> = row.get(9)?;
-    let verdict = match (maybe_text(row, 8)?, decided) {
-        (Some(payload), Some(at)) => Some((from_json("signal", payload)?, Timestamp(at))),
-        _ => None,
-    };
+    // What was not said by way of an ask may read as no verdict: it is an answer all the same.
+    let verdict = maybe_text(row, 8)?.and_then(|payload| serde_json::from_str(payload).ok());
+    let verdict = verdict.zip(decided.map(Timestamp));
     Ok(Asked {
         id: parse("ask", text(row, 0)?)?,
         task: parse("ask", text(row, 1)?)?,

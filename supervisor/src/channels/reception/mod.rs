@@ -267,6 +267,9 @@ impl Reception {
             Says::Unreadable(why) => self.say(letter, key, why.clone()).await?,
             Says::Words(text) => match Command::parse(text) {
                 Some(command) => self.command(letter, (&known, from), command).await?,
+                None if let Some(asked) = self.answered(letter, &known).await? => {
+                    self.answer(letter, &known, (&asked, text)).await?;
+                }
                 None if !known.may(Role::Member) => {
                     let word = "Your roles do not let you hand in work here.";
                     self.say(letter, key, word.into()).await?;

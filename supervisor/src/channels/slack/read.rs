@@ -103,6 +103,7 @@ pub fn read(mail: &Mail) -> Incoming {
             from: None,
             at: mail.at,
             message: None,
+            replies_to: None,
             says: Says::Nothing,
             files: Vec::new(),
             agent: None,
@@ -117,6 +118,7 @@ pub fn read(mail: &Mail) -> Incoming {
         }),
         at,
         message: kept.ts,
+        replies_to: None,
         says: match kept.says {
             Said::Words(text) => Says::Words(text),
             Said::Edit(text) => Says::Edit(text),

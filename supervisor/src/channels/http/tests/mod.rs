@@ -367,6 +367,7 @@ fn step(run: &Run, key: &str, seq: i64, kind: StepKind, outcome: Option<Outcome>
         step: Box::new(step),
         spawn: None,
         unless_signal: None,
+        ask: None,
     }
 }
 
@@ -387,6 +388,7 @@ fn catalog() -> Catalog {
         models: Default::default(),
         supervisor: SupervisorSettings::default(),
         routes: Vec::new(),
+        approvals: None,
         limits: Limits::default(),
         retry: RetryPolicy::default(),
     }
