@@ -531,7 +531,8 @@ async fn what_nobody_can_vouch_for_is_settled_by_an_approvers_button(kind: Kind)
     let app = open_with(&fake, kind, (replies, &[&send]), &more).await;
     fake.mentions(-1005, EVE, "Send five");
     let messages = until(&fake, -1005, says("broke off")).await;
-    let card = &messages[0];
+    let shown = messages.iter().find(|message| message.keyboard.is_some());
+    let card = shown.unwrap();
     let keyboard = card.keyboard.clone().unwrap();
     let data = |at: usize| {
         keyboard[0][at]["callback_data"]
@@ -552,14 +553,16 @@ async fn what_nobody_can_vouch_for_is_settled_by_an_approvers_button(kind: Kind)
     assert_eq!(answer(1).await, ["This is for an approver to decide."]);
     assert_eq!(send.calls().len(), 1, "nothing is done without a decision");
     fake.press(-1005, card.id, ADA, &data(1));
-    let messages = until(&fake, -1005, says("It is settled.")).await;
-    assert!(messages[0].keyboard.is_none(), "no dead button stays");
+    until(&fake, -1005, says("It is settled.")).await;
+    let messages = until(&fake, -1005, says("Do it again by ada")).await;
+    let dead = messages.iter().find(|message| message.keyboard.is_some());
+    assert!(dead.is_none(), "no dead button stays: {dead:?}");
     assert_eq!(send.calls().len(), 2);
     fake.press_anyway(-1005, card.id, ADA, &data(2));
+    let late = answer(3).await;
     assert!(
-        answer(3)
-            .await
-            .contains(&"This was decided before.".to_owned())
+        late.iter().any(|word| word.contains("Decided before")),
+        "{late:?}"
     );
     assert_eq!(send.calls().len(), 2);
     app.stop().await;

@@ -16,7 +16,7 @@ use crate::run::Effect;
 #[serde(default, deny_unknown_fields)]
 pub struct ApprovalSettings {
     /// Hours in which somebody must decide; after that it is not done.
-    #[schemars(range(min = 0.01, max = 8760))]
+    #[schemars(range(min = 0.0001, max = 8760))]
     pub within_h: f64,
     /// Whether approvers may decide about what is done for themselves. Set it where one person is alone.
     pub own: bool,
