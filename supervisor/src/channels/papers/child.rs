@@ -3,7 +3,7 @@
 //! any other. The child is this program again with a hidden subcommand:
 //!
 //! ```text
-//! Readers::read --- place --- spawn --- bytes -> stdin --- limits, parse --- JSON -> stdout --- Text
+//! Readers::read --- turn ---- spawn --- bytes -> stdin --- limits, parse --- JSON -> stdout --- Text
 //!                                |                                                     |
 //!                                +-- time is up, or nobody waits: killed and reaped ---+
 //! ```
@@ -21,8 +21,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
-use tokio::sync::Semaphore;
 
+use super::turns::{Owner, Turns};
 use super::{Kind, Limits, Paper, Refused, Text, extract, judge, kind};
 
 /// The hidden subcommand. Its one argument is a [`Job`] as JSON.
@@ -73,10 +73,10 @@ pub struct Job {
     pub bounds: Bounds,
 }
 
-/// Reads documents, so many of them at once.
+/// Reads documents, so many of them at once; people take turns.
 pub struct Readers {
     program: PathBuf,
-    places: Semaphore,
+    turns: Turns,
     limits: Limits,
     bounds: Bounds,
     time: Duration,
@@ -87,7 +87,7 @@ impl Readers {
     pub fn new(program: PathBuf, at_once: usize, limits: Limits) -> Self {
         Self {
             program,
-            places: Semaphore::new(at_once.max(1)),
+            turns: Turns::new(at_once.max(1)),
             limits,
             bounds: Bounds::default(),
             // More than the computing, because others compute too.
@@ -103,9 +103,11 @@ impl Readers {
         self
     }
 
-    /// Reads a document; waits for a place first where it needs a process. Safe to drop at any time.
+    /// Reads a document for somebody; waits for their turn first where it needs a process. Safe to drop
+    /// at any time.
     pub async fn read(
         &self,
+        owner: &Owner,
         name: &str,
         mime: Option<&str>,
         bytes: &[u8],
@@ -122,8 +124,8 @@ impl Readers {
             limits: self.limits,
             bounds: self.bounds,
         };
-        let place = self.places.acquire().await;
-        let _place = place.map_err(|_| Refused::Unavailable)?;
+        let seat = self.turns.seat(owner).await;
+        let _seat = seat.ok_or(Refused::Unavailable)?;
         read_limited(&self.program, job, self.time, bytes)
             .await
             .map(Paper::Text)
@@ -344,4 +346,40 @@ fn limit(resource: rustix::process::Resource, soft: u64, hard: u64) -> std::io::
 #[cfg(not(unix))]
 fn confine(_: Bounds) -> std::io::Result<std::io::Stdout> {
     Err(std::io::Error::from(std::io::ErrorKind::Unsupported))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use futures::StreamExt as _;
+    use futures::stream::FuturesUnordered;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_document_of_somebody_else_is_read_next_however_many_one_has_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("reader");
+        std::fs::write(&program, "#!/bin/sh\nsleep 0.2\nexit 1\n").unwrap();
+        std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        let readers = Readers::new(program, 2, Limits::DEFAULT);
+        let read = async |name: &'static str| {
+            let owner = Owner {
+                tenant: "home".into(),
+                principal: name.into(),
+            };
+            let read = readers.read(&owner, "a.pdf", None, b"%PDF-1.4\n");
+            assert_eq!(read.await, Err(Refused::Died));
+            name
+        };
+        let names = [["ada"; 8].as_slice(), &["bob"]].concat();
+        let mut done: FuturesUnordered<_> = names.into_iter().map(read).collect();
+        let mut before = 0;
+        while done.next().await == Some("ada") {
+            before += 1;
+        }
+        assert!(before <= 4, "bob was read after {before} of ada's");
+    }
 }

@@ -5,6 +5,7 @@ use shared::blob::Blob;
 use shared::task::ImageRef;
 
 use super::child::Readers;
+use super::turns::Owner;
 use super::{Paper, Refused, Text};
 use crate::intake::MAX_TEXT;
 
@@ -52,10 +53,15 @@ impl Enclosed {
         }
     }
 
-    /// Adds a file.
-    pub async fn add(&mut self, readers: &Readers, file: Enclosure) -> Result<(), Unread> {
+    /// Adds a file that is somebody's.
+    pub async fn add(
+        &mut self,
+        (readers, owner): (&Readers, &Owner),
+        file: Enclosure,
+    ) -> Result<(), Unread> {
         let name = plain_name(&file.name);
-        let read = readers.read(&name, file.mime.as_deref(), &file.bytes).await;
+        let (mime, bytes) = (file.mime.as_deref(), &file.bytes);
+        let read = readers.read(owner, &name, mime, bytes).await;
         let unread = |why| Unread {
             name: name.clone(),
             why,

@@ -14,6 +14,7 @@ use shared::task::Request;
 use super::{AGAIN, Letter, Pending, Reception};
 use crate::channels::command::Command;
 use crate::channels::papers::enclose::{Enclosed, Enclosure, Unread, plain_name};
+use crate::channels::papers::turns::Owner;
 use crate::channels::{Attached, Says, Undelivered, Word};
 use crate::follow::Follower;
 use crate::intake::{Refused, Submission};
@@ -82,7 +83,7 @@ impl Reception {
             .chain([text.as_str()])
             .collect::<Vec<_>>()
             .join("\n\n");
-        let taken = match self.with_files(letter, text).await? {
+        let taken = match self.with_files(letter, &known, text).await? {
             Ok(enclosed) => self.submit(letter, &known, enclosed).await?,
             Err(why) => Err(why),
         };
@@ -120,8 +121,13 @@ impl Reception {
     async fn with_files(
         &self,
         letter: &Letter,
+        known: &Known,
         text: String,
     ) -> Result<Result<Enclosed, String>, Pending> {
+        let owner = Owner {
+            tenant: self.tenant().clone(),
+            principal: known.principal.clone(),
+        };
         let mut enclosed = Enclosed::new(text);
         for file in &letter.says.files {
             let enclosure = match self.fetch(file).await? {
@@ -131,7 +137,8 @@ impl Reception {
                     return Ok(Err(format!("I cannot take `{name}`: {why}.")));
                 }
             };
-            if let Err(Unread { name, why }) = enclosed.add(&self.house.readers, enclosure).await {
+            let added = enclosed.add((&self.house.readers, &owner), enclosure);
+            if let Err(Unread { name, why }) = added.await {
                 return Ok(Err(format!("I cannot read `{name}`: {why}")));
             }
         }
