@@ -6,6 +6,7 @@
 //! Readers::read --- turn ---- spawn --- bytes -> stdin --- limits, parse --- JSON -> stdout --- Text
 //!                                |                                                     |
 //!                                +-- time is up, or nobody waits: killed and reaped ---+
+//!                                +-- this program is gone, even by a kill: killed -----+
 //! ```
 //!
 //! The child sets its limits itself before it reads a byte, because setting them between fork and exec
@@ -71,6 +72,8 @@ pub struct Job {
     pub limits: Limits,
     /// What it may use up.
     pub bounds: Bounds,
+    /// The process that started it, and whose end is its own.
+    pub parent: u32,
 }
 
 /// Reads documents, so many of them at once; people take turns.
@@ -123,6 +126,7 @@ impl Readers {
             kind,
             limits: self.limits,
             bounds: self.bounds,
+            parent: std::process::id(),
         };
         let seat = self.turns.seat(owner).await;
         let _seat = seat.ok_or(Refused::Unavailable)?;
@@ -274,7 +278,7 @@ pub fn child_main(job: &str) -> ExitCode {
     let Ok(job) = serde_json::from_str::<Job>(job) else {
         return ExitCode::from(NOT_TALKED);
     };
-    let answer_to = match confine(job.bounds) {
+    let answer_to = match confine(job) {
         Ok(answer_to) => answer_to,
         Err(error) => {
             eprintln!("the process cannot be limited: {error}");
@@ -308,8 +312,10 @@ fn answer(job: Job, mut to: impl Write) -> std::io::Result<()> {
 /// Limits this process for good, and gives back its stdout. What parsers print goes to stderr from now
 /// on: it must not mix with the answer.
 #[cfg(unix)]
-fn confine(bounds: Bounds) -> std::io::Result<std::fs::File> {
+fn confine(job: Job) -> std::io::Result<std::fs::File> {
     use rustix::process::Resource;
+    let Job { bounds, parent, .. } = job;
+    end_with(parent)?;
     // Where memory runs out for all, this process goes first and not its parent.
     let _not_linux = std::fs::write("/proc/self/oom_score_adj", "1000");
     let stdout = rustix::io::dup(rustix::stdio::stdout())?;
@@ -334,6 +340,21 @@ fn confine(bounds: Bounds) -> std::io::Result<std::fs::File> {
     Ok(stdout.into())
 }
 
+/// Has the kernel end this process with the one that started it, by whatever it ends: a parser in a loop
+/// would notice nothing. Linux means the thread that started it; those of a runtime live as long as the
+/// process. Elsewhere the limits end it.
+#[cfg(unix)]
+fn end_with(parent: u32) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    // Of a parent that was gone before, no signal comes.
+    let now = rustix::process::getppid().map(rustix::process::Pid::as_raw_pid);
+    match now.and_then(|pid| u32::try_from(pid).ok()) == Some(parent) {
+        true => Ok(()),
+        false => Err(std::io::Error::other("its parent is gone")),
+    }
+}
+
 #[cfg(unix)]
 fn limit(resource: rustix::process::Resource, soft: u64, hard: u64) -> std::io::Result<()> {
     let limit = rustix::process::Rlimit {
@@ -344,7 +365,7 @@ fn limit(resource: rustix::process::Resource, soft: u64, hard: u64) -> std::io::
 }
 
 #[cfg(not(unix))]
-fn confine(_: Bounds) -> std::io::Result<std::io::Stdout> {
+fn confine(_: Job) -> std::io::Result<std::io::Stdout> {
     Err(std::io::Error::from(std::io::ErrorKind::Unsupported))
 }
 
