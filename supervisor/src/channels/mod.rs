@@ -123,6 +123,12 @@ pub trait Channel: Send + Sync {
     /// Confirms a press of a button.
     async fn pressed(&self, press: &str, word: &str);
 
+    /// Opens what somebody asked for in a conversation to write in, by what the far side gave them for it,
+    /// or tells them that it cannot. Not to be repeated.
+    async fn open(&self, conversation: &str, trigger: &str) {
+        let (_, _) = (conversation, trigger);
+    }
+
     /// A file that came with a message, with its bytes, at most `limit` of them.
     async fn fetch(&self, file: &Attached, limit: u64) -> Result<Enclosure, Undelivered> {
         let (name, _) = (&file.name, limit);
@@ -299,6 +305,8 @@ pub enum Says {
         /// The button's data.
         data: String,
     },
+    /// Something to write in is asked for; what the far side gave for it.
+    Window(String),
     /// Something that cannot be taken; a word why.
     Unreadable(String),
     /// Nothing that is for us.

@@ -5,11 +5,13 @@
 //!   inbound ─► read ─┬─ code ─► linked, or a word
 //!                    ├─ stranger ─► a word with their number
 //!                    ├─ command, button ─► a word back
+//!                    ├─ window ─► opened
 //!                    ├─ stale ─► held, with a question
 //!                    └─ work ─► (waits for the one before) ─► intake, with its card
 //! ```
 //! Every step may be repeated: tasks and words bear the message's own key. A message is marked as dealt
-//! with last of all, so one that a process dies over is dealt with again, to the same end.
+//! with last of all, so one that a process dies over is dealt with again, to the same end; only a window
+//! is opened after that, since opening cannot be repeated.
 
 mod house;
 mod late;
@@ -267,15 +269,14 @@ impl Reception {
             Says::Unreadable(why) => self.say(letter, key, why.clone()).await?,
             Says::Words(text) => match Command::parse(text) {
                 Some(command) => self.command(letter, (&known, from), command).await?,
-                None if !known.may(Role::Member) => {
-                    let word = "Your roles do not let you hand in work here.";
-                    self.say(letter, key, word.into()).await?;
-                }
+                None if !known.may(Role::Member) => self.say_no_work(letter).await?,
                 None if state == MailState::New && self.is_stale(letter) => {
                     return self.ask_first(letter).await.map(|()| None);
                 }
                 None => return Ok(Some(known)),
             },
+            Says::Window(_) if !known.may(Role::Member) => self.say_no_work(letter).await?,
+            Says::Window(trigger) => return self.open_window(letter, state, trigger).await,
             Says::Edit(_) if self.is_pending(letter).await? => return Ok(None),
             Says::Edit(_) => {
                 let word = "I had begun with this message before you changed it. \
@@ -285,6 +286,25 @@ impl Reception {
             Says::Nothing => {}
         }
         self.done(&letter.mail, state).await.map(|_| None)
+    }
+
+    async fn say_no_work(&self, letter: &Letter) -> Result<(), Pending> {
+        let word = "Your roles do not let you hand in work here.";
+        self.say(letter, &letter.mail.key, word.into()).await
+    }
+
+    /// Has something opened to write in, once: whoever asked for one that a process died over asks again.
+    async fn open_window(
+        &self,
+        letter: &Letter,
+        state: MailState,
+        trigger: &str,
+    ) -> Result<Option<Known>, Pending> {
+        if self.done(&letter.mail, state).await? {
+            let opened = self.channel.open(&letter.mail.conversation, trigger);
+            self.over.run_until_cancelled(opened).await;
+        }
+        Ok(None)
     }
 
     /// The state of a message that is still to be dealt with.
