@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 on_both_stores!(
     a_code_makes_one_person_of_two_identities,
     a_code_is_good_once_and_for_its_time,
+    no_code_rests_in_plain_text,
     codes_are_neither_given_nor_taken_where_others_read_along,
     whoever_guesses_is_not_listened_to_any_more,
     the_first_admin_is_whoever_shows_the_code_of_this_start,
@@ -220,6 +221,47 @@ async fn a_code_is_good_once_and_for_its_time(kind: Kind) {
     town.tell(BOB, &format!("/pair {late}"), "No such code is good")
         .await;
     assert!(town.tasks().await.is_empty());
+    town.stop().await;
+}
+
+async fn no_code_rests_in_plain_text(kind: Kind) {
+    let town = Town::new(kind, &reply("Done."), "").await;
+    let (given, claim) = (
+        town.code("ada", &[Role::Member]).await,
+        town.app.app.people.offer_claim().await.unwrap().unwrap(),
+    );
+    let claim = claim.0.expose();
+    let typed = given.to_lowercase().replace('-', "");
+    town.tell(ADA, &format!("/pair {typed}"), "This links you to ada")
+        .await;
+    town.tell(BOB, &format!("/claim {claim}"), "This links you to")
+        .await;
+    let offered = town.tell(ADA, "/pair", "from your other chat").await;
+    let own = code_in(&offered);
+    // Who replies to a message shows it, too.
+    let with_code = town.telegram.from_bot(ADA).pop().unwrap().id;
+    town.telegram.says(Say {
+        reply_to: Some(with_code),
+        ..Say::new(ADA, ADA, "/status")
+    });
+    town.hears(ADA, "Nothing is going on").await;
+    town.write("U1", &format!("pair {own}"), "This links you to *ada*")
+        .await;
+    town.slack.add_channel("C1", "general", &["U1"]);
+    town.slack.slash("C1", "U1", "/majordomo", "pair");
+    town.reads(&town.slack.im("U1"), "from your other chat")
+        .await;
+    let codes = town.slack.from_bot(&town.slack.im("U1"));
+    let by_slack = code_in(&codes.last().unwrap().text);
+    town.settled().await;
+    let kept = town.app.place().mail().await;
+    assert!(kept.contains("This links you to"), "it holds the mail");
+    for code in [&given, &claim, &own, &by_slack] {
+        for form in [code.clone(), code.replace('-', "")] {
+            let found = kept.to_lowercase().contains(&form.to_lowercase());
+            assert!(!found, "{code}");
+        }
+    }
     town.stop().await;
 }
 

@@ -16,10 +16,12 @@ pub mod command;
 pub mod courier;
 pub mod health;
 pub mod http;
+mod invite;
 mod lanes;
 mod pace;
 pub mod papers;
 pub mod reception;
+mod seal;
 pub mod signature;
 pub mod slack;
 pub mod station;
@@ -231,6 +233,9 @@ pub struct Word {
     /// Buttons, in rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buttons: Vec<Vec<Button>>,
+    /// Whose code is told in its place, by their id there: it is made when it is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_for: Option<String>,
 }
 
 /// Why something was not delivered.

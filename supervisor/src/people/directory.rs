@@ -366,27 +366,19 @@ impl Directory {
         Ok((code, until))
     }
 
-    /// Uses a code that names somebody.
+    /// Uses a code that names somebody, by its hash.
     pub async fn redeem(
         &self,
         identity: Identity,
         key: &str,
-        shown: &str,
+        shown: Hash,
     ) -> Result<Redeemed, Error> {
         self.attempt(identity, key, shown, None).await
     }
 
     /// Has a code be good no more that others saw. Whether it was one that nobody had used.
-    pub async fn burn(&self, shown: &str) -> Result<bool, Error> {
-        match Code::parse(shown) {
-            Some(code) => {
-                self.store
-                    .identities()
-                    .burn(&self.tenant, code.hash())
-                    .await
-            }
-            None => Ok(false),
-        }
+    pub async fn burn(&self, shown: Hash) -> Result<bool, Error> {
+        self.store.identities().burn(&self.tenant, shown).await
     }
 
     /// Uses the first admin's code; who does is called by their handle, where that is possible. None
@@ -395,7 +387,7 @@ impl Directory {
         &self,
         identity: Identity,
         key: &str,
-        shown: &str,
+        shown: Hash,
         handle: Option<&str>,
     ) -> Result<Option<Redeemed>, Error> {
         let entries = self.entries().await?;
@@ -418,15 +410,13 @@ impl Directory {
         &self,
         identity: Identity,
         key: &str,
-        shown: &str,
+        shown: Hash,
         claims: Option<PrincipalId>,
     ) -> Result<Redeemed, Error> {
-        // What cannot be a code is a wrong one like any other.
-        let code = Code::parse(shown).map(|code| code.hash());
         let attempt = Attempt {
             identity,
             key: key.to_owned(),
-            hash: code.unwrap_or_else(|| Hash::of_bytes(shown.as_bytes())),
+            hash: shown,
             claims,
         };
         let identities = self.store.identities();

@@ -28,7 +28,7 @@ impl Reception {
             ),
             reply_to: letter.says.message.clone(),
             buttons: vec![vec![button("Do it", "run"), button("Leave it", "drop")]],
-            about: None,
+            ..Word::default()
         };
         self.owe(letter, format!("stale/{}", letter.mail.key), word)
             .await?;

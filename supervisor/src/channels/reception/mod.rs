@@ -33,6 +33,7 @@ use shared::store::{Conversation, Duty, Error, Halt, Mail, MailState, NewOut, St
 use shared::task::{Task, TaskState};
 
 use super::command::{Command, Linking};
+use super::invite::typed;
 use super::lanes::Lanes;
 use super::{Channel, Incoming, Says, Sender, Word};
 use crate::app::House;
@@ -358,7 +359,7 @@ impl Reception {
             "telegram" => id.clone(),
             _ => format!("\"{id}\""),
         };
-        let pair = linking::typed(channel, "pair");
+        let pair = typed(channel, "pair");
         let text = format!(
             "I do not know you yet, so I do nothing with what you write. Your number here is `{id}`. \
              Whoever looks after me can give you a code by `majordomo pair your-name`, which you write \

@@ -26,6 +26,7 @@ use shared::run::Timestamp;
 use shared::store::{Mail, NewMail};
 
 use super::modal::{self, Memory};
+use crate::channels::seal::sealed;
 use crate::channels::{Attached, Incoming, Says, Sender};
 
 /// What a file is sent for that comes without a word.
@@ -353,11 +354,16 @@ fn of_press(payload: &Value) -> Option<NewMail> {
 }
 
 fn new(key: String, conversation: String, kept: &Kept) -> NewMail {
-    NewMail {
+    let mail = NewMail {
         channel: super::NAME,
         key,
         conversation,
         body: json!(kept),
+    };
+    match &kept.says {
+        Said::Words(text) => sealed(mail, &Says::Words(text.clone())),
+        Said::Edit(text) => sealed(mail, &Says::Edit(text.clone())),
+        _ => mail,
     }
 }
 
