@@ -25,6 +25,7 @@ on_both_stores!(
     whoever_guesses_is_not_listened_to_any_more,
     the_first_admin_is_whoever_shows_the_code_of_this_start,
     whoever_is_unlinked_is_a_stranger_from_then_on,
+    what_waited_of_whoever_was_unlinked_ends_with_a_word,
     names_change_hands_and_change_nothing,
     members_of_a_telegram_group_may_until_they_leave,
     nothing_runs_for_whom_the_far_side_says_nothing,
@@ -362,6 +363,63 @@ async fn whoever_is_unlinked_is_a_stranger_from_then_on(kind: Kind) {
     assert_eq!(town.tasks().await.len(), 1, "what waited never began");
     let again = people.remove(&format!("telegram:{ADA}")).await.unwrap();
     assert!(again.links.is_empty());
+    town.stop().await;
+}
+
+async fn what_waited_of_whoever_was_unlinked_ends_with_a_word(kind: Kind) {
+    let hang =
+        "[[agent.fault]]\nturn = 1\nfault = \"timeout\"\n[[agent.reply]]\ntext = \"never\"\n";
+    let town = Town::new(kind, hang, "").await;
+    let fake = &town.telegram;
+    let people = town.app.app.people.clone();
+    for (user, name) in [(ADA, "ada"), (BOB, "bob"), (EVE, "eve")] {
+        // They were turned away today before they became known.
+        town.tell(user, "Hello", "I do not know you yet").await;
+        let code = town.code(name, &[Role::Member]).await;
+        town.tell(user, &format!("/pair {code}"), "This links you")
+            .await;
+    }
+    // What ada wrote waits for its turn, twice; what bob and eve wrote is old, and waits for their word.
+    town.tell(ADA, "First", "thinking").await;
+    town.tell(ADA, "Second", "I begin with this when").await;
+    fake.user_says(ADA, ADA, "Third");
+    let hours_ago = shared::clock::now().0 / 1000 - 3 * 3600;
+    for user in [BOB, EVE] {
+        fake.says(Say {
+            date: Some(hours_ago),
+            ..Say::new(user, user, "Late")
+        });
+        town.hears(user, "Shall I still do it?").await;
+    }
+    for name in ["ada", "bob", "eve"] {
+        assert_eq!(people.remove(name).await.unwrap().links.len(), 1);
+    }
+    let first = town.tasks().await.remove(0).id;
+    assert!(town.app.app.desk.cancel(first, "test").await.unwrap());
+    let question = |user| {
+        let mut messages = fake.from_bot(user).into_iter();
+        messages.find(|message| message.text.contains("Shall I"))
+    };
+    let (of_bob, of_eve) = (question(BOB).unwrap(), question(EVE).unwrap());
+    for (user, question, button) in [(BOB, of_bob, "Do it"), (EVE, of_eve, "Leave it")] {
+        fake.press(user, question.id, user, button);
+        fake.press(user, question.id, user, button);
+    }
+    for user in [ADA, BOB, EVE] {
+        town.hears(user, "I do not know you any more").await;
+    }
+    town.settled().await;
+    for user in [ADA, BOB, EVE] {
+        let messages = fake.from_bot(user);
+        let told = messages.iter().filter(|m| m.text.contains("any more"));
+        assert_eq!(told.count(), 1, "{messages:#?}");
+    }
+    assert_eq!(town.tasks().await.len(), 1);
+    let mail = town.app.app.store.mail();
+    for user in [ADA, BOB, EVE] {
+        let open = mail.open_in(town.app.app.tenant(), "telegram", &user.to_string(), 9);
+        assert!(open.await.unwrap().is_empty(), "nothing is left open");
+    }
     town.stop().await;
 }
 

@@ -326,14 +326,23 @@ impl Reception {
 
     /// Who somebody is. Whoever is not known, or cannot be told now, gets a word.
     async fn recognise(&self, letter: &Letter, from: &Sender) -> Result<Option<Known>, Pending> {
-        let who = self.people.who(&*self.channel, &from.id);
-        let who = self.over.run_until_cancelled(who).await;
-        match who.ok_or(Pending::Over)?? {
+        match self.who(from).await? {
             Who::Known(known) => return Ok(Some(known)),
-            Who::Stranger => self.turn_away(letter, from).await?,
+            Who::Stranger => match &letter.says.says {
+                Says::Press { data, .. } => self.let_go_of_held(letter, from, data).await?,
+                // Only what somebody known wrote is wanted.
+                _ if letter.mail.state == MailState::Wanted => self.let_go(letter, from).await?,
+                _ => self.turn_away(letter, from).await?,
+            },
             Who::Unsure(_) => self.leave_open(letter, from).await?,
         }
         Ok(None)
+    }
+
+    async fn who(&self, from: &Sender) -> Result<Who, Pending> {
+        let who = self.people.who(&*self.channel, &from.id);
+        let who = self.over.run_until_cancelled(who).await;
+        Ok(who.ok_or(Pending::Over)??)
     }
 
     /// Tells somebody that it cannot be found out now whether they are known. Once in ten minutes.
@@ -352,27 +361,52 @@ impl Reception {
     async fn turn_away(&self, letter: &Letter, from: &Sender) -> Result<(), Pending> {
         let (channel, id) = (self.channel.name(), &from.id);
         tracing::warn!(channel, sender.id = id, "a stranger was turned away");
-        if matches!(letter.says.says, Says::Press { .. }) {
-            return Ok(());
-        }
+        let text = format!(
+            "I do not know you yet, so I do nothing with what you write. {}",
+            self.how_to_be_known(from)
+        );
+        let word = Word {
+            text,
+            ..Word::default()
+        };
+        self.owe(letter, self.once_a_day("stranger", from), word)
+            .await
+    }
+
+    /// Tells somebody that nothing comes of what they wrote while they were known. Once a day, and
+    /// whatever else they were told as a stranger.
+    async fn let_go(&self, letter: &Letter, from: &Sender) -> Result<(), Pending> {
+        let (channel, id) = (self.channel.name(), &from.id);
+        tracing::warn!(
+            channel,
+            sender.id = id,
+            "nothing comes of what a stranger wrote before they were one"
+        );
+        let text = format!(
+            "I do not know you any more, so nothing comes of what you wrote before and waited for. {}",
+            self.how_to_be_known(from)
+        );
+        let key = self.once_a_day("gone", from);
+        self.owe(letter, key, self.reply(letter, text)).await
+    }
+
+    fn once_a_day(&self, what: &str, from: &Sender) -> String {
+        let day = self.store().now().0 / 86_400_000;
+        format!("{what}/{}/{day}", from.id)
+    }
+
+    fn how_to_be_known(&self, from: &Sender) -> String {
+        let (channel, id) = (self.channel.name(), &from.id);
         let value = match channel {
             "telegram" => id.clone(),
             _ => format!("\"{id}\""),
         };
         let pair = typed(channel, "pair");
-        let text = format!(
-            "I do not know you yet, so I do nothing with what you write. Your number here is `{id}`. \
-             Whoever looks after me can give you a code by `majordomo pair your-name`, which you write \
-             to me in private as `{pair} CODE`; or add you to `majordomo.toml`:\n\n```toml\n[[people]]\n\
-             name = \"your-name\"\n{channel} = {value}\n```"
-        );
-        let day = self.store().now().0 / 86_400_000;
-        let key = format!("stranger/{id}/{day}");
-        let word = Word {
-            text,
-            ..Word::default()
-        };
-        self.owe(letter, key, word).await
+        format!(
+            "Your number here is `{id}`. Whoever looks after me can give you a code by \
+             `majordomo pair your-name`, which you write to me in private as `{pair} CODE`; or add you to \
+             `majordomo.toml`:\n\n```toml\n[[people]]\nname = \"your-name\"\n{channel} = {value}\n```"
+        )
     }
 
     /// What is open in the conversation: messages that wait, those that are held, and their edits.

@@ -19,6 +19,7 @@ use crate::channels::{Attached, Says, Undelivered, Word};
 use crate::follow::Follower;
 use crate::intake::{Refused, Submission};
 use crate::people::Known;
+use crate::people::directory::Who;
 
 /// The largest file that is fetched: what the Bot API gives out.
 const FILE_BYTES: u64 = 20_000_000;
@@ -108,13 +109,19 @@ impl Reception {
         Ok(())
     }
 
-    /// Who a message's author is now, where they may still hand in work.
+    /// Who a message's author is now, where they may still hand in work. They are told where they may not:
+    /// they were told that it waits.
     async fn still_known(&self, letter: &Letter, known: &Known) -> Result<Option<Known>, Pending> {
         let Some(from) = &letter.says.from else {
             return Ok(Some(known.clone()));
         };
-        let known = self.recognise(letter, from).await?;
-        Ok(known.filter(|known| known.may(Role::Member)))
+        match self.who(from).await? {
+            Who::Known(known) if known.may(Role::Member) => return Ok(Some(known)),
+            Who::Known(_) => self.say_no_work(letter).await?,
+            Who::Stranger => self.let_go(letter, from).await?,
+            Who::Unsure(_) => self.leave_open(letter, from).await?,
+        }
+        Ok(None)
     }
 
     /// The words with what came with them; or why that cannot be taken.
