@@ -163,7 +163,8 @@ pub trait Channel: Send + Sync {
         Err(Undelivered::Never(format!("{} cannot be sent", file.name)))
     }
 
-    /// Whether somebody belongs to a group there. An error where that cannot be found out.
+    /// Whether somebody belongs to a group there. An error where that cannot be found out: a lasting one,
+    /// such as [`Undelivered::Never`], where it will not be until somebody mends it.
     async fn belongs(&self, group: &Group, id: &str) -> Result<bool, Undelivered>;
 
     /// Asks the far side who we are there, and whether we have what we need. Changes nothing; `seen` is

@@ -18,7 +18,7 @@ use super::code::Code;
 use super::groups::{Group, Memory, Verdict, granted, verdict};
 use super::{Known, People, identity, name_of};
 use crate::auth::NoRandomness;
-use crate::channels::Channel;
+use crate::channels::{Channel, Undelivered};
 
 /// How long a code is good where nobody says otherwise.
 pub const CODE_LASTS: Duration = Duration::from_secs(10 * 60);
@@ -144,7 +144,7 @@ impl Directory {
         }
         let mut said = Vec::new();
         let groups = self.granted.iter();
-        for (group, roles) in groups.filter(|(group, _)| group.channel() == channel.name()) {
+        for (group, roles) in groups.filter(|(group, _)| group.may_hold(channel.name(), id)) {
             said.push((&roles[..], self.belongs(channel, group, id).await));
         }
         Ok(match verdict(said) {
@@ -199,7 +199,14 @@ impl Directory {
                 self.memory().learn(group, id, belongs, now);
                 return Ok(belongs);
             }
-            Ok(Err(undelivered)) => undelivered.to_string(),
+            Ok(Err(lasting @ (Undelivered::Never(_) | Undelivered::Missing))) => {
+                let channel = channel.name();
+                tracing::error!(channel, %group, why = %lasting, "nobody belongs to a group that cannot be asked");
+                let now = self.store.now();
+                self.memory().learn(group, id, false, now);
+                return Ok(false);
+            }
+            Ok(Err(passing)) => passing.to_string(),
             Err(_) => format!("no answer in {} s", PATIENCE.as_secs()),
         };
         let channel = channel.name();

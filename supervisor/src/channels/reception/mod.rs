@@ -351,10 +351,13 @@ impl Reception {
         if matches!(letter.says.says, Says::Press { .. }) {
             return Ok(());
         }
-        let text = "I cannot find out just now whether you belong to a group that I work for, so I did \
-                    nothing with what you wrote. Send it again in some minutes.";
+        let text = format!(
+            "I cannot find out just now whether you belong to a group that I work for, so I did nothing \
+             with what you wrote. If you do, send it again in some minutes. If not: {}",
+            self.how_to_be_known(from)
+        );
         let key = format!("unsure/{}/{}", from.id, self.store().now().0 / EVERY_MS);
-        self.owe(letter, key, self.reply(letter, text.into())).await
+        self.owe(letter, key, self.reply(letter, text)).await
     }
 
     /// Tells a stranger who they are to us, and what would make us know them. Once a day.

@@ -295,8 +295,7 @@ impl Channel for Slack {
     }
 
     async fn belongs(&self, group: &Group, id: &str) -> Result<bool, Undelivered> {
-        let asked = members::belongs(&self.client, group, id).await;
-        asked.map_err(Failed::undelivered)
+        members::belongs(&self.client, group, id).await
     }
 
     async fn examine(&self, seen: Seen) -> Vec<Finding> {
