@@ -279,8 +279,19 @@ fn codes_are_made_beside_an_instance_and_without_one() {
         assert_eq!(removed.status.code(), Some(1), "{told}");
         let people = home.run("$MAJORDOMO people --json");
         assert_eq!(String::from_utf8_lossy(&people.stdout).trim(), "[]");
-        let channels = home.run("$MAJORDOMO channels test telegram");
-        assert!(!channels.status.success(), "the door is closed");
+        for wrong in [
+            "people remove ''",
+            "people remove ..",
+            "channels test telegram",
+            "channels test fax",
+            "channels test ''",
+            "channels retry fax",
+            "pair ''",
+        ] {
+            let refused = home.run(&format!("$MAJORDOMO {wrong}"));
+            let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert_eq!(refused.status.code(), Some(2), "{wrong}: {told}");
+        }
     };
     pair();
     nobody();

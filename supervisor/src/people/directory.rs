@@ -16,7 +16,7 @@ use shared::store::{Attempt, Error, Identity, Link, NewCode, Purpose, Redeemed, 
 
 use super::code::Code;
 use super::groups::{Group, Memory, Verdict, granted, verdict};
-use super::{Known, People, identity, name_of};
+use super::{Known, People, identity, name_of, whose};
 use crate::auth::NoRandomness;
 use crate::channels::{Channel, Undelivered};
 
@@ -69,6 +69,17 @@ pub enum NoCode {
     /// No random bytes.
     #[error(transparent)]
     Random(#[from] NoRandomness),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// Why nobody was unlinked.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRemoved {
+    /// It means nobody.
+    #[error("{0:?} is neither a person's name nor CHANNEL:ID, such as telegram:7")]
+    Who(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] Error),
@@ -437,11 +448,8 @@ impl Directory {
 
     /// Unlinks a person, by their name, or one identity, as `CHANNEL:ID`. They are strangers from their
     /// next message on.
-    pub async fn remove(&self, who: &str) -> Result<Removed, Error> {
-        let whose = match who.split_once(':') {
-            Some((channel, id)) => Whose::Identity(identity(channel, id)),
-            None => Whose::Person(who.into()),
-        };
+    pub async fn remove(&self, who: &str) -> Result<Removed, NotRemoved> {
+        let whose = whose(who).ok_or_else(|| NotRemoved::Who(who.into()))?;
         let links = self.store.identities().unlink(&self.tenant, &whose).await?;
         let configured = match &whose {
             Whose::Identity(identity) => self.people.who(identity).is_some(),
