@@ -2,6 +2,7 @@
 //! pictures as they are, under their hash. Between a door and intake; fetches nothing.
 
 use shared::blob::Blob;
+use shared::disguise;
 use shared::task::ImageRef;
 
 use super::child::Readers;
@@ -85,11 +86,11 @@ impl Enclosed {
     }
 }
 
-/// A name that is a name and nothing else: no path, and nothing that a reader takes for a line of its
-/// own.
+/// A name that is a name and nothing else: no path, nothing that a reader takes for a line of its own,
+/// and nothing that makes it look like another one. For names that come in, and for those that go out.
 pub fn plain_name(given: &str) -> String {
     let last = given.rsplit(['/', '\\']).next().unwrap_or_default();
-    let sound = last.chars().filter(|c| !c.is_control() && *c != '`');
+    let sound = last.chars().filter(|c| !disguise::in_name(*c) && *c != '`');
     let name: String = sound.take(NAME).collect();
     match name.trim().trim_matches('.') {
         "" => "file".into(),
@@ -124,6 +125,10 @@ mod tests {
             ("a/", "file"),
             ("", "file"),
             ("`x`.txt", "x.txt"),
+            ("bill\u{202e}fdp.exe", "billfdp.exe"),
+            ("no\u{200b}tes\u{200d}.md\u{feff}", "notes.md"),
+            ("\u{1b}[31mred.md", "[31mred.md"),
+            ("\u{2066}\u{200f}", "file"),
         ] {
             assert_eq!(plain_name(given), name);
         }
