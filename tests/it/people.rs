@@ -417,7 +417,8 @@ async fn what_waited_of_whoever_was_unlinked_ends_with_a_word(kind: Kind) {
     assert_eq!(town.tasks().await.len(), 1);
     let mail = town.app.app.store.mail();
     for user in [ADA, BOB, EVE] {
-        let open = mail.open_in(town.app.app.tenant(), "telegram", &user.to_string(), 9);
+        let chat = user.to_string();
+        let open = mail.open_in(town.app.app.tenant(), "telegram", &chat, 9);
         assert!(open.await.unwrap().is_empty(), "nothing is left open");
     }
     town.stop().await;
