@@ -10,6 +10,7 @@ pub mod blob;
 pub mod clock;
 pub mod config;
 pub mod crash;
+pub mod disguise;
 pub mod egress;
 pub mod event;
 pub mod hash;

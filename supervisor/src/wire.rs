@@ -17,6 +17,7 @@ use shared::store::{DeadRun, Halt, Halted, Purpose, Token};
 
 use crate::channels::papers::child::Readers;
 use crate::channels::papers::enclose::{Enclosed, Enclosure};
+use crate::channels::papers::turns::Owner;
 use crate::doctor::Finding;
 use crate::halt::{self, Target};
 use crate::people::directory::{Entry, Removed, Source};
@@ -97,7 +98,7 @@ impl FileOrder {
 
 /// Makes files a part of what a task says, in order; or says why one cannot be taken.
 pub async fn enclose(
-    readers: &Readers,
+    (readers, owner): (&Readers, &Owner),
     text: String,
     files: Vec<FileOrder>,
 ) -> Result<Enclosed, String> {
@@ -116,7 +117,7 @@ pub async fn enclose(
             mime: file.mime,
             bytes,
         };
-        let added = enclosed.add(readers, enclosure).await;
+        let added = enclosed.add((readers, owner), enclosure).await;
         added.map_err(|unread| unread.to_string())?;
     }
     Ok(enclosed)

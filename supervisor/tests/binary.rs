@@ -10,6 +10,7 @@ use shared::config::Source;
 use shared::store::Store;
 use shared::store::sqlite::SqliteStore;
 use shared::task::{Budget, Request, Said};
+use supervisor::channels::papers::{self, child::Bounds, child::Job};
 use supervisor::equip;
 use supervisor::instance::Instance;
 use supervisor::intake::{Folders, Intake, Submission};
@@ -75,6 +76,19 @@ impl Drop for Serving {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Whether this holds before long.
+#[cfg(target_os = "linux")]
+fn soon(holds: impl Fn() -> bool) -> bool {
+    let since = shared::clock::stopwatch();
+    while !holds() {
+        if since.ms() > PATIENCE.as_millis() as u64 {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    true
 }
 
 fn stderr(output: &Output) -> String {
@@ -265,14 +279,75 @@ fn codes_are_made_beside_an_instance_and_without_one() {
         assert_eq!(removed.status.code(), Some(1), "{told}");
         let people = home.run("$MAJORDOMO people --json");
         assert_eq!(String::from_utf8_lossy(&people.stdout).trim(), "[]");
-        let channels = home.run("$MAJORDOMO channels test telegram");
-        assert!(!channels.status.success(), "the door is closed");
+        for wrong in [
+            "people remove ''",
+            "people remove ..",
+            "channels test telegram",
+            "channels test fax",
+            "channels test ''",
+            "channels retry fax",
+            "pair ''",
+        ] {
+            let refused = home.run(&format!("$MAJORDOMO {wrong}"));
+            let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert_eq!(refused.status.code(), Some(2), "{wrong}: {told}");
+        }
     };
     pair();
     nobody();
     let _serving = home.serve("exec $MAJORDOMO serve --listen 127.0.0.1:0 --dir .");
     pair();
     nobody();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_reads_documents_dies_with_whoever_started_it() {
+    let job = Job {
+        kind: papers::Kind::Pdf,
+        limits: papers::Limits::DEFAULT,
+        bounds: Bounds::default(),
+        parent: 0,
+    };
+    let home = Home::new();
+    let start = |line: &str| {
+        let mut command = home.shell(line);
+        command
+            .env("JOB", serde_json::to_string(&job).unwrap())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    // It waits for a document that never ends: its stdin is held open here, and not by its parent alone.
+    let mut parent = start("exec 3<&0; $MAJORDOMO read-paper \"${JOB%0?}$$}\" <&3 & echo $!; wait");
+    let mut pid = String::new();
+    let mut told = std::io::BufReader::new(parent.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut told, &mut pid).unwrap();
+    let of_process = |file: &str| {
+        let told = std::fs::read_to_string(format!("/proc/{}/{file}", pid.trim()));
+        told.unwrap_or_default()
+    };
+    let is_confined = || {
+        let limits = of_process("limits");
+        let files = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        files.is_some_and(|line| line.split_whitespace().nth(3) == Some("0"))
+    };
+    assert!(soon(is_confined), "it is not at work");
+    let held_open = parent.stdin.take();
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    // What nobody has waited for is a zombie, and as good as gone.
+    let is_gone = || matches!(of_process("stat"), stat if stat.is_empty() || stat.contains(") Z "));
+    assert!(soon(is_gone), "it outlives its parent");
+    drop(held_open);
+    // One whose parent is gone before it could ask the kernel for that reads nothing.
+    let orphan = start("exec $MAJORDOMO read-paper \"$JOB\"")
+        .wait_with_output()
+        .unwrap();
+    assert_eq!((orphan.status.code(), orphan.stdout.len()), (Some(3), 0));
 }
 
 /// Leaves a task in the store that nobody works on.

@@ -25,6 +25,7 @@ on_both_stores!(
     a_thread_is_a_conversation_and_talk_between_people_is_not,
     direct_messages_strangers_and_commands,
     a_slash_command_is_answered_where_it_was_given,
+    a_window_opens_to_those_who_may_and_once,
     an_old_message_is_asked_about_by_buttons,
     a_long_answer_comes_in_several_posts_of_the_thread,
     a_patient_far_side_and_lost_replies_cost_a_placeholder_at_most,
@@ -314,6 +315,47 @@ async fn a_slash_command_is_answered_where_it_was_given(kind: Kind) {
     fake.slash("C2", ADA, "/majordomo", "help");
     until(&fake, &fake.im(ADA), says("Hello ada")).await;
     assert!(fake.shown_errors().is_empty());
+    served.stop().await;
+}
+
+async fn a_window_opens_to_those_who_may_and_once(kind: Kind) {
+    let fake = slack().await;
+    let served = open(&fake, kind, &reply("never")).await;
+    let secret = fake.settings().signing_secret;
+    let ask = async |team: &str, user: &str, trigger: &str| {
+        let body = format!(
+            "command=%2Fask&text=&team_id={team}&channel_id={GENERAL}&user_id={user}\
+             &trigger_id={trigger}"
+        );
+        let now_s = shared::clock::now().0 / 1000;
+        let outgoing = Outgoing {
+            url: served.url.clone(),
+            headers: sign::headers(Signing::Right, &secret, now_s, body.as_bytes()),
+            body: body.into(),
+        };
+        let answer = post::post(outgoing, PATIENCE).await.unwrap();
+        assert_eq!(answer.status, StatusCode::OK);
+        assert!(answer.body.is_empty());
+    };
+    let refused = |id: String| {
+        move |messages: &[Message]| {
+            let mut texts = messages.iter().map(|message| &message.text);
+            texts.any(|text| text.contains("I do not know you yet") && text.contains(&id))
+        }
+    };
+    // A stranger, and whoever has ada's id in another workspace.
+    ask(TEAM, EVE, "1.1.eve").await;
+    until(&fake, GENERAL, refused(format!("{TEAM}/{EVE}"))).await;
+    ask("T0ELSEWHERE", ADA, "1.1.elsewhere").await;
+    until(&fake, GENERAL, refused(format!("T0ELSEWHERE/{ADA}"))).await;
+    assert!(fake.calls_of("views.open").is_empty());
+    // The same again is the same; what was asked after it in the same place was dealt with after it.
+    for _ in 0..2 {
+        ask(TEAM, ADA, "1.1.ada").await;
+    }
+    fake.slash(GENERAL, ADA, "/majordomo", "status");
+    until(&fake, GENERAL, says("Nothing is going on")).await;
+    assert_eq!(fake.calls_of("views.open").len(), 1);
     served.stop().await;
 }
 

@@ -30,6 +30,7 @@ use shared::store::{Duty, Error, Identity, NewOut, Out, OutState, Store};
 
 use super::card::{Card, PLACEHOLDER};
 use super::health::Channels;
+use super::invite::invitation;
 use super::lanes::Lanes;
 use super::pace::{Pace, Turn};
 use super::{Channel, Document, Page, Undelivered, Word};
@@ -244,7 +245,12 @@ impl Courier {
 
     /// Says a word.
     async fn word(&self, out: &Out) -> Result<(), Left> {
-        let word: Word = serde_json::from_value(out.body.clone()).unwrap_or_default();
+        let mut word: Word = serde_json::from_value(out.body.clone()).unwrap_or_default();
+        if let Some(id) = &word.code_for
+            && let Some(text) = invitation(&self.people, &*self.channel, id).await?
+        {
+            word.text = text;
+        }
         let mut pages = self.channel.pages(&word.text);
         if let Some(last) = pages.last_mut() {
             last.buttons = word.buttons;

@@ -16,10 +16,12 @@ pub mod command;
 pub mod courier;
 pub mod health;
 pub mod http;
+mod invite;
 mod lanes;
 mod pace;
 pub mod papers;
 pub mod reception;
+mod seal;
 pub mod signature;
 pub mod slack;
 pub mod station;
@@ -123,6 +125,12 @@ pub trait Channel: Send + Sync {
     /// Confirms a press of a button.
     async fn pressed(&self, press: &str, word: &str);
 
+    /// Opens what somebody asked for in a conversation to write in, by what the far side gave them for it,
+    /// or tells them that it cannot. Not to be repeated.
+    async fn open(&self, conversation: &str, trigger: &str) {
+        let (_, _) = (conversation, trigger);
+    }
+
     /// A file that came with a message, with its bytes, at most `limit` of them.
     async fn fetch(&self, file: &Attached, limit: u64) -> Result<Enclosure, Undelivered> {
         let (name, _) = (&file.name, limit);
@@ -155,7 +163,8 @@ pub trait Channel: Send + Sync {
         Err(Undelivered::Never(format!("{} cannot be sent", file.name)))
     }
 
-    /// Whether somebody belongs to a group there. An error where that cannot be found out.
+    /// Whether somebody belongs to a group there. An error where that cannot be found out: a lasting one,
+    /// such as [`Undelivered::Never`], where it will not be until somebody mends it.
     async fn belongs(&self, group: &Group, id: &str) -> Result<bool, Undelivered>;
 
     /// Asks the far side who we are there, and whether we have what we need. Changes nothing; `seen` is
@@ -225,6 +234,9 @@ pub struct Word {
     /// Buttons, in rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buttons: Vec<Vec<Button>>,
+    /// Whose code is told in its place, by their id there: it is made when it is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_for: Option<String>,
 }
 
 /// Why something was not delivered.
@@ -301,6 +313,8 @@ pub enum Says {
         /// The button's data.
         data: String,
     },
+    /// Something to write in is asked for; what the far side gave for it.
+    Window(String),
     /// Something that cannot be taken; a word why.
     Unreadable(String),
     /// Nothing that is for us.

@@ -20,6 +20,7 @@ use super::exit::Fault;
 use crate::app::{App, GRACE};
 use crate::auth::LOCAL;
 use crate::channels::papers::enclose::Enclosed;
+use crate::channels::papers::turns::Owner;
 use crate::desk::{Desk, Resolved, refusal};
 use crate::follow::Follower;
 use crate::instance::Instance;
@@ -356,7 +357,11 @@ async fn enclosed(app: &App, mut order: TaskOrder) -> Result<Submission, Fault> 
         std::mem::take(&mut order.text),
         std::mem::take(&mut order.files),
     );
-    let enclosed = wire::enclose(&app.readers, text, files).await;
+    let owner = Owner {
+        tenant: app.desk.tenant.clone(),
+        principal: LOCAL.into(),
+    };
+    let enclosed = wire::enclose((&app.readers, &owner), text, files).await;
     Ok(submission(order, enclosed.map_err(Fault::usage)?))
 }
 

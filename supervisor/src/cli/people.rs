@@ -6,7 +6,8 @@ use super::access::Access;
 use super::context::Context;
 use super::exit::{Exit, Fault};
 use super::words;
-use crate::people::directory::Directory;
+use crate::people::directory::{Directory, NotRemoved};
+use crate::people::whose;
 use crate::wire::{PersonView, RemovedView};
 
 /// Lists who is known in chats, and how; unlinks people.
@@ -84,14 +85,20 @@ fn table(people: &[PersonView], now_ms: i64) -> String {
 }
 
 async fn remove(context: &Context, access: &Access, who: &str) -> anyhow::Result<Exit> {
+    if whose(who).is_none() {
+        return Err(Fault::usage(NotRemoved::Who(who.into()).to_string()).into());
+    }
     let removed: RemovedView = match access.desk() {
         Err(client) => client.remove_person(who).await?,
         Ok(desk) => {
             let settings = context.equip()?.config.settings;
-            Directory::new(&settings, desk.store)
-                .remove(who)
-                .await?
-                .into()
+            let directory = Directory::new(&settings, desk.store);
+            let removed = directory.remove(who).await;
+            let removed = removed.map_err(|error| match error {
+                NotRemoved::Store(error) => anyhow::Error::from(error),
+                nobody => Fault::usage(nobody.to_string()).into(),
+            });
+            removed?.into()
         }
     };
     for identity in &removed.removed {

@@ -45,6 +45,13 @@ impl Code {
         groups.join("-")
     }
 
+    /// What the store knows by which somebody shows this: what cannot be a code is a wrong one like any
+    /// other.
+    pub fn hash_of(shown: &str) -> Hash {
+        let code = Self::parse(shown).map(|code| code.hash());
+        code.unwrap_or_else(|| Hash::of_bytes(shown.as_bytes()))
+    }
+
     /// What the store knows it by.
     pub fn hash(&self) -> Hash {
         Hash::of_bytes(self.0.as_bytes())

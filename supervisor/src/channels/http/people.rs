@@ -12,7 +12,7 @@ use super::Door;
 use super::input;
 use super::problem::{Kind, Problem};
 use crate::auth::{Act, Caller};
-use crate::people::directory::{CODE_LASTS, NoCode, Offer};
+use crate::people::directory::{CODE_LASTS, NoCode, NotRemoved, Offer};
 use crate::wire::{PairingCode, PairingOrder, PeoplePage, ProblemBody, RemovedView};
 
 /// Makes a code by which somebody becomes known in a chat. Needs the scope `admin`.
@@ -96,7 +96,11 @@ pub(super) async fn remove(
     Path(who): Path<String>,
 ) -> Result<Json<RemovedView>, Problem> {
     caller.may(Act::KeepPeople)?;
-    let removed = door.inside.people().remove(&who).await?;
+    let removed = door.inside.people().remove(&who).await;
+    let removed = removed.map_err(|error| match error {
+        NotRemoved::Who(_) => Problem::field("who", error.to_string()),
+        NotRemoved::Store(error) => error.into(),
+    })?;
     match (removed.links.is_empty(), removed.configured) {
         (false, _) => Ok(Json(removed.into())),
         (true, true) => {

@@ -43,6 +43,8 @@ pub enum Kind {
     Internal,
     /// The store cannot be used now.
     Unavailable,
+    /// The store's server cannot be reached.
+    Unreachable,
     /// An operator has stopped everything.
     Halted,
     /// Too many answers that take their time are under way.
@@ -79,6 +81,11 @@ impl Kind {
                 "store",
                 "The store cannot be used now",
             ),
+            Kind::Unreachable => (
+                S::SERVICE_UNAVAILABLE,
+                "database",
+                "The database cannot be reached",
+            ),
             Kind::Halted => (S::SERVICE_UNAVAILABLE, "halted", "Everything is stopped"),
             Kind::Busy => (S::SERVICE_UNAVAILABLE, "busy", "Too much is under way"),
             Kind::Unsigned => (S::UNAUTHORIZED, "signature", "A good signature is needed"),
@@ -103,7 +110,8 @@ impl Problem {
             kind,
             detail: detail.into(),
             field: None,
-            retry_after_s: matches!(kind, Kind::Unavailable | Kind::Busy).then_some(RETRY_AFTER_S),
+            retry_after_s: matches!(kind, Kind::Unavailable | Kind::Unreachable | Kind::Busy)
+                .then_some(RETRY_AFTER_S),
         }
     }
 
@@ -174,7 +182,11 @@ impl From<shared::store::Error> for Problem {
                 tracing::error!(%error, "the store failed under a request");
                 let detail = "the store cannot be read or written now; try again with the same \
                               Idempotency-Key";
-                Self::new(Kind::Unavailable, detail)
+                let kind = match error {
+                    Unreachable(_) => Kind::Unreachable,
+                    _ => Kind::Unavailable,
+                };
+                Self::new(kind, detail)
             }
         }
     }
@@ -197,5 +209,18 @@ impl From<Denied> for Problem {
             Denied::Scope(_) | Denied::Elsewhere => Kind::Forbidden,
         };
         Self::new(kind, denied.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::store::Error;
+
+    #[test]
+    fn a_database_that_is_away_is_told_from_one_that_fails() {
+        let of = |error: Error| Problem::from(error).kind;
+        assert_eq!(of(Error::Unreachable("x".into())), Kind::Unreachable);
+        assert_eq!(of(Error::Database("disk full".into())), Kind::Unavailable);
     }
 }

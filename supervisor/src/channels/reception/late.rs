@@ -1,4 +1,5 @@
-//! Messages that come so late that nobody may want an answer any more: held until somebody says.
+//! Messages that come so late that nobody may want an answer any more: held until somebody says, or their
+//! author is known no more.
 
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ impl Reception {
             ),
             reply_to: letter.says.message.clone(),
             buttons: vec![vec![button("Do it", "run"), button("Leave it", "drop")]],
-            about: None,
+            ..Word::default()
         };
         self.owe(letter, format!("stale/{}", letter.mail.key), word)
             .await?;
@@ -64,5 +65,31 @@ impl Reception {
             }
             _ => "This was decided before.",
         })
+    }
+
+    /// A message that was held goes when its author decides about it and is known no more; what other
+    /// strangers press is nothing to them.
+    pub(super) async fn let_go_of_held(
+        &self,
+        press: &Letter,
+        from: &Sender,
+        data: &str,
+    ) -> Result<(), Pending> {
+        let (_, key) = data.split_once(':').unwrap_or_default();
+        let Some(mail) = self.find(key).await? else {
+            return Ok(());
+        };
+        let says = self.channel.read(&mail);
+        let is_theirs = says
+            .from
+            .as_ref()
+            .is_some_and(|author| author.id == from.id);
+        let is_here = mail.conversation == press.mail.conversation;
+        if mail.state != MailState::Held || !is_theirs || !is_here {
+            return Ok(());
+        }
+        let held = Letter { mail, says };
+        self.let_go(&held, from).await?;
+        self.discard(&held).await.map(drop)
     }
 }

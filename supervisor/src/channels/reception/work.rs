@@ -14,10 +14,12 @@ use shared::task::Request;
 use super::{AGAIN, Letter, Pending, Reception};
 use crate::channels::command::Command;
 use crate::channels::papers::enclose::{Enclosed, Enclosure, Unread, plain_name};
+use crate::channels::papers::turns::Owner;
 use crate::channels::{Attached, Says, Undelivered, Word};
 use crate::follow::Follower;
 use crate::intake::{Refused, Submission};
 use crate::people::Known;
+use crate::people::directory::Who;
 
 /// The largest file that is fetched: what the Bot API gives out.
 const FILE_BYTES: u64 = 20_000_000;
@@ -82,7 +84,7 @@ impl Reception {
             .chain([text.as_str()])
             .collect::<Vec<_>>()
             .join("\n\n");
-        let taken = match self.with_files(letter, text).await? {
+        let taken = match self.with_files(letter, &known, text).await? {
             Ok(enclosed) => self.submit(letter, &known, enclosed).await?,
             Err(why) => Err(why),
         };
@@ -107,21 +109,32 @@ impl Reception {
         Ok(())
     }
 
-    /// Who a message's author is now, where they may still hand in work.
+    /// Who a message's author is now, where they may still hand in work. They are told where they may not:
+    /// they were told that it waits.
     async fn still_known(&self, letter: &Letter, known: &Known) -> Result<Option<Known>, Pending> {
         let Some(from) = &letter.says.from else {
             return Ok(Some(known.clone()));
         };
-        let known = self.recognise(letter, from).await?;
-        Ok(known.filter(|known| known.may(Role::Member)))
+        match self.who(from).await? {
+            Who::Known(known) if known.may(Role::Member) => return Ok(Some(known)),
+            Who::Known(_) => self.say_no_work(letter).await?,
+            Who::Stranger => self.let_go(letter, from).await?,
+            Who::Unsure(_) => self.leave_open(letter, from).await?,
+        }
+        Ok(None)
     }
 
     /// The words with what came with them; or why that cannot be taken.
     async fn with_files(
         &self,
         letter: &Letter,
+        known: &Known,
         text: String,
     ) -> Result<Result<Enclosed, String>, Pending> {
+        let owner = Owner {
+            tenant: self.tenant().clone(),
+            principal: known.principal.clone(),
+        };
         let mut enclosed = Enclosed::new(text);
         for file in &letter.says.files {
             let enclosure = match self.fetch(file).await? {
@@ -131,7 +144,8 @@ impl Reception {
                     return Ok(Err(format!("I cannot take `{name}`: {why}.")));
                 }
             };
-            if let Err(Unread { name, why }) = enclosed.add(&self.house.readers, enclosure).await {
+            let added = enclosed.add((&self.house.readers, &owner), enclosure);
+            if let Err(Unread { name, why }) = added.await {
                 return Ok(Err(format!("I cannot read `{name}`: {why}")));
             }
         }
