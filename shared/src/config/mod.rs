@@ -5,6 +5,7 @@
 //! `majordomo check`, `schema` and `init`.
 
 mod builtin;
+mod chat;
 mod check;
 mod document;
 mod grant;

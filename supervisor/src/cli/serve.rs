@@ -260,6 +260,11 @@ fn report(context: &Context, app: &App, address: SocketAddr, url: &str) {
     for line in ask::models(&app.models) {
         tracing::info!("{line}");
     }
+    let warnings = app.config.warnings.iter();
+    for problem in warnings.filter(|problem| problem.is_warning()) {
+        let how = problem.how_to_mend().unwrap_or_default();
+        tracing::warn!(config.mend = how, "{}", problem.in_one_line());
+    }
     if app.resumed > 0 {
         tracing::info!(runs.resumed = app.resumed, "going on with unfinished runs");
     }
