@@ -358,6 +358,13 @@ async fn an_old_message_is_asked_about_by_buttons(kind: Kind) {
         told.iter().any(|told| told.text.contains("decided before"))
     };
     assert!(fake.until(PATIENCE, twice).await);
+    let decided = |fake: &FakeSlack| {
+        let question = fake.ever(&direct).remove(0);
+        let blocks = question.blocks.unwrap_or_default();
+        question.text.contains("*ada* wants it done still")
+            && blocks.iter().all(|block| block["type"] != "actions")
+    };
+    assert!(fake.until(PATIENCE, decided).await, "no dead button stays");
     assert_eq!(served.tasks().await.len(), 1);
     served.stop().await;
 }

@@ -1,7 +1,7 @@
 //! The courier: brings what a channel's far side is owed, each conversation at its own pace.
 //!
 //! ```text
-//!   word   post ─► record: sent
+//!   word   post ─► record: sent; or instead of an earlier one: change that ─► record: sent
 //!   card   post a placeholder ─► record its id ─► change it as the task goes on
 //!              └─ the task has ended ─► change it into the answer, page by page
 //!                    └─ then each file: place ─► record its id ─► attach ─► record: sent
@@ -245,12 +245,34 @@ impl Courier {
         if let Some(last) = pages.last_mut() {
             last.buttons = word.buttons;
         }
+        if let Some(earlier) = &word.instead_of {
+            return self.say_instead(out, earlier, &pages).await;
+        }
         let mut far = out.far.clone();
         for page in pages.iter().skip(far.len()) {
             far.push(self.post(out, word.reply_to.as_deref(), page).await?);
             self.record(out, &far, OutState::Owed(Timestamp(0))).await?;
         }
         self.record(out, &far, OutState::Sent).await
+    }
+
+    /// Has the messages of an earlier word say this. Nobody misses it where they are gone, or were never
+    /// there.
+    async fn say_instead(&self, out: &Out, earlier: &str, pages: &[Page]) -> Result<(), Left> {
+        let (mail, channel) = (self.store.mail(), self.channel.name());
+        let earlier = match mail.said(&self.tenant, channel, earlier).await? {
+            // It is on its way still.
+            Some((_, state)) if state == "owed" => return Err(Left::Later),
+            Some((earlier, _)) => earlier.far,
+            None => Vec::new(),
+        };
+        for (message, page) in earlier.iter().zip(pages) {
+            match self.change(out, message, page).await {
+                Ok(_) | Err(Left::Dead(_)) => {}
+                Err(left) => return Err(left),
+            }
+        }
+        self.record(out, &[], OutState::Sent).await
     }
 
     /// Shows a task until it has ended, and then its answer.

@@ -219,6 +219,9 @@ pub struct Word {
     /// The message that it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
+    /// The key of an earlier word, whose message says this from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<String>,
     /// What it answers, where nobody saw that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
