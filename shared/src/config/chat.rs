@@ -80,7 +80,8 @@ fn webhook_url(settings: &Document<'_>) -> Option<Problem> {
         let problem = settings.problem(span, "not https", message);
         return Some(problem.help(
             "write the public address of a proxy that speaks TLS: \"https://majordomo.example.com\"; \
-             without `webhook_url` updates are fetched, which needs no public address",
+             without `webhook_url` updates are fetched, which needs no public address. A Bot API server \
+             of your own, named by `api_url`, may send to any",
         ));
     }
     let port = url

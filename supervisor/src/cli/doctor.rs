@@ -72,18 +72,25 @@ pub fn line(finding: &Finding) -> String {
 fn configuration(context: &Context) -> Finding {
     const CHECK: &str = "config";
     const TODO: &str = "majordomo check shows where, and how to mend it";
+    // The service may have secrets that whoever asks has not.
+    let missing = |error: &anyhow::Error| {
+        let todo =
+            "see that it is there where `majordomo serve` is started; here it may be missing";
+        Finding::warning(CHECK, format!("{error:#}"), todo)
+    };
     let config = match context.equip().map(|equipped| equipped.config) {
         Ok(config) => config,
         Err(error) => {
-            let found = match error.downcast_ref::<Report>() {
-                Some(report) => first_of(report.problems.iter()),
-                None => None,
+            let report = error.downcast_ref::<Report>();
+            let found = report.and_then(|report| first_of(report.problems.iter()));
+            return match found {
+                Some(found) => Finding::problem(CHECK, found, TODO),
+                None => missing(&error),
             };
-            return Finding::problem(CHECK, found.unwrap_or(format!("{error:#}")), TODO);
         }
     };
     if let Err(error) = channels::check(&config.settings) {
-        return Finding::problem(CHECK, format!("{error:#}"), TODO);
+        return missing(&error);
     }
     let warnings = config.warnings.iter();
     match first_of(warnings.filter(|problem| problem.is_warning())) {
