@@ -153,6 +153,52 @@ fn hooks_and_callbacks_as_they_are_meant() {
     assert_eq!(hooks["ci"].encoding, Encoding::Base64);
 }
 
+/// Each section of the shipped settings that is commented out, without its marks.
+fn commented_sections() -> Vec<String> {
+    let mut sections: Vec<String> = Vec::new();
+    let mut is_open = false;
+    for line in FILES[0].1.lines() {
+        let line = line.strip_prefix("# ");
+        match (line, sections.last_mut().filter(|_| is_open)) {
+            (Some(line), _) if line.starts_with('[') => sections.push(format!("{line}\n")),
+            (Some(line), Some(section)) => *section += &format!("{line}\n"),
+            _ => {}
+        }
+        is_open = line.is_some_and(|line| is_open || line.starts_with('['));
+    }
+    sections
+}
+
+#[test]
+fn what_the_shipped_settings_comment_out_is_right_as_it_stands() {
+    let sections = commented_sections();
+    let agents = &FILES[1..];
+    let warned = |more: &str| {
+        let loaded = files(&format!("{}\n{more}", FILES[0].1), agents).load(&tools());
+        let config = loaded.unwrap_or_else(|report| panic!("{more}\n{}", report.render(false, 90)));
+        let warned = config
+            .warnings
+            .iter()
+            .filter(|problem| problem.is_warning());
+        warned.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for section in &sections {
+        warned(section);
+    }
+    let all = sections.concat();
+    assert_eq!(warned(&all), [""; 0]);
+    for header in [
+        "[telegram]",
+        "[slack]",
+        "[hooks.",
+        "[[people]]",
+        "[[grants]]",
+        "[search]",
+    ] {
+        assert!(all.contains(header), "{header}: {all}");
+    }
+}
+
 #[test]
 fn unknown_keys_at_every_depth() {
     assert_snapshot!(settings(
