@@ -114,6 +114,17 @@ pub trait Channel: Send + Sync {
         page: &Page,
     ) -> Result<String, Undelivered>;
 
+    /// Says a word, as far as the far side can to whoever it is for and to nobody else. Answers its id
+    /// there.
+    async fn say(
+        &self,
+        conversation: &str,
+        reply_to: Option<&str>,
+        page: &Page,
+    ) -> Result<String, Undelivered> {
+        self.post(conversation, reply_to, page).await
+    }
+
     /// Makes a page out of a message that was posted before. Safe to repeat.
     async fn change(&self, conversation: &str, id: &str, page: &Page) -> Result<(), Undelivered>;
 
