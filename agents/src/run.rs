@@ -754,7 +754,6 @@ impl<'a> AgentRun<'a> {
     }
 }
 
-/// What the model is told to do.
 /// What the model is told first: who it is, what was said before, and what it is to do.
 fn opening(spec: &AgentSpec, assignment: &Assignment) -> Vec<Message> {
     let system = Message::System {

@@ -6,6 +6,7 @@ mod agent_loop;
 mod callbacks;
 mod cancel;
 mod channels;
+mod chats;
 mod crash;
 mod doubt;
 mod engine;

@@ -9,9 +9,12 @@ use majordomo_tests::doubles::telegram::{FakeTelegram, Message, Say, Standing};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
 use majordomo_tests::tool::{Called, TestTool, transient};
+use majordomo_tests::wait;
 use shared::run::Effect;
 use shared::store::TaskFilter;
 use shared::task::{Task, TaskState};
+
+use super::chats::{kept, reply, says, texts};
 
 on_both_stores!(
     a_message_becomes_a_task_and_its_answer_comes_back_in_place,
@@ -51,13 +54,10 @@ async fn open_with(
     (replies, tools): (&str, &[&Arc<TestTool>]),
     more: &str,
 ) -> TestApp {
-    let secrets = tempfile::tempdir().unwrap().keep();
-    let token = secrets.join("token");
-    std::fs::write(&token, fake.token()).unwrap();
     let settings = format!(
-        "{more}\n[telegram]\ntoken = \"${{file:{}}}\"\napi_url = \"{}\"\n\n\
+        "{more}\n[telegram]\ntoken = \"{}\"\napi_url = \"{}\"\n\n\
          [[people]]\nname = \"ada\"\ntelegram = {ADA}\nroles = [\"admin\"]\n",
-        token.display(),
+        kept(&fake.token()),
         fake.url()
     );
     let app = Setup::worker(replies, tools, &settings)
@@ -68,10 +68,6 @@ async fn open_with(
     app
 }
 
-fn reply(text: &str) -> String {
-    format!("[[agent.reply]]\ntext = \"{text}\"\n")
-}
-
 /// What the bot's messages in a chat say once this holds of them.
 async fn until(fake: &FakeTelegram, chat: i64, holds: impl Fn(&[Message]) -> bool) -> Vec<Message> {
     let held = fake
@@ -80,17 +76,6 @@ async fn until(fake: &FakeTelegram, chat: i64, holds: impl Fn(&[Message]) -> boo
     let messages = fake.from_bot(chat);
     assert!(held, "{:#?}", texts(&messages));
     messages
-}
-
-fn texts(messages: &[Message]) -> Vec<&str> {
-    messages
-        .iter()
-        .map(|message| message.text.as_str())
-        .collect()
-}
-
-fn says(wanted: &'static str) -> impl Fn(&[Message]) -> bool {
-    move |messages| messages.iter().any(|message| message.text.contains(wanted))
 }
 
 async fn all_tasks(app: &TestApp) -> Result<Vec<Task>, shared::store::Error> {
@@ -284,16 +269,11 @@ async fn a_chat_that_is_gone_is_given_up_and_an_admin_is_told(kind: Kind) {
     let tasks = all_tasks(&app);
     let task = tasks.await.unwrap().remove(0).id;
     assert!(app.app.desk.cancel(task, "test").await.unwrap());
-    let mail = app.app.store.mail();
-    let mut state = String::new();
-    for _ in 0..1000 {
-        state = mail.card(app.app.tenant(), task).await.unwrap().unwrap().1;
-        if state != "owed" {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(state, "dead");
+    wait::until("it is given up", PATIENCE, async || {
+        let card = app.app.store.mail().card(app.app.tenant(), task).await;
+        card.unwrap().unwrap().1 == "dead"
+    })
+    .await;
     app.stop().await;
 }
 
@@ -531,20 +511,17 @@ async fn what_is_deleted_again_and_again_is_given_up(kind: Kind) {
     let fake = FakeTelegram::start().await;
     let app = open(&fake, kind, &reply("Here."), "").await;
     fake.user_says(ADA, ADA, "Where?");
-    let given_up = async || {
-        let task = all_tasks(&app).await.unwrap().pop()?;
-        let card = app.app.store.mail().card(app.app.tenant(), task.id).await;
-        card.unwrap().filter(|(_, state)| state == "dead")
-    };
-    let waited = tokio::time::timeout(PATIENCE, async {
-        while given_up().await.is_none() {
-            for message in fake.from_bot(ADA) {
-                fake.user_deletes(ADA, message.id);
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    wait::until("it is given up", PATIENCE, async || {
+        for message in fake.from_bot(ADA) {
+            fake.user_deletes(ADA, message.id);
         }
-    });
-    waited.await.expect("it is given up");
+        let Some(task) = all_tasks(&app).await.unwrap().pop() else {
+            return false;
+        };
+        let card = app.app.store.mail().card(app.app.tenant(), task.id).await;
+        card.unwrap().is_some_and(|(_, state)| state == "dead")
+    })
+    .await;
     assert!(fake.sent(ADA) <= 6, "{}", fake.sent(ADA));
     app.stop().await;
 }
