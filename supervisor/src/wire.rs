@@ -576,6 +576,9 @@ pub struct RemovedView {
     pub removed: Vec<String>,
     /// Whether the configuration names them all the same.
     pub configured: bool,
+    /// Why they are known all the same, and what ends that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub still_known: Option<String>,
 }
 
 impl From<Removed> for RemovedView {
@@ -584,6 +587,7 @@ impl From<Removed> for RemovedView {
         Self {
             removed: links.map(|link| link.identity.to_string()).collect(),
             configured: removed.configured,
+            still_known: removed.still_known(),
         }
     }
 }

@@ -199,6 +199,61 @@ fn doctor_works_without_an_instance_beside_one_and_with_a_broken_store() {
 }
 
 #[test]
+fn a_document_that_is_sent_along_is_answered_from_without_any_model() {
+    let home = Home::new();
+    std::fs::write(
+        home.path("rota.md"),
+        "# Rota\n\nAda waters the plants on Mondays.\n",
+    )
+    .unwrap();
+    let asked = home.run("$MAJORDOMO ask 'Who waters the plants?' --file ../rota.md --dir .");
+    assert_eq!(asked.status.code(), Some(0), "{}", stderr(&asked));
+    let answer = String::from_utf8_lossy(&asked.stdout);
+    assert!(
+        answer.starts_with("Ada waters the plants on Mondays. [rota.md:3]"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn doctor_begins_with_what_is_wrong_in_the_configuration() {
+    let home = Home::new();
+    let written = home.run("$MAJORDOMO init ../data/config");
+    assert_eq!(written.status.code(), Some(0), "{}", stderr(&written));
+    let first = |output: &Output| {
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let found = &told["findings"][0];
+        assert_eq!(found["check"], "config", "{told:#}");
+        let word = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+        (word("level"), word("found"))
+    };
+    let good = first(&home.run("$MAJORDOMO doctor --json"));
+    assert!(good.0 == "ok" && good.1.ends_with("is good"), "{good:?}");
+    let settings = home.path("data/config/majordomo.toml");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    let people = "\n[[people]]\nname = \"ada\"\n[[people]]\nname = \"bob\"\n";
+    std::fs::write(&settings, text.clone() + people).unwrap();
+    let bad = home.run("$MAJORDOMO doctor --json");
+    assert_eq!(bad.status.code(), Some(6), "{}", stderr(&bad));
+    let (level, found) = first(&bad);
+    let line = text.lines().count() + 2;
+    assert_eq!(level, "problem");
+    assert!(
+        found.contains(&format!("majordomo.toml:{line}:1: this person has no id")),
+        "{found}"
+    );
+    assert!(found.ends_with("(and 1 more)"), "{found}");
+    let unset = "\n[telegram]\ntoken = \"${NO_SUCH_VARIABLE}\"\n";
+    std::fs::write(&settings, text + unset).unwrap();
+    // Whoever asks need not have the service's secrets.
+    let (level, found) = first(&home.run("$MAJORDOMO doctor --json"));
+    assert!(
+        level == "warning" && found.contains("NO_SUCH_VARIABLE is not set"),
+        "{found}"
+    );
+}
+
+#[test]
 fn a_backup_beside_an_instance_is_restored_elsewhere() {
     let home = Home::new();
     let id;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, next_event, tenant, tool};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::{Kind, Place};
+use majordomo_tests::wait;
 use shared::ask::Ask;
 use shared::event::{Event, Note};
 use shared::id::StepKey;
@@ -421,15 +422,12 @@ async fn a_stop_puts_runs_back_and_the_next_start_goes_on(kind: Kind) {
     let act = touching(&world);
     let first = Bench::start(&place, code.clone(), act.clone(), world.clone(), LONG).await;
     let task = first.submit("go").await;
-    while first
-        .store
-        .step(&tenant(), task.into(), &"signal/word".into())
-        .await
-        .unwrap()
-        .is_none()
-    {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    wait::until("it waits for a word", LONG, async || {
+        let word = "signal/word".into();
+        let step = first.store.step(&tenant(), task.into(), &word).await;
+        step.unwrap().is_some()
+    })
+    .await;
     first.stop().await;
     let second = Bench::start(&place, code, act, world.clone(), LONG).await;
     assert_eq!(second.resumed, 0, "an ordered stop leaves nothing running");

@@ -7,6 +7,7 @@ mod asks;
 mod callbacks;
 mod cancel;
 mod channels;
+mod chats;
 mod crash;
 mod doubt;
 mod engine;

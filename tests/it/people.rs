@@ -6,11 +6,12 @@ use std::time::Duration;
 use majordomo_tests::app::{Setup, TestApp};
 use majordomo_tests::doubles::fault::FailHow;
 use majordomo_tests::doubles::slack::{FakeSlack, TEAM};
-use majordomo_tests::doubles::telegram::{FakeTelegram, Message, Person, Say, Standing};
+use majordomo_tests::doubles::telegram::{Access, FakeTelegram, Message, Person, Say, Standing};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
+use majordomo_tests::wait;
 use shared::config::Role;
-use shared::store::TaskFilter;
+use shared::store::{NewOut, TaskFilter};
 use shared::task::Task;
 use supervisor::auth::LocalToken;
 use supervisor::channels::http;
@@ -18,10 +19,13 @@ use supervisor::people::directory::{CODE_LASTS, Offer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::chats::{kept, reply, says, texts};
+
 on_both_stores!(
     a_code_makes_one_person_of_two_identities,
     a_code_is_good_once_and_for_its_time,
     no_code_rests_in_plain_text,
+    admins_are_told_whose_answer_was_not_delivered_and_no_code,
     codes_are_neither_given_nor_taken_where_others_read_along,
     whoever_guesses_is_not_listened_to_any_more,
     the_first_admin_is_whoever_shows_the_code_of_this_start,
@@ -124,12 +128,10 @@ impl Town {
     }
 
     async fn reads(&self, channel: &str, answer: &'static str) {
-        let has = |fake: &FakeSlack| {
-            let messages = fake.from_bot(channel);
-            messages.iter().any(|message| message.text.contains(answer))
-        };
+        let has = |fake: &FakeSlack| says(answer)(&fake.from_bot(channel));
         let read = self.slack.until(PATIENCE, has).await;
-        assert!(read, "{answer}: {:#?}", self.slack.from_bot(channel));
+        let messages = self.slack.from_bot(channel);
+        assert!(read, "{answer}: {:#?}", texts(&messages));
     }
 
     async fn tasks(&self) -> Vec<Task> {
@@ -144,13 +146,11 @@ impl Town {
     async fn settled(&self) {
         let mail = self.app.app.store.mail();
         for channel in ["telegram", "slack"] {
-            for _ in 0..1_000 {
+            wait::until("all is dealt with", PATIENCE, async || {
                 let unread = mail.unread(self.app.app.tenant(), channel, 0, 9).await;
-                if unread.unwrap().is_empty() && self.telegram.pending().is_empty() {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+                unread.unwrap().is_empty() && self.telegram.pending().is_empty()
+            })
+            .await;
         }
     }
 
@@ -158,18 +158,6 @@ impl Town {
         self.closing.cancel();
         self.app.stop().await;
     }
-}
-
-/// A secret in a file of its own, as the configuration names it.
-fn kept(secret: &str) -> String {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let (_, path) = file.keep().unwrap();
-    std::fs::write(&path, secret).unwrap();
-    format!("${{file:{}}}", path.display())
-}
-
-fn reply(text: &str) -> String {
-    format!("[[agent.reply]]\ntext = \"{text}\"\n")
 }
 
 /// The code in an answer.
@@ -267,6 +255,38 @@ async fn no_code_rests_in_plain_text(kind: Kind) {
     town.stop().await;
 }
 
+async fn admins_are_told_whose_answer_was_not_delivered_and_no_code(kind: Kind) {
+    let people = format!(
+        "[[people]]\nname = \"ada\"\nslack = \"{TEAM}/U1\"\nroles = [\"admin\"]\n\
+         [[people]]\nname = \"bob\"\ntelegram = {BOB}\n"
+    );
+    let hang =
+        "[[agent.fault]]\nturn = 1\nfault = \"timeout\"\n[[agent.reply]]\ntext = \"never\"\n";
+    let town = Town::new(kind, hang, &people).await;
+    town.tell(BOB, "Water the *plants*", "thinking").await;
+    town.telegram.set_access(BOB, Access::Blocked);
+    let task = town.tasks().await.remove(0).id;
+    town.app.app.desk.cancel(task, "test").await.unwrap();
+    let admin = town.slack.im("U1");
+    town.reads(&admin, "bob's, could not be delivered to telegram")
+        .await;
+    town.reads(&admin, "It was to say: ⏹").await;
+    let code = town.code("eve", &[Role::Member]).await;
+    let word = NewOut {
+        channel: "telegram".into(),
+        key: "hello".into(),
+        conversation: BOB.to_string(),
+        body: serde_json::json!({ "text": format!("Write `/pair {code}` to me") }),
+    };
+    let (mail, tenant) = (town.app.app.store.mail(), town.app.app.tenant());
+    assert!(mail.say(tenant, word).await.unwrap());
+    town.reads(&admin, "A message could not be delivered").await;
+    town.reads(&admin, "/pair [code]").await;
+    let said = town.slack.from_bot(&admin);
+    assert!(said.iter().all(|message| !message.text.contains(&code)));
+    town.stop().await;
+}
+
 async fn codes_are_neither_given_nor_taken_where_others_read_along(kind: Kind) {
     let ada = format!("[[people]]\nname = \"ada\"\ntelegram = {ADA}\nslack = \"{TEAM}/U1\"\n");
     let town = Town::new(kind, &reply("never"), &ada).await;
@@ -342,6 +362,18 @@ async fn the_first_admin_is_whoever_shows_the_code_of_this_start(kind: Kind) {
     let admins = people.admins().await.unwrap();
     assert_eq!(admins.len(), 1);
     assert_eq!(admins[0].to_string(), format!("telegram:{ADA}"));
+    people.remove("ada").await.unwrap();
+    // A command in Slack says what its author is called.
+    town.slack.add_channel("C1", "general", &["U1"]);
+    town.slack.add_user("U1", "grace");
+    let code = claim().await;
+    town.slack
+        .slash("C1", "U1", "/majordomo", &format!("claim {code}"));
+    town.reads(&town.slack.im("U1"), "This links you to *grace*")
+        .await;
+    assert_eq!(town.slack.sent("C1"), 0, "nobody else sees a code");
+    let admins = people.admins().await.unwrap();
+    assert_eq!(admins[0].to_string(), format!("slack:{TEAM}/U1"));
     town.stop().await;
 }
 
@@ -455,6 +487,15 @@ async fn members_of_a_telegram_group_may_until_they_leave(kind: Kind) {
     town.tell(BOB, "Do it", "Done.").await;
     let tasks = town.tasks().await;
     assert_eq!(tasks[1].principal.as_str(), format!("telegram:{ADA}"));
+    let remove = async |id: i64| {
+        let removed = town.app.app.people.remove(&format!("telegram:{id}")).await;
+        removed.unwrap()
+    };
+    let removed = remove(ADA).await;
+    assert!(removed.links.is_empty());
+    let why = removed.still_known().expect("a group lets them in");
+    assert!(why.contains(&format!("group {CREW} lets them in")), "{why}");
+    assert_eq!(remove(EVE).await.still_known(), None);
     town.tell(ADA, "/pair", "I know you here by your group alone")
         .await;
     let asked = fake.calls_of("getChatMember").len();

@@ -11,6 +11,7 @@ use majordomo_tests::engine::{
     Bench, Code, World, done, ended, new_task, next_event, tenant, tool,
 };
 use majordomo_tests::place::Database;
+use majordomo_tests::wait;
 use shared::ask::Ask;
 use shared::event::Event;
 use shared::id::{TaskId, WorkerId};
@@ -231,14 +232,12 @@ async fn an_answer_wakes_a_run_wherever_it_waits() {
         let elsewhere = database.open(TTL).await;
         let task = here.submit("go").await;
         here.reaches(task, &[state]).await;
-        while elsewhere
-            .step(&tenant(), task.into(), &"signal/word".into())
-            .await
-            .unwrap()
-            .is_none()
-        {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        wait::until("it waits for a word", TTL, async || {
+            let word = "signal/word".into();
+            let step = elsewhere.step(&tenant(), task.into(), &word).await;
+            step.unwrap().is_some()
+        })
+        .await;
         let watch = shared::clock::stopwatch();
         let delivered = elsewhere.deliver(word(task)).await.unwrap();
         assert_eq!(delivered, Delivered::First);

@@ -13,4 +13,5 @@ pub mod life;
 pub mod model;
 pub mod place;
 pub mod tool;
+pub mod wait;
 pub mod world;

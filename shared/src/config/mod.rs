@@ -6,6 +6,7 @@
 
 mod approvals;
 mod builtin;
+mod chat;
 mod check;
 mod document;
 mod grant;

@@ -236,6 +236,14 @@ pub trait Mailroom: Send + Sync {
     /// The card of a task in a channel, whatever its state; and where it stands.
     async fn card(&self, tenant: &TenantId, task: TaskId) -> Result<Option<(Out, String)>, Error>;
 
+    /// What is owed under this key in a channel, or was, whatever its state; and where it stands.
+    async fn said(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        key: &str,
+    ) -> Result<Option<(Out, String)>, Error>;
+
     /// Records what was sent, under the duty of the one who sends. `false`, and nothing changed, where
     /// the duty is lost or the row is not owed any more.
     async fn record(

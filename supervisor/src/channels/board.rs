@@ -77,6 +77,9 @@ impl Board {
     /// Tries a channel out, as far as that changes nothing, and writes to its admins where all else is
     /// well.
     pub async fn test(&self, name: &str) -> Result<Vec<Finding>, TestError> {
+        if name == callback::CHANNEL {
+            return Ok(vec![self.callbacks().await?]);
+        }
         let channel = self.channels.iter().find(|channel| channel.name() == name);
         let channel = channel.ok_or_else(|| self.closed(name))?;
         let examined = tokio::time::timeout(PATIENCE, channel.examine(self.seen(name))).await;
@@ -88,6 +91,32 @@ impl Board {
             findings.extend(self.greet(&**channel).await?);
         }
         Ok(findings)
+    }
+
+    /// Callbacks have no far side of their own that could be asked.
+    async fn callbacks(&self) -> Result<Finding, Error> {
+        let all = self.list().await?.into_iter();
+        let mut callbacks = all.filter(|view| view.name == callback::CHANNEL);
+        let (owed, dead) = callbacks
+            .next()
+            .map_or((0, 0), |view| (view.owed, view.dead));
+        let found = format!(
+            "a task's end is told to the callback_url that came with it, so there is nobody to ask; {owed} \
+             owed, {dead} undelivered"
+        );
+        Ok(match dead {
+            0 => Finding {
+                todo: Some(
+                    "to try it, hand in a task with a callback_url of yours: docs/http.md".into(),
+                ),
+                ..Finding::ok(callback::CHANNEL, found)
+            },
+            _ => Finding::warning(
+                callback::CHANNEL,
+                found,
+                "majordomo channels retry callback tries them again",
+            ),
+        })
     }
 
     /// Puts what could not be delivered back among what is owed. Answers how much that was.

@@ -116,6 +116,17 @@ pub trait Channel: Send + Sync {
         page: &Page,
     ) -> Result<String, Undelivered>;
 
+    /// Says a word, as far as the far side can to whoever it is for and to nobody else. Answers its id
+    /// there.
+    async fn say(
+        &self,
+        conversation: &str,
+        reply_to: Option<&str>,
+        page: &Page,
+    ) -> Result<String, Undelivered> {
+        self.post(conversation, reply_to, page).await
+    }
+
     /// Makes a page out of a message that was posted before. Safe to repeat.
     async fn change(&self, conversation: &str, id: &str, page: &Page) -> Result<(), Undelivered>;
 
@@ -228,6 +239,9 @@ pub struct Word {
     /// The message that it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
+    /// The key of an earlier word, whose message says this from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<String>,
     /// What it answers, where nobody saw that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,

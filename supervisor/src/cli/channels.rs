@@ -50,6 +50,8 @@ enum Command {
     },
 }
 
+const NONE: &str = "no channel is configured; docs/telegram.md and docs/slack.md say how";
+
 /// Runs the command.
 pub async fn run(context: &Context, channels: Channels) -> anyhow::Result<Exit> {
     let access = Access::to_look(context).await?;
@@ -83,13 +85,7 @@ async fn list(context: &Context, access: &Access, json: bool) -> anyhow::Result<
         Err(client) => client.channels().await?,
         Ok(desk) => board(context, desk).await?.list().await?,
     };
-    match json {
-        true => words::say(serde_json::to_string_pretty(&channels)?),
-        false if channels.is_empty() => {
-            eprintln!("no channel is configured; docs/telegram.md and docs/slack.md say how");
-        }
-        false => words::say(table(&channels, shared::clock::now().0).trim_end()),
-    }
+    words::list(&channels, json, NONE, table)?;
     Ok(Exit::Done)
 }
 
@@ -148,7 +144,7 @@ async fn test(
         }
     }
     if findings.is_empty() {
-        eprintln!("no channel is configured; docs/telegram.md and docs/slack.md say how");
+        eprintln!("{NONE}");
     }
     match json {
         true => words::say(format_args!(

@@ -56,13 +56,8 @@ async fn list(context: &Context, access: &Access, json: bool) -> anyhow::Result<
             everybody.map(Into::into).collect()
         }
     };
-    match json {
-        true => words::say(serde_json::to_string_pretty(&people)?),
-        false if people.is_empty() => {
-            eprintln!("nobody is known yet; `majordomo pair NAME` makes a code");
-        }
-        false => words::say(table(&people, shared::clock::now().0).trim_end()),
-    }
+    let nobody = "nobody is known yet; `majordomo pair NAME` makes a code";
+    words::list(&people, json, nobody, table)?;
     Ok(Exit::Done)
 }
 
@@ -104,16 +99,17 @@ async fn remove(context: &Context, access: &Access, who: &str) -> anyhow::Result
     for identity in &removed.removed {
         eprintln!("{identity} is unlinked");
     }
-    let named = "majordomo.toml names it: take the entry out of [[people]] and start again";
-    match (removed.removed.is_empty(), removed.configured) {
-        (true, true) => Err(Fault::failed(named).into()),
-        (true, false) => {
+    match (removed.removed.is_empty(), removed.still_known) {
+        (true, Some(why)) => Err(Fault::failed(why).into()),
+        (true, None) => {
             let fault = Fault::failed(format!("nobody is linked as {who}"));
-            Err(fault.help("`majordomo people` lists who is").into())
+            let help = "`majordomo people` lists who is; members of a group under [[grants]] are let in \
+                        by it, and removed there";
+            Err(fault.help(help).into())
         }
-        (false, configured) => {
-            if configured {
-                eprintln!("still known: {named}");
+        (false, why) => {
+            if let Some(why) = why {
+                eprintln!("still known: {why}");
             }
             Ok(Exit::Done)
         }

@@ -1,4 +1,4 @@
-//! How numbers, times, states and tables are written for people. Pure.
+//! How numbers, times, states, tables and listings are written for people.
 
 use shared::disguise;
 use shared::id::TaskId;
@@ -25,6 +25,22 @@ pub fn number(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A listing on stdout: as JSON, or as a table of what is at this time, in milliseconds; where it is empty, a
+/// word on stderr.
+pub fn list<T: serde::Serialize>(
+    all: &[T],
+    json: bool,
+    nothing: &str,
+    table: impl FnOnce(&[T], i64) -> String,
+) -> serde_json::Result<()> {
+    match json {
+        true => say(serde_json::to_string_pretty(all)?),
+        false if all.is_empty() => eprintln!("{nothing}"),
+        false => say(table(all, shared::clock::now().0).trim_end()),
+    }
+    Ok(())
 }
 
 /// `12 ms`, `1.2 s`, `3 min 5 s`.

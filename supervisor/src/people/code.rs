@@ -58,6 +58,20 @@ impl Code {
     }
 }
 
+/// A text in which no code can be read that we wrote into it.
+pub fn hidden_in(text: &str) -> String {
+    let is_within = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let words = text.split_inclusive(|c| !is_within(c));
+    let hidden = words.map(|word| {
+        let code = word.trim_end_matches(|c| !is_within(c));
+        match Code::parse(code).is_some_and(|parsed| parsed.expose() == code) {
+            true => format!("[code]{}", &word[code.len()..]),
+            false => word.to_owned(),
+        }
+    });
+    hidden.collect()
+}
+
 impl fmt::Debug for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Code(…)")
@@ -67,6 +81,14 @@ impl fmt::Debug for Code {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_repeated_of_our_words_holds_no_code() {
+        let code = Code::fresh().unwrap().expose();
+        let text = format!("In a conversation, write `/pair {code}`.\n{code}");
+        let hidden = "In a conversation, write `/pair [code]`.\n[code]";
+        assert_eq!(hidden_in(&text), hidden);
+    }
 
     #[test]
     fn a_code_is_itself_however_it_is_typed() {

@@ -133,6 +133,25 @@ pub struct Removed {
     pub links: Vec<Link>,
     /// Whether the configuration names them all the same.
     pub configured: bool,
+    /// The groups that they were lately found to belong to, and that let them in all the same.
+    pub groups: Vec<String>,
+}
+
+impl Removed {
+    /// Why they are known all the same, and what ends that.
+    pub fn still_known(&self) -> Option<String> {
+        if self.configured {
+            let named = "majordomo.toml names it: take the entry out of [[people]] and start again";
+            return Some(named.into());
+        }
+        (!self.groups.is_empty()).then(|| {
+            format!(
+                "{} lets them in: remove them there, which counts within ten minutes; or take the grant \
+                 out of [[grants]] and start again",
+                self.groups.join(", ")
+            )
+        })
+    }
 }
 
 impl Directory {
@@ -469,7 +488,25 @@ impl Directory {
                 .iter()
                 .any(|(_, known)| known.principal == *name),
         };
-        Ok(Removed { links, configured })
+        let groups = match &whose {
+            Whose::Identity(identity) => self.groups_of(identity),
+            Whose::Person(_) => Vec::new(),
+        };
+        Ok(Removed {
+            links,
+            configured,
+            groups,
+        })
+    }
+
+    /// The granted groups that somebody was lately found to belong to.
+    fn groups_of(&self, identity: &Identity) -> Vec<String> {
+        let (memory, now) = (self.memory(), self.store.now());
+        let theirs = self.granted.iter().filter(|(group, _)| {
+            group.channel() == identity.channel
+                && memory.last(group, &identity.id, now) == Some(true)
+        });
+        theirs.map(|(group, _)| group.to_string()).collect()
     }
 
     /// Has what is remembered of groups be so much older. For tests, which do not wait.

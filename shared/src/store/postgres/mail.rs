@@ -311,6 +311,21 @@ impl Mailroom for PostgresStore {
         rows.first().map(card).transpose()
     }
 
+    async fn said(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        key: &str,
+    ) -> Result<Option<(Out, String)>, Error> {
+        let select = format!(
+            "select {OUT}, state from outbox where tenant = $1 and channel = $2 and key = $3"
+        );
+        let which: Params<'_> = &[&tenant.as_str(), &channel, &key];
+        let rows = self.engine.ask(&select, which).await?;
+        let said = |row: &Row| Ok((read_out(row)?, get(row, 8)?));
+        rows.first().map(said).transpose()
+    }
+
     async fn record(
         &self,
         duty: &Duty,

@@ -214,6 +214,26 @@ impl Mailroom for SqliteStore {
         })
     }
 
+    async fn said(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        key: &str,
+    ) -> Result<Option<(Out, String)>, Error> {
+        self.read(|conn| {
+            let select = format!(
+                "select {OUT}, state from outbox where tenant = ?1 and channel = ?2 and key = ?3"
+            );
+            conn.prepare_cached(&select)?
+                .query_row(params![tenant.as_str(), channel, key], |row| {
+                    let state = row.get(8)?;
+                    Ok(read_out(row).map(|out| (out, state)))
+                })
+                .optional()?
+                .transpose()
+        })
+    }
+
     async fn record(
         &self,
         duty: &Duty,

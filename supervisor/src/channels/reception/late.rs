@@ -1,14 +1,23 @@
 //! Messages that come so late that nobody may want an answer any more: held until somebody says, or their
-//! author is known no more.
+//! author is known no more. The question is then changed into what became of it, so that no button stays
+//! that does nothing.
 
 use std::time::Duration;
 
 use shared::config::Role;
-use shared::store::MailState;
+use shared::store::{Mail, MailState};
 
 use super::{Letter, Pending, Reception};
 use crate::channels::{Button, Sender, Word};
 use crate::people::Known;
+
+/// What was the matter.
+const AWAY: &str = "I was away when you wrote this.";
+
+/// By what the question about a message is known.
+pub(super) fn question(mail: &Mail) -> String {
+    format!("stale/{}", mail.key)
+}
 
 impl Reception {
     /// Whether so much time has passed that nobody may want an answer any more.
@@ -31,8 +40,7 @@ impl Reception {
             buttons: vec![vec![button("Do it", "run"), button("Leave it", "drop")]],
             ..Word::default()
         };
-        self.owe(letter, format!("stale/{}", letter.mail.key), word)
-            .await?;
+        self.owe(letter, question(&letter.mail), word).await?;
         self.moved(&letter.mail, (MailState::New, MailState::Held))
             .await?;
         Ok(())
@@ -51,16 +59,20 @@ impl Reception {
         });
         let author = held.as_ref().and_then(|mail| self.channel.read(mail).from);
         let may = author.is_some_and(|author| author.id == from.id) || known.may(Role::Admin);
+        let decided = |what: &str| format!("{AWAY} **{}** {what}", known.principal);
         Ok(match (held, what) {
             (Some(_), _) if !may => "This is for its author to decide.",
             (Some(held), "run") => {
+                let text = decided("wants it done still.");
+                self.instead(letter, &question(&held), &text).await?;
                 self.moved(&held, (MailState::Held, MailState::Wanted))
                     .await?;
                 "I am at it."
             }
             (Some(held), "drop") => {
                 let says = self.channel.read(&held);
-                self.discard(&Letter { says, mail: held }).await?;
+                let why = decided("has me leave it alone.");
+                self.discard(&Letter { says, mail: held }, &why).await?;
                 "Left alone."
             }
             _ => "This was decided before.",
@@ -90,6 +102,6 @@ impl Reception {
         }
         let held = Letter { mail, says };
         self.let_go(&held, from).await?;
-        self.discard(&held).await.map(drop)
+        self.discard(&held, "Nothing comes of it.").await.map(drop)
     }
 }

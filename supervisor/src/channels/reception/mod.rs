@@ -236,14 +236,21 @@ impl Reception {
         let key = format!("halted/{}/{from}/{}", halt.at.0, letter.mail.conversation);
         let text =
             format!("I begin with this later: {halt}. It is kept, and begun when that is lifted.");
-        if let Err(Pending::Store(error)) = self.owe(letter, key, self.reply(letter, text)).await {
+        let word = self.reply(letter, text);
+        if let Err(Pending::Store(error)) = self.owe(letter, key.clone(), word).await {
             return self.wait_for_store(letter, &error).await;
         }
         let mut halting = self.store().bell().halting();
         let tenant = self.tenant();
         // The bell is the store's, and lives as long.
         let lifted = halting.wait_for(|known| known.covering(tenant, None).is_none());
-        let _ = self.over.run_until_cancelled(lifted).await;
+        if self.over.run_until_cancelled(lifted).await.is_none() {
+            return;
+        }
+        let text = "What was stopped goes on, and so does what you wrote.";
+        if let Err(Pending::Store(error)) = self.instead(letter, &key, text).await {
+            self.wait_for_store(letter, &error).await;
+        }
     }
 
     async fn deal_with(&self, letter: &Letter) -> Result<Option<Known>, Pending> {
@@ -435,8 +442,14 @@ impl Reception {
         Ok(open)
     }
 
-    /// Has nothing come of a message any more, nor of its edits. False where it was so before.
-    async fn discard(&self, letter: &Letter) -> Result<bool, Pending> {
+    /// Has nothing come of a message any more, nor of its edits; what was said of its waiting says why.
+    /// False where it was so before.
+    async fn discard(&self, letter: &Letter, why: &str) -> Result<bool, Pending> {
+        let waits = match letter.mail.state {
+            MailState::Held => late::question(&letter.mail),
+            _ => work::waits(&letter.mail),
+        };
+        self.instead(letter, &waits, why).await?;
         for edit in self.edits(letter).await? {
             self.done(&edit.mail, edit.mail.state).await?;
         }
@@ -486,6 +499,20 @@ impl Reception {
     async fn say(&self, letter: &Letter, key: &str, text: String) -> Result<(), Pending> {
         let word = self.reply(letter, text);
         self.owe(letter, format!("word/{key}"), word).await
+    }
+
+    /// Has what was said under this key say something else, once. Nothing, where that was never said.
+    async fn instead(&self, letter: &Letter, key: &str, text: &str) -> Result<(), Pending> {
+        let (mail, channel) = (self.store().mail(), self.channel.name());
+        if mail.said(self.tenant(), channel, key).await?.is_none() {
+            return Ok(());
+        }
+        let word = Word {
+            text: text.to_owned(),
+            instead_of: Some(key.to_owned()),
+            ..Word::default()
+        };
+        self.owe(letter, format!("instead/{key}"), word).await
     }
 
     fn reply(&self, letter: &Letter, text: String) -> Word {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use shared::config::{FollowUp, Role};
 use shared::hash::Hash;
 use shared::id::TaskId;
-use shared::store::{Accepted, NewOut};
+use shared::store::{Accepted, Mail, NewOut};
 use shared::task::Request;
 
 use super::{AGAIN, Letter, Pending, Reception};
@@ -68,7 +68,7 @@ impl Reception {
         if !edits.is_empty() && Command::parse(&text).is_some() {
             let word = "An edit makes no command of a message: I left it alone. Send the command by itself.";
             self.say(letter, &letter.mail.key, word.into()).await?;
-            return self.discard(letter).await.map(drop);
+            return self.discard(letter, "Not begun.").await.map(drop);
         }
         let amended = match self.settings.follow_up {
             FollowUp::Amend => {
@@ -252,12 +252,12 @@ impl Reception {
         let mut told = false;
         while let Some(task) = self.unfinished(letter).await?.pop() {
             if !told {
-                let key = format!("queued/{}", letter.mail.key);
                 let word = format!(
                     "I begin with this when I have answered what came before. `{}` ends that.",
                     self.channel.command("stop")
                 );
-                self.say(letter, &key, word).await?;
+                let word = self.reply(letter, word);
+                self.owe(letter, waits(&letter.mail), word).await?;
                 told = true;
             }
             let end = Follower::end(self.store().clone(), self.tenant().clone(), task.id);
@@ -269,8 +269,15 @@ impl Reception {
                 return Ok(false);
             }
         }
+        self.instead(letter, &waits(&letter.mail), "I have begun with this.")
+            .await?;
         Ok(true)
     }
+}
+
+/// By what is known what was said of a message that waits for its turn.
+pub(super) fn waits(mail: &Mail) -> String {
+    format!("word/queued/{}", mail.key)
 }
 
 /// Waits, unless it is over.

@@ -90,6 +90,22 @@ impl Slack {
         })
     }
 
+    /// Posts a page. Answers its id, `CHANNEL/TS`.
+    async fn write(&self, place: &Place<'_>, page: &Page) -> Result<String, Undelivered> {
+        let mut body = fields(page);
+        // A model's link must not be fetched by anybody because it was shown.
+        body["unfurl_links"] = false.into();
+        body["unfurl_media"] = false.into();
+        let said = self
+            .speak(place, &body)
+            .await
+            .map_err(Failed::undelivered)?;
+        match (said["channel"].as_str(), said["ts"].as_str()) {
+            (Some(channel), Some(ts)) => Ok(format!("{channel}/{ts}")),
+            _ => Err(Undelivered::Trouble("the message has no id".into())),
+        }
+    }
+
     /// Posts where a conversation is; to the person who began it where the bot may not write there.
     async fn speak(&self, place: &Place<'_>, body: &Value) -> Result<Value, Failed> {
         let mut body = body.clone();
@@ -218,18 +234,36 @@ impl Channel for Slack {
         _: Option<&str>,
         page: &Page,
     ) -> Result<String, Undelivered> {
+        self.write(&Place::of(conversation)?, page).await
+    }
+
+    /// A word to somebody's command is theirs alone, and stays where they gave it as long as they look; a
+    /// word in a thread is everybody's. Where the app cannot do so, it is said to them directly.
+    async fn say(
+        &self,
+        conversation: &str,
+        reply_to: Option<&str>,
+        page: &Page,
+    ) -> Result<String, Undelivered> {
         let place = Place::of(conversation)?;
+        let Some(person) = place.person else {
+            return self.post(conversation, reply_to, page).await;
+        };
         let mut body = fields(page);
-        // A model's link must not be fetched by anybody because it was shown.
-        body["unfurl_links"] = false.into();
-        body["unfurl_media"] = false.into();
-        let said = self
-            .speak(&place, &body)
-            .await
-            .map_err(Failed::undelivered)?;
-        match (said["channel"].as_str(), said["ts"].as_str()) {
-            (Some(channel), Some(ts)) => Ok(format!("{channel}/{ts}")),
-            _ => Err(Undelivered::Trouble("the message has no id".into())),
+        body["channel"] = place.channel.into();
+        body["user"] = person.into();
+        let directly = Place {
+            channel: person,
+            thread: None,
+            person: None,
+        };
+        match self.client.call("chat.postEphemeral", &body).await {
+            Ok(said) => {
+                let ts = said["message_ts"].as_str().unwrap_or_default();
+                Ok(format!("{}/{ts}", place.channel))
+            }
+            Err(failed) if failed.is_outside() => self.write(&directly, page).await,
+            Err(failed) => Err(failed.undelivered()),
         }
     }
 
