@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use super::builtin;
 use super::document::{Document, Found};
+use super::email;
 use super::grant;
 use super::problem::{Problem, is_secret_name};
 use super::suggest;
@@ -63,6 +64,7 @@ pub(super) fn problems(documents: &Documents<'_>, tools: &KnownTools) -> Vec<Pro
         problems.extend(slack(settings));
         problems.extend(people(settings));
         problems.extend(grant::problems(settings));
+        problems.extend(email::problems(settings));
     }
     for agent in &documents.agents {
         problems.extend(agent_name(agent));

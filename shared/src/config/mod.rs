@@ -7,6 +7,7 @@
 mod builtin;
 mod check;
 mod document;
+mod email;
 mod grant;
 mod load;
 mod price;
@@ -23,6 +24,8 @@ mod tools;
 mod types;
 mod webhook;
 
+pub(crate) use email::is_here;
+pub use email::{EmailSettings, MailTls};
 pub use load::{Config, Source, load};
 pub use price::MissingPrice;
 pub use problem::{Problem, Report};

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::builtin;
+use super::email::EmailSettings;
 use super::secret::SecretRef;
 use super::webhook::{CallbackSettings, HookSettings};
 use crate::id::{AgentName, ModelName, PrincipalId, TenantId, ToolName};
@@ -55,6 +56,8 @@ pub struct Settings {
     pub egress: EgressSettings,
     /// The provider behind `web_search`.
     pub search: Option<SearchSettings>,
+    /// The server that e-mail goes out by, and to whom; none is sent where this is absent.
+    pub email: Option<EmailSettings>,
     /// The engine's sizes.
     pub engine: EngineSettings,
     /// How long journals are kept.
