@@ -21,6 +21,7 @@ use shared::config::{
     Settings, Source,
 };
 use shared::egress::Gateway;
+use shared::email::{Mailer, SmtpMailer};
 use shared::id::{ModelName, ToolName};
 use shared::model::Model;
 use shared::model::offline::OfflineModel;
@@ -72,7 +73,9 @@ pub fn known_tools(extra: &[Arc<dyn Tool>]) -> KnownTools {
     let built_in = ["search_files", "read_file", "write_file", "fetch_page"];
     let extra = extra.iter().map(|tool| tool.info().name.clone());
     let names = built_in.into_iter().map(ToolName::from).chain(extra);
-    KnownTools::from_iter(names).with_needing("web_search", Need::Search)
+    KnownTools::from_iter(names)
+        .with_needing("web_search", Need::Search)
+        .with_needing("send_email", Need::Email)
 }
 
 /// Loads the configuration and builds what it asks for; `own` models stand in for those of their
@@ -85,7 +88,8 @@ pub fn load(
     let config = config::load(source, &known_tools(extra))?;
     let settings = &config.settings;
     let gateway = Gateway::new(&settings.egress).context("[egress] allow_private")?;
-    let mut tools = ToolBox::built_in(settings, &gateway, search_key(settings)?)?;
+    let mailer = mailer(settings, &gateway)?;
+    let mut tools = ToolBox::built_in(settings, &gateway, search_key(settings)?, mailer)?;
     for tool in extra {
         tools = tools.with(tool.clone());
     }
@@ -107,6 +111,12 @@ fn search_key(settings: &Settings) -> anyhow::Result<Option<SecretString>> {
     };
     let key = api_key.resolve().context("[search] api_key")?;
     Ok(Some(SecretString::from(key.expose())))
+}
+
+/// The sender that `[email]` describes.
+fn mailer(settings: &Settings, gateway: &Gateway) -> anyhow::Result<Option<Arc<dyn Mailer>>> {
+    let mailer = settings.email.as_ref().map(|email| SmtpMailer::new(email, gateway));
+    Ok(mailer.transpose()?.map(|mailer| Arc::new(mailer) as Arc<dyn Mailer>))
 }
 
 fn ready_models(

@@ -12,6 +12,7 @@ mod passages;
 mod read_file;
 mod registry;
 mod search_files;
+mod send_email;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -24,6 +25,7 @@ pub use gate::Gate;
 pub use read_file::ReadFile;
 pub use registry::{Availability, ToolBox};
 pub use search_files::SearchFiles;
+pub use send_email::{Action, SendEmail};
 pub use web_search::WebSearch;
 pub use write_file::WriteFile;
 

@@ -1,6 +1,7 @@
 //! The shape of `[email]`, and what is wrong with it that the schema cannot say.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lettre::message::Mailbox;
 use schemars::JsonSchema;
@@ -101,6 +102,12 @@ impl EmailSettings {
             MailTls::Starttls => 587,
             MailTls::None => 25,
         })
+    }
+
+    /// How long each half of a dialogue may take.
+    pub fn timeout(&self) -> Duration {
+        // The configuration has checked that it is one.
+        Duration::try_from_secs_f64(self.timeout_s).unwrap_or(Duration::ZERO)
     }
 
     /// The sender with its name, and its address alone.

@@ -22,7 +22,7 @@ use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
-use lettre::transport::smtp::response::Response;
+use lettre::transport::smtp::response::{Response, Severity};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -208,6 +208,10 @@ impl Smtp {
         });
         let response = response.await?;
         crate::crash_point!("smtp.after");
+        if response.code().severity != Severity::PositiveCompletion {
+            // It is no word that ends a letter, so it says nothing about it.
+            return Err(self.out_of_turn("the letter", &response));
+        }
         goodbye(&mut connection).await;
         Ok(reply(&response))
     }
@@ -307,8 +311,12 @@ impl Smtp {
             answered.map_err(|error| self.failed(&format!("the recipient {to}"), &error))?;
         }
         let answered = connection.command(Data).await;
-        answered.map_err(|error| self.failed("the letter", &error))?;
-        Ok(())
+        let answered = answered.map_err(|error| self.failed("the letter", &error))?;
+        match answered.code().severity {
+            Severity::PositiveIntermediate => Ok(()),
+            // It does not wait for the text, and would take it for commands.
+            _ => Err(self.out_of_turn("the letter", &answered)),
+        }
     }
 
     /// What an end after the word that the text may follow means.
@@ -332,6 +340,11 @@ impl Smtp {
         };
         let why = said(&error.to_string());
         Failure::new(kind, format!("{}: {what}: {why}", self.name()))
+    }
+
+    fn out_of_turn(&self, what: &str, response: &Response) -> Failure {
+        let message = format!("{}: {what}: an answer out of turn: {}", self.name(), reply(response));
+        Failure::new(FailureKind::Permanent, message)
     }
 
     /// Servers have been seen that say back what they were given, so nothing of it is told but the code.

@@ -89,7 +89,7 @@ impl SmtpMailer {
             tls: settings.tls,
             login,
             roots: roots.transpose()?,
-            timeout: Duration::try_from_secs_f64(settings.timeout_s).unwrap_or(HOUR),
+            timeout: settings.timeout(),
             hello: sender.domain().to_owned(),
         })?;
         Ok(Self {

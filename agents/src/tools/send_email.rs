@@ -1,0 +1,275 @@
+//! `send_email`: one letter, to people whom the operator named, by the operator's server. It is sent at
+//! most once: a server cannot be asked later whether it took a letter, so an attempt that ended without
+//! its word is put before a person, with the Message-ID to look for. That is made from the effect's key,
+//! so whoever does it again sends the same letter, and it can be known as the same.
+//!
+//! What is attached was written by this task or given to it, and is read through a folder that cannot be
+//! left. Who may be written to, and how large letters are, is the mailer's matter.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use shared::blob::mime_of_text;
+use shared::email::{Address, Attachment, Letter, MAX_SUBJECT, Mailer, Sent};
+use shared::hash::Hash;
+use shared::label::{Authority, Taint};
+use shared::money::{Usage, Usd};
+use shared::run::{Effect, Evidence, Failure, FailureKind, Report};
+
+use super::folder::Folder;
+use super::{Tool, ToolCall, ToolInfo, arguments, blocking};
+
+/// Bytes of all that one letter may bring along; the mailer's limit is lower as a rule.
+const MAX_ATTACHED: usize = 40 << 20;
+/// Files that one letter may bring along.
+const MAX_FILES: usize = 20;
+/// Seconds beside those that the mailer has for its dialogue.
+const BESIDE_S: u32 = 10;
+
+/// The tool.
+pub struct SendEmail {
+    info: ToolInfo,
+    mailer: Arc<dyn Mailer>,
+}
+
+/// What a call would do to the world, for those who decide about it before it is done. It is the same
+/// whenever the same letter would go to the same people with the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// Whom it reaches: the recipients in order, each once, with commas between.
+    pub target: String,
+    /// What it spends; letters spend nothing.
+    pub amount: Option<Usd>,
+    /// What is attached, with its SHA-256.
+    pub files: Vec<(String, Hash)>,
+}
+
+#[derive(Deserialize)]
+struct Args {
+    to: Vec<String>,
+    #[serde(default)]
+    cc: Vec<String>,
+    subject: String,
+    body: String,
+    reply_to: Option<String>,
+    #[serde(default)]
+    attachments: Vec<String>,
+}
+
+impl SendEmail {
+    /// The tool, for a mailer that takes so long at most for each half of its dialogue.
+    pub fn new(mailer: Arc<dyn Mailer>, timeout: Duration) -> Self {
+        let halves = (timeout.as_secs_f64() * 2.0).ceil() as u32;
+        Self {
+            info: info(halves.saturating_add(BESIDE_S)),
+            mailer,
+        }
+    }
+
+    /// What a call would do. Reads the files that would go along; refuses what the call itself would be
+    /// refused for.
+    pub async fn action(&self, call: &ToolCall<'_>) -> Result<Action, Failure> {
+        let letter = letter(call).await?;
+        self.mailer.check(&letter)?;
+        Ok(action(&letter))
+    }
+
+    async fn send(&self, call: &ToolCall<'_>) -> Result<(Letter, Sent), Failure> {
+        let letter = letter(call).await?;
+        let sent = self.mailer.send(&letter, call.cancel).await?;
+        Ok((letter, sent))
+    }
+}
+
+fn action(letter: &Letter) -> Action {
+    let files = letter.attachments.iter();
+    Action {
+        target: listed(&letter.recipients()),
+        amount: None,
+        files: files.map(|file| (file.name.clone(), file.sha256())).collect(),
+    }
+}
+
+fn info(timeout_s: u32) -> ToolInfo {
+    let address = |description: &str| json!({"type": "string", "minLength": 3, "maxLength": 320, "description": description});
+    let parameters = json!({
+        "type": "object",
+        "properties": {
+            "to": {
+                "type": "array", "minItems": 1, "maxItems": 100,
+                "items": address("One address, such as \"ada@example.org\", without a name."),
+                "description": "To whom it goes: addresses that the operator has allowed."
+            },
+            "cc": {
+                "type": "array", "maxItems": 100,
+                "items": address("One address."),
+                "description": "Who gets a copy; nobody if left out."
+            },
+            "subject": {
+                "type": "string", "minLength": 1, "maxLength": MAX_SUBJECT,
+                "description": "What it is about, in one line."
+            },
+            "body": {
+                "type": "string", "minLength": 1,
+                "description": "The whole text, in plain words or Markdown. Pictures and HTML in it are not shown."
+            },
+            "reply_to": address("Who gets the answers, if not the sender: an address that the operator has allowed."),
+            "attachments": {
+                "type": "array", "maxItems": MAX_FILES,
+                "items": {
+                    "type": "string", "minLength": 1,
+                    "description": "A file's path, relative to its folder, such as \"report.md\"."
+                },
+                "description": "Files that go along: ones that write_file wrote in this task, or of the folder that it may read."
+            }
+        },
+        "required": ["to", "subject", "body"],
+        "additionalProperties": false
+    });
+    ToolInfo {
+        name: "send_email".into(),
+        version: 1,
+        description: "Use this when the user asks for an e-mail to be sent, to the people they name. It goes out at once and \
+            cannot be taken back. Returns its Message-ID and the addresses that the server took it for; those who are not \
+            listed did not get it. Send a letter once: do not send it again unless the tool said that it failed."
+            .into(),
+        parameters: Arc::new(parameters),
+        effect: Effect::Once,
+        timeout_s,
+        price: Usd::ZERO,
+    }
+}
+
+#[async_trait]
+impl Tool for SendEmail {
+    fn info(&self) -> &ToolInfo {
+        &self.info
+    }
+
+    async fn call(&self, call: ToolCall<'_>) -> Report {
+        match self.send(&call).await {
+            Ok((letter, sent)) => done(&letter, &sent),
+            Err(failure) => Report::failed(failure),
+        }
+    }
+}
+
+/// The letter that the arguments ask for, with the bytes of its files.
+async fn letter(call: &ToolCall<'_>) -> Result<Letter, Failure> {
+    let args: Args = arguments(call.args)?;
+    let (authority, names) = (call.authority.clone(), args.attachments);
+    let attachments = match names.is_empty() {
+        true => Vec::new(),
+        false => blocking::run(call.cancel, move |_| attached(&authority, &names)).await?,
+    };
+    Ok(Letter {
+        key: call.effect_key.0,
+        to: addresses(&args.to)?,
+        cc: addresses(&args.cc)?,
+        reply_to: args.reply_to.as_deref().map(address).transpose()?,
+        subject: args.subject,
+        body: args.body,
+        attachments,
+    })
+}
+
+fn addresses(given: &[String]) -> Result<Vec<Address>, Failure> {
+    given.iter().map(|text| address(text)).collect()
+}
+
+fn address(text: &str) -> Result<Address, Failure> {
+    text.parse()
+        .map_err(|error: shared::email::BadAddress| refused(error.to_string()))
+}
+
+fn attached(authority: &Authority, names: &[String]) -> Result<Vec<Attachment>, Failure> {
+    let mut left = MAX_ATTACHED;
+    let mut files = Vec::with_capacity(names.len());
+    for name in names {
+        let file = file(authority, name, left)?;
+        left -= file.bytes.len();
+        files.push(file);
+    }
+    Ok(files)
+}
+
+/// A file that the task wrote, else one that it was given to read.
+fn file(authority: &Authority, name: &str, most: usize) -> Result<Attachment, Failure> {
+    let folders = [&authority.output, &authority.material];
+    let mut last = refused(format!(
+        "{name:?} cannot be attached: this task has written no file and was given no folder to read"
+    ));
+    for root in folders.into_iter().flatten().filter(|root| root.is_dir()) {
+        match read(root, name, most) {
+            Err(failure) if failure.kind == FailureKind::Refused => last = failure,
+            read => return read,
+        }
+    }
+    Err(last)
+}
+
+fn read(root: &Path, name: &str, most: usize) -> Result<Attachment, Failure> {
+    let folder = Folder::open(root)?;
+    let path = folder.relative(name)?;
+    let content = folder.read(&path, most + 1)?;
+    if content.bytes.len() > most {
+        let message = format!("{name:?} is too large to be attached; all that goes along may have {} MiB", MAX_ATTACHED >> 20);
+        return Err(Failure::new(FailureKind::Permanent, message));
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Attachment {
+        mime: match std::str::from_utf8(&content.bytes) {
+            Ok(_) => mime_of_text(&name),
+            Err(_) => "application/octet-stream",
+        }
+        .into(),
+        bytes: content.bytes.into(),
+        name,
+    })
+}
+
+/// The report of a letter that the server took.
+fn done(letter: &Letter, sent: &Sent) -> Report {
+    let evidence = |kind: &str, value: String| Evidence {
+        kind: kind.into(),
+        value,
+    };
+    let mut proofs = vec![
+        evidence("message_id", sent.message_id.clone()),
+        evidence("smtp_reply", sent.reply.clone()),
+        evidence("recipients", listed(&sent.accepted)),
+    ];
+    let files = action(letter).files;
+    proofs.extend(files.iter().map(|(name, hash)| evidence("attached", format!("{hash} {name}"))));
+    Report {
+        result: Ok(value(letter, sent)),
+        usage: Some(Usage::default()),
+        taint: Taint::NONE,
+        evidence: proofs,
+        blobs: Vec::new(),
+    }
+}
+
+fn value(letter: &Letter, sent: &Sent) -> Value {
+    let files = letter.attachments.iter();
+    let files = files.map(|file| json!({"name": file.name, "bytes": file.bytes.len(), "sha256": file.sha256()}));
+    let mut value = json!({"message_id": sent.message_id, "accepted": sent.accepted});
+    if !letter.attachments.is_empty() {
+        value["attachments"] = files.collect();
+    }
+    value
+}
+
+fn listed(addresses: &[Address]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    addresses.join(", ")
+}
+
+fn refused(message: String) -> Failure {
+    Failure::new(FailureKind::Refused, message)
+}
