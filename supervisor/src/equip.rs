@@ -115,8 +115,13 @@ fn search_key(settings: &Settings) -> anyhow::Result<Option<SecretString>> {
 
 /// The sender that `[email]` describes.
 fn mailer(settings: &Settings, gateway: &Gateway) -> anyhow::Result<Option<Arc<dyn Mailer>>> {
-    let mailer = settings.email.as_ref().map(|email| SmtpMailer::new(email, gateway));
-    Ok(mailer.transpose()?.map(|mailer| Arc::new(mailer) as Arc<dyn Mailer>))
+    let mailer = settings
+        .email
+        .as_ref()
+        .map(|email| SmtpMailer::new(email, gateway));
+    Ok(mailer
+        .transpose()?
+        .map(|mailer| Arc::new(mailer) as Arc<dyn Mailer>))
 }
 
 fn ready_models(

@@ -8,6 +8,7 @@ mod cancel;
 mod channels;
 mod crash;
 mod doubt;
+mod email;
 mod engine;
 mod files;
 mod first_answer;

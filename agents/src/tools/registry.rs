@@ -107,7 +107,8 @@ mod tests {
     fn names(settings: serde_json::Value, key: Option<&str>) -> Vec<(String, bool)> {
         let settings = serde_json::from_value(settings).unwrap();
         let gateway = Gateway::new(&Settings::default().egress).unwrap();
-        let tools = ToolBox::built_in(&settings, &gateway, key.map(SecretString::from), None).unwrap();
+        let tools =
+            ToolBox::built_in(&settings, &gateway, key.map(SecretString::from), None).unwrap();
         let ready = |availability| availability == Availability::Ready;
         tools
             .names()

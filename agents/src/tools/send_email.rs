@@ -91,7 +91,9 @@ fn action(letter: &Letter) -> Action {
     Action {
         target: listed(&letter.recipients()),
         amount: None,
-        files: files.map(|file| (file.name.clone(), file.sha256())).collect(),
+        files: files
+            .map(|file| (file.name.clone(), file.sha256()))
+            .collect(),
     }
 }
 
@@ -218,10 +220,17 @@ fn read(root: &Path, name: &str, most: usize) -> Result<Attachment, Failure> {
     let path = folder.relative(name)?;
     let content = folder.read(&path, most + 1)?;
     if content.bytes.len() > most {
-        let message = format!("{name:?} is too large to be attached; all that goes along may have {} MiB", MAX_ATTACHED >> 20);
+        let message = format!(
+            "{name:?} is too large to be attached; all that goes along may have {} MiB",
+            MAX_ATTACHED >> 20
+        );
         return Err(Failure::new(FailureKind::Permanent, message));
     }
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     Ok(Attachment {
         mime: match std::str::from_utf8(&content.bytes) {
             Ok(_) => mime_of_text(&name),
@@ -245,7 +254,11 @@ fn done(letter: &Letter, sent: &Sent) -> Report {
         evidence("recipients", listed(&sent.accepted)),
     ];
     let files = action(letter).files;
-    proofs.extend(files.iter().map(|(name, hash)| evidence("attached", format!("{hash} {name}"))));
+    proofs.extend(
+        files
+            .iter()
+            .map(|(name, hash)| evidence("attached", format!("{hash} {name}"))),
+    );
     Report {
         result: Ok(value(letter, sent)),
         usage: Some(Usage::default()),
@@ -257,7 +270,8 @@ fn done(letter: &Letter, sent: &Sent) -> Report {
 
 fn value(letter: &Letter, sent: &Sent) -> Value {
     let files = letter.attachments.iter();
-    let files = files.map(|file| json!({"name": file.name, "bytes": file.bytes.len(), "sha256": file.sha256()}));
+    let files = files
+        .map(|file| json!({"name": file.name, "bytes": file.bytes.len(), "sha256": file.sha256()}));
     let mut value = json!({"message_id": sent.message_id, "accepted": sent.accepted});
     if !letter.attachments.is_empty() {
         value["attachments"] = files.collect();

@@ -157,7 +157,11 @@ fn host(settings: &Document<'_>) -> Option<Problem> {
         ),
         Ok(_) => return None,
     };
-    Some(settings.problem(found.value.span(), label, message).help(help))
+    Some(
+        settings
+            .problem(found.value.span(), label, message)
+            .help(help),
+    )
 }
 
 /// Whether a host means this machine.
@@ -185,7 +189,11 @@ fn from(settings: &Document<'_>) -> Option<Problem> {
     let found = settings.find(&["email", "from"]).pop()?;
     let text = found.value.as_ref().as_str()?;
     (!text.trim().is_empty() && sender(text).is_none()).then(|| {
-        let problem = settings.problem(found.value.span(), "not an address", format!("`{text}` is no sender"));
+        let problem = settings.problem(
+            found.value.span(),
+            "not an address",
+            format!("`{text}` is no sender"),
+        );
         problem.help("write \"majordomo@example.org\", or \"Majordomo <majordomo@example.org>\"")
     })
 }

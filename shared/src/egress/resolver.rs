@@ -75,7 +75,11 @@ impl Resolve for Guard {
 }
 
 /// The addresses that may be connected to; an error where there were some but none of those.
-pub(super) fn within(reach: &Reach, host: &str, found: Vec<IpAddr>) -> Result<Vec<IpAddr>, Forbidden> {
+pub(super) fn within(
+    reach: &Reach,
+    host: &str,
+    found: Vec<IpAddr>,
+) -> Result<Vec<IpAddr>, Forbidden> {
     if matches!(reach, Reach::Any | Reach::Only { private: true, .. }) {
         return Ok(found);
     }

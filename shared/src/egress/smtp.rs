@@ -76,7 +76,9 @@ pub enum ServerError {
     #[error("host: {0:?} is no host")]
     Host(String),
     /// No TLS to another machine.
-    #[error("host: {0} is not this machine, and tls = \"none\" is for a server on this machine alone")]
+    #[error(
+        "host: {0} is not this machine, and tls = \"none\" is for a server on this machine alone"
+    )]
     Clear(String),
     /// The certificates are none, or those of the machine cannot be read.
     #[error("TLS: {0}")]
@@ -170,7 +172,11 @@ fn tls(host: &Host<String>, roots: Option<&[u8]>) -> Result<TlsParameters, Serve
 
 impl Smtp {
     /// Makes one attempt at handing a letter over. Answers what the server said when it took it.
-    pub async fn send(&self, post: Post<'_>, cancel: &CancellationToken) -> Result<String, Failure> {
+    pub async fn send(
+        &self,
+        post: Post<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<String, Failure> {
         let progress = Progress::default();
         let sent = tokio::select! {
             biased;
@@ -343,7 +349,11 @@ impl Smtp {
     }
 
     fn out_of_turn(&self, what: &str, response: &Response) -> Failure {
-        let message = format!("{}: {what}: an answer out of turn: {}", self.name(), reply(response));
+        let message = format!(
+            "{}: {what}: an answer out of turn: {}",
+            self.name(),
+            reply(response)
+        );
         Failure::new(FailureKind::Permanent, message)
     }
 

@@ -6,11 +6,14 @@ use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html};
 
 /// Markdown as an HTML document.
 pub(super) fn of(markdown: &str) -> String {
-    let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
+    let options =
+        Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
     let mut body = String::with_capacity(markdown.len() * 3 / 2);
     let events = Parser::new_ext(markdown, options).filter_map(harmless);
     html::push_html(&mut body, events);
-    format!("<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\"></head><body>\n{body}</body></html>\n")
+    format!(
+        "<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\"></head><body>\n{body}</body></html>\n"
+    )
 }
 
 /// What an event becomes; none where nothing of it is kept.
@@ -42,7 +45,8 @@ fn leads_out(target: &str) -> bool {
     let scheme = target.split_once(':').map(|(scheme, _)| scheme);
     let scheme = scheme.unwrap_or_default().to_ascii_lowercase();
     // A mailbox in `<a@b.c>` is written without its scheme, which the renderer adds.
-    matches!(scheme.as_str(), "http" | "https" | "mailto") || (scheme.is_empty() && target.contains('@'))
+    matches!(scheme.as_str(), "http" | "https" | "mailto")
+        || (scheme.is_empty() && target.contains('@'))
 }
 
 #[cfg(test)]
@@ -58,7 +62,11 @@ mod tests {
             ("<a@b.example>", "href=\"mailto:a@b.example\"", ""),
             ("<script>x()</script>", "&lt;script&gt;", "<script"),
             ("a <b onclick=x>b</b>", "&lt;b onclick", "<b "),
-            ("![alt words](https://evil.example/p.png)", "alt words", "evil.example"),
+            (
+                "![alt words](https://evil.example/p.png)",
+                "alt words",
+                "evil.example",
+            ),
             ("[x](javascript:alert(1))", ">x</a>", "javascript"),
             ("[x](JavaScript:alert(1))", ">x</a>", "alert"),
             ("[x](data:text/html,hi)", ">x</a>", "data:"),
@@ -68,7 +76,10 @@ mod tests {
         for (markdown, holds, lacks) in table {
             let made = of(markdown);
             assert!(made.contains(holds), "{markdown}: {made}");
-            assert!(lacks.is_empty() || !made.contains(lacks), "{markdown}: {made}");
+            assert!(
+                lacks.is_empty() || !made.contains(lacks),
+                "{markdown}: {made}"
+            );
         }
     }
 }

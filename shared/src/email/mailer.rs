@@ -42,7 +42,9 @@ pub struct SmtpMailer {
 #[derive(Debug, thiserror::Error)]
 pub enum BadMailer {
     /// The sender is no address.
-    #[error("[email] from: {0:?} is no sender; write \"majordomo@example.org\" or \"Majordomo <majordomo@example.org>\"")]
+    #[error(
+        "[email] from: {0:?} is no sender; write \"majordomo@example.org\" or \"Majordomo <majordomo@example.org>\""
+    )]
     From(String),
     /// An entry of the list.
     #[error("[email] allow: {0}")]
@@ -69,7 +71,10 @@ impl SmtpMailer {
         let (from, sender) = settings
             .sender()
             .ok_or_else(|| BadMailer::From(settings.from.clone()))?;
-        let password = settings.password.as_ref().map(|password| password.resolve());
+        let password = settings
+            .password
+            .as_ref()
+            .map(|password| password.resolve());
         let login = match (&settings.user, password.transpose()?) {
             (Some(user), Some(password)) => Some(Login {
                 user: user.clone(),
@@ -146,7 +151,9 @@ impl Mailer for SmtpMailer {
     fn check(&self, letter: &Letter) -> Result<(), Failure> {
         let recipients = letter.recipients();
         if letter.to.is_empty() {
-            return Err(refused("a letter goes to somebody: name at least one address in `to`"));
+            return Err(refused(
+                "a letter goes to somebody: name at least one address in `to`",
+            ));
         }
         if recipients.len() > self.max_recipients {
             return Err(refused(format!(

@@ -20,7 +20,9 @@ const MAX_WORD: usize = 200;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unwritable {
     /// A subject of several lines would be headers of the writer's choice.
-    #[error("the subject must be one line of plain text, without line breaks and control characters")]
+    #[error(
+        "the subject must be one line of plain text, without line breaks and control characters"
+    )]
     Subject,
     /// It is too long.
     #[error("the subject has {0} characters; the most is {MAX_SUBJECT}")]
@@ -54,8 +56,16 @@ pub(super) fn bytes(
     }
     let plain = plain(&letter.body);
     let text = MultiPart::alternative()
-        .singlepart(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(Body::new(plain.clone())))
-        .singlepart(SinglePart::builder().header(ContentType::TEXT_HTML).body(Body::new(html::of(&plain))));
+        .singlepart(
+            SinglePart::builder()
+                .header(ContentType::TEXT_PLAIN)
+                .body(Body::new(plain.clone())),
+        )
+        .singlepart(
+            SinglePart::builder()
+                .header(ContentType::TEXT_HTML)
+                .body(Body::new(html::of(&plain))),
+        );
     let whole = match letter.attachments.is_empty() {
         true => text,
         false => {
@@ -74,7 +84,10 @@ pub(super) fn bytes(
 fn subject(text: &str) -> Result<String, Unwritable> {
     let text = text.trim();
     let length = text.chars().count();
-    if text.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')) {
+    if text
+        .chars()
+        .any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
+    {
         return Err(Unwritable::Subject);
     }
     if length > MAX_SUBJECT {
@@ -103,7 +116,9 @@ fn plain(text: &str) -> String {
 fn part(file: &Attachment) -> SinglePart {
     let mime = ContentType::parse(&file.mime);
     let octets = || ContentType::parse("application/octet-stream");
-    let mime = mime.or_else(|_| octets()).unwrap_or(ContentType::TEXT_PLAIN);
+    let mime = mime
+        .or_else(|_| octets())
+        .unwrap_or(ContentType::TEXT_PLAIN);
     // Base64 whatever is in it: what arrives has the same SHA-256 as what was sent.
     let body = Body::new_with_encoding(file.bytes.to_vec(), ContentTransferEncoding::Base64);
     let body = body.unwrap_or_else(Body::new);
@@ -160,22 +175,41 @@ mod tests {
 
     fn headers(text: &str) -> Vec<&str> {
         let head = text.split("\r\n\r\n").next().unwrap();
-        let names = head.split("\r\n").filter(|line| !line.starts_with([' ', '\t']));
-        names.filter_map(|line| Some(line.split_once(':')?.0)).collect()
+        let names = head
+            .split("\r\n")
+            .filter(|line| !line.starts_with([' ', '\t']));
+        names
+            .filter_map(|line| Some(line.split_once(':')?.0))
+            .collect()
     }
 
     #[test]
     fn a_letter_has_the_headers_that_it_should_and_no_others() {
-        let text = written(&letter("Grüße", "Hello\n.\n\r.\rBcc: x@evil.example\r\n.\r\nend"));
+        let text = written(&letter(
+            "Grüße",
+            "Hello\n.\n\r.\rBcc: x@evil.example\r\n.\r\nend",
+        ));
         is_clean(&text);
-        let expected = ["Message-ID", "Date", "From", "Subject", "To", "Cc", "MIME-Version", "Content-Type"];
+        let expected = [
+            "Message-ID",
+            "Date",
+            "From",
+            "Subject",
+            "To",
+            "Cc",
+            "MIME-Version",
+            "Content-Type",
+        ];
         let mut found = headers(&text);
         found.sort_unstable();
         let mut expected = expected.to_vec();
         expected.sort_unstable();
         assert_eq!(found, expected, "{text}");
         assert!(text.contains("Message-ID: <key@example.org>\r\n"), "{text}");
-        assert!(text.contains("Date: Thu, 01 Jan 1970 00:00:01 +0000\r\n"), "{text}");
+        assert!(
+            text.contains("Date: Thu, 01 Jan 1970 00:00:01 +0000\r\n"),
+            "{text}"
+        );
         assert!(text.contains("Cc: bob@xn--bcher-kva.example\r\n"), "{text}");
     }
 
@@ -183,17 +217,46 @@ mod tests {
     fn subjects_are_one_header_however_long_and_whatever_they_hold() {
         let (words, one) = ("word ".repeat(200), "a".repeat(1000));
         let (wide, thousand) = ("ü".repeat(1000), "日本 ".repeat(333));
-        for subject in ["", "x", &words, &one, &wide, &thousand, "=?utf-8?q?x?=", "a: b", "\"'<>"] {
+        for subject in [
+            "",
+            "x",
+            &words,
+            &one,
+            &wide,
+            &thousand,
+            "=?utf-8?q?x?=",
+            "a: b",
+            "\"'<>",
+        ] {
             let text = written(&letter(subject, "x"));
             is_clean(&text);
-            assert_eq!(headers(&text).iter().filter(|name| **name == "Subject").count(), 1);
+            assert_eq!(
+                headers(&text)
+                    .iter()
+                    .filter(|name| **name == "Subject")
+                    .count(),
+                1
+            );
         }
         let from: Mailbox = "majordomo@example.org".parse().unwrap();
-        for bad in ["a\r\nBcc: x@evil.example", "a\nb", "a\rb", "a\0b", "a\u{2028}b", "a\u{85}b", "a\tb"] {
+        for bad in [
+            "a\r\nBcc: x@evil.example",
+            "a\nb",
+            "a\rb",
+            "a\0b",
+            "a\u{2028}b",
+            "a\u{85}b",
+            "a\tb",
+        ] {
             let refused = bytes(&letter(bad, "x"), &from, "<k@e>", Timestamp(0));
             assert_eq!(refused, Err(Unwritable::Subject), "{bad:?}");
         }
-        let long = bytes(&letter(&"a".repeat(1001), "x"), &from, "<k@e>", Timestamp(0));
+        let long = bytes(
+            &letter(&"a".repeat(1001), "x"),
+            &from,
+            "<k@e>",
+            Timestamp(0),
+        );
         assert_eq!(long, Err(Unwritable::LongSubject(1001)));
     }
 
@@ -216,6 +279,10 @@ mod tests {
         assert!(text.contains("filename=\"report.md\""), "{text}");
         assert!(!text.contains("\r\nX"), "{text}");
         assert_eq!(text.matches("DQouDQoA/w==").count(), 4, "{text}");
-        assert_eq!(text.matches("Content-Disposition: attachment").count(), 4, "{text}");
+        assert_eq!(
+            text.matches("Content-Disposition: attachment").count(),
+            4,
+            "{text}"
+        );
     }
 }
