@@ -45,6 +45,8 @@ pub struct Equipped {
     pub equipment: Vec<Equipment>,
     /// What each model is.
     pub models: Vec<ModelCard>,
+    /// By which letters leave, where a mail server is configured.
+    pub mailer: Option<Arc<dyn Mailer>>,
 }
 
 /// What a model is, for people.
@@ -89,7 +91,7 @@ pub fn load(
     let settings = &config.settings;
     let gateway = Gateway::new(&settings.egress).context("[egress] allow_private")?;
     let mailer = mailer(settings, &gateway)?;
-    let mut tools = ToolBox::built_in(settings, &gateway, search_key(settings)?, mailer)?;
+    let mut tools = ToolBox::built_in(settings, &gateway, search_key(settings)?, mailer.clone())?;
     for tool in extra {
         tools = tools.with(tool.clone());
     }
@@ -101,6 +103,7 @@ pub fn load(
         catalog: catalog(&config, &tools, &models),
         equipment: equipment(&config, &tools, &models)?,
         models: models.into_values().map(|ready| ready.card).collect(),
+        mailer,
         config,
     })
 }

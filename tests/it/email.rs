@@ -18,7 +18,7 @@ use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
 use shared::config::Settings;
 use shared::egress::Gateway;
-use shared::email::{Letter, Mailer, SmtpMailer};
+use shared::email::{Attachment, Letter, Mailer, SmtpMailer};
 use shared::event::Event;
 use shared::hash::Hash;
 use shared::id::TaskId;
@@ -121,8 +121,21 @@ async fn what_the_server_does_decides_what_came_of_a_letter() {
         let fault = format!("{stage}:{what}");
         let server = MailServer::start(&["--login", LOGIN, "--fault", &fault]);
         let patience = if what == "hang" { 0.5 } else { 5.0 };
-        let mailer = mailer(&server, "none", login(json!({"timeout_s": patience})));
-        let sent = send(&mailer).await;
+        let mailer = mailer(
+            &server,
+            "none",
+            login(json!({"timeout_s": patience, "max_kib": 51_200})),
+        );
+        let mut letter = letter();
+        if stage == "body" {
+            // More than waits in the buffers between here and there.
+            letter.attachments = vec![Attachment {
+                name: "large.bin".into(),
+                mime: "application/octet-stream".into(),
+                bytes: vec![7; 24 << 20].into(),
+            }];
+        }
+        let sent = mailer.send(&letter, &CancellationToken::new()).await;
         assert_eq!(came(&sent), expected, "{fault}: {sent:?}");
         assert_eq!(server.letters().len(), letters, "{fault}: {sent:?}");
         assert_eq!(
@@ -132,7 +145,7 @@ async fn what_the_server_does_decides_what_came_of_a_letter() {
         );
         if let Err(failure) = sent {
             assert!(!failure.message.contains("canary"), "{failure}");
-            let named = failure.message.contains(&mailer.message_id(letter().key));
+            let named = failure.message.contains(&mailer.message_id(letter.key));
             assert_eq!(named, expected == Came::Doubt, "{fault}: {failure}");
         }
     }
@@ -362,7 +375,7 @@ async fn an_agent_sends_a_letter_with_what_it_wrote(kind: Kind) {
         ["Major Domo <majordomo@house.example>"]
     );
     assert_eq!(header(letter, "Subject"), ["Grüße, 日本"]);
-    assert_eq!(letter["text"], "Hello **you**\n\n.\n<b>\n");
+    assert_eq!(letter["text"], "Hello **you**\r\n\r\n.\r\n<b>");
     let html = letter["html"].as_str().unwrap();
     assert!(
         html.contains("<strong>you</strong>") && html.contains("&lt;b&gt;"),
@@ -478,16 +491,7 @@ async fn a_letter_that_nobody_can_vouch_for_is_put_before_a_person(kind: Kind) {
             Delivered::First
         );
         assert_eq!(app.ends(id).await.state, TaskState::Done, "{decision}");
-        let ids: Vec<Value> = server
-            .letters()
-            .iter()
-            .map(|letter| header(letter, "Message-ID")[0].into())
-            .collect();
-        assert_eq!(
-            ids,
-            vec![json!(message_id); sent],
-            "{decision}: the same letter, if again"
-        );
+        assert_eq!(server.letters().len(), sent, "{decision}");
         app.stop().await;
     }
 }
@@ -515,6 +519,18 @@ async fn killed_at_every_point_no_letter_goes_twice(kind: Kind) {
             }
             "awaiting_human" => {
                 assert_eq!(letters, before, "killed at {at}: nothing was done unasked");
+                if let [letter] = &server.letters()[..] {
+                    let id = header(letter, "Message-ID")[0];
+                    let store = place.open().await;
+                    let events = store.events(&"default".into(), view.id, 0, 1000).await;
+                    let told = format!("{:?}", events.unwrap());
+                    store.close().await;
+                    let effect = id.trim_start_matches('<').split('@').next().unwrap();
+                    assert!(
+                        told.contains(effect),
+                        "killed at {at}: {id} is not in {told}"
+                    );
+                }
                 asked += 1;
                 died_with_it += letters;
             }

@@ -1,7 +1,7 @@
 //! `send_email`: one letter, to people whom the operator named, by the operator's server. It is sent at
 //! most once: a server cannot be asked later whether it took a letter, so an attempt that ended without
 //! its word is put before a person, with the Message-ID to look for. That is made from the effect's key,
-//! so whoever does it again sends the same letter, and it can be known as the same.
+//! so it is known before anything is sent, and all attempts at one effect share it.
 //!
 //! What is attached was written by this task or given to it, and is read through a folder that cannot be
 //! left. Who may be written to, and how large letters are, is the mailer's matter.
