@@ -31,6 +31,7 @@ on_both_stores!(
     a_server_that_asks_for_patience_gets_the_same_letter_again,
     a_letter_that_nobody_can_vouch_for_is_put_before_a_person,
     killed_at_every_point_no_letter_goes_twice,
+    a_mutant_that_ignores_effect_classes_sends_twice,
 );
 
 /// A mailer for this server, with more settings.
@@ -506,10 +507,13 @@ async fn killed_at_every_point_no_letter_goes_twice(kind: Kind) {
         configure(&config, &server);
         place.configure(&config);
         place.lapse().await;
-        let died = !live(place.path(), Some(at)).await.status.success();
+        let died = !live(place.path(), Some(&format!("*:{at}")), "")
+            .await
+            .status
+            .success();
         let before = server.letters().len();
         place.lapse().await;
-        let last = live(place.path(), None).await;
+        let last = live(place.path(), None, "").await;
         let view = life::view(&last, &format!("killed at {at}"));
         let letters = server.letters().len();
         match view.state.as_str() {
@@ -570,8 +574,8 @@ fn configure(config: &Path, server: &MailServer) {
     }
 }
 
-/// One process of the instance, killed at a point or not.
-async fn live(folder: &Path, at: Option<u64>) -> std::process::Output {
+/// One process of the instance, killed at a point or not, and of this mutant.
+async fn live(folder: &Path, crash: Option<&str>, mutant: &str) -> std::process::Output {
     let instance = Path::new(env!("CARGO_BIN_EXE_world")).with_file_name("instance");
     let mut command = tokio::process::Command::new(instance);
     command
@@ -580,9 +584,42 @@ async fn live(folder: &Path, at: Option<u64>) -> std::process::Output {
         .args(["127.0.0.1:9", "nothing"])
         .stdin(Stdio::null())
         .env_remove("MAJORDOMO_CRASH")
+        .env("MAJORDOMO_MUTANT", mutant)
         .kill_on_drop(true);
-    if let Some(at) = at {
-        command.env("MAJORDOMO_CRASH", format!("*:{at}"));
+    if let Some(crash) = crash {
+        command.env("MAJORDOMO_CRASH", crash);
     }
     command.output().await.expect("the instance starts")
+}
+
+/// The control: who does again whatever was in hand sends a letter twice, and the server shows it.
+async fn a_mutant_that_ignores_effect_classes_sends_twice(kind: Kind) {
+    for (point, mutant, expected) in [
+        ("smtp.before:1", "", 0),
+        ("smtp.after:1", "", 1),
+        ("smtp.before:1", "ignore-effects", 1),
+        ("smtp.after:1", "ignore-effects", 2),
+    ] {
+        let server = MailServer::start(IMPLICIT);
+        let place = kind.place().await;
+        let config = place.path().join("config");
+        configure(&config, &server);
+        place.configure(&config);
+        place.lapse().await;
+        assert!(
+            !live(place.path(), Some(point), mutant)
+                .await
+                .status
+                .success()
+        );
+        place.lapse().await;
+        let view = life::view(&live(place.path(), None, mutant).await, point);
+        let state = if mutant.is_empty() {
+            "awaiting_human"
+        } else {
+            "done"
+        };
+        assert_eq!(view.state, state, "{point} {mutant}");
+        assert_eq!(server.letters().len(), expected, "{point} {mutant}");
+    }
 }

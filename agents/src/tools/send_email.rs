@@ -287,3 +287,163 @@ fn listed(addresses: &[Address]) -> String {
 fn refused(message: String) -> Failure {
     Failure::new(FailureKind::Refused, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::tools::gate::Gate;
+    use crate::tools::testing::{authority, call, key, refused};
+
+    /// Takes every letter, to whomever it goes.
+    #[derive(Default)]
+    struct Tray(Mutex<Vec<Letter>>);
+
+    #[async_trait]
+    impl Mailer for Tray {
+        fn message_id(&self, key: Hash) -> String {
+            format!("<{key}@house.example>")
+        }
+
+        fn check(&self, _: &Letter) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        async fn send(&self, letter: &Letter, _: &CancellationToken) -> Result<Sent, Failure> {
+            self.0.lock().unwrap().push(letter.clone());
+            Ok(Sent {
+                message_id: self.message_id(letter.key),
+                reply: "250 taken".into(),
+                accepted: letter.recipients(),
+            })
+        }
+
+        async fn examine(&self) -> Result<String, Failure> {
+            Ok("tray".into())
+        }
+    }
+
+    fn tool() -> (SendEmail, Arc<Tray>) {
+        let mailer = Arc::new(Tray::default());
+        (
+            SendEmail::new(mailer.clone(), Duration::from_secs(30)),
+            mailer,
+        )
+    }
+
+    fn args(more: Value) -> Value {
+        let mut args = json!({"to": ["bob@example.org", "ada@example.org"], "subject": "Hi", "body": "All is well."});
+        for (name, value) in more.as_object().unwrap() {
+            args[name] = value.clone();
+        }
+        args
+    }
+
+    #[tokio::test]
+    async fn what_the_task_wrote_goes_before_what_it_was_given_and_nothing_else_goes() {
+        let outer = tempfile::tempdir().unwrap();
+        let [output, material] = ["out", "in"].map(|name| outer.path().join(name));
+        for folder in [&output, &material] {
+            std::fs::create_dir_all(folder.join("docs")).unwrap();
+        }
+        std::fs::write(outer.path().join("secret"), "canary").unwrap();
+        std::fs::write(output.join("a.md"), "mine").unwrap();
+        std::fs::write(material.join("a.md"), "given").unwrap();
+        std::fs::write(material.join("docs/b.bin"), b"\xff\x00").unwrap();
+        std::os::unix::fs::symlink(outer.path().join("secret"), output.join("link")).unwrap();
+        let authority = authority(Some(&material), Some(&output));
+        let (tool, mailer) = tool();
+        let report = call(
+            &tool,
+            &authority,
+            args(json!({"attachments": ["a.md", "docs/b.bin"]})),
+        )
+        .await;
+        let files = report.result.unwrap()["attachments"].clone();
+        let sha256 = |bytes: &[u8]| Hash::of_bytes(bytes).to_string();
+        let expected = json!([
+            {"name": "a.md", "bytes": 4, "sha256": sha256(b"mine")},
+            {"name": "b.bin", "bytes": 2, "sha256": sha256(b"\xff\x00")},
+        ]);
+        assert_eq!(files, expected);
+        let sent = mailer.0.lock().unwrap().pop().unwrap();
+        let mimes: Vec<&str> = sent.attachments.iter().map(|file| &file.mime[..]).collect();
+        assert_eq!(mimes, ["text/markdown", "application/octet-stream"]);
+        for outside in ["link", "../secret", "/etc/passwd", "docs", "none.md", ""] {
+            let message = refused(&tool, &authority, args(json!({"attachments": [outside]}))).await;
+            assert!(!message.contains("canary"), "{outside}: {message}");
+        }
+        assert!(mailer.0.lock().unwrap().is_empty(), "nothing else was sent");
+    }
+
+    #[tokio::test]
+    async fn an_action_is_the_same_for_the_same_letter_and_names_the_bytes() {
+        let output = tempfile::tempdir().unwrap();
+        std::fs::write(output.path().join("a.md"), "one").unwrap();
+        let authority = authority(None, Some(output.path()));
+        let (tool, _) = tool();
+        let cancel = CancellationToken::new();
+        let action = async |args: Value| {
+            let call = ToolCall {
+                args: &args,
+                authority: &authority,
+                effect_key: key(),
+                attempt: 1,
+                cancel: &cancel,
+            };
+            tool.action(&call).await.unwrap()
+        };
+        let first = action(args(json!({"attachments": ["a.md"]}))).await;
+        let turned = json!({"to": ["ada@EXAMPLE.org"], "cc": ["bob@example.org", "ada@example.org"], "attachments": ["a.md"]});
+        assert_eq!(first, action(args(turned)).await);
+        assert_eq!(first.target, "ada@example.org, bob@example.org");
+        assert_eq!(first.files, [("a.md".to_owned(), Hash::of_bytes(b"one"))]);
+        std::fs::write(output.path().join("a.md"), "two").unwrap();
+        assert_ne!(first, action(args(json!({"attachments": ["a.md"]}))).await);
+    }
+
+    #[tokio::test]
+    async fn addresses_that_are_none_are_refused_with_their_names() {
+        let (tool, mailer) = tool();
+        let authority = authority(None, None);
+        for (field, value) in [
+            ("to", json!(["ada@example.org\r\nBcc: x@evil.example"])),
+            ("cc", json!(["Ada <ada@example.org>"])),
+            ("reply_to", json!("everybody")),
+            ("attachments", json!(["a.md"])),
+        ] {
+            refused(&tool, &authority, args(json!({field: value}))).await;
+        }
+        assert!(mailer.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_schema_knows_a_letter() {
+        let (tool, _) = tool();
+        let gate = Gate::new([tool.info().def()]).unwrap();
+        assert!(
+            gate.check("send_email", &args(json!({})).to_string())
+                .is_ok()
+        );
+        for bad in [
+            json!({"to": []}),
+            json!({"to": "ada@example.org"}),
+            json!({"subject": ""}),
+            json!({"bcc": ["a@b.c"]}),
+        ] {
+            assert!(
+                gate.check("send_email", &args(bad.clone()).to_string())
+                    .is_err(),
+                "{bad}"
+            );
+        }
+        assert_eq!(
+            (tool.info().effect, tool.info().timeout_s),
+            (Effect::Once, 70)
+        );
+        assert_eq!(crate::tools::lint::check([tool.info()]), []);
+    }
+}
