@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -158,6 +159,34 @@ fn login(mut more: Value) -> Value {
     more["user"] = "ada".into();
     more["password"] = LOGIN.trim_start_matches("ada:").into();
     more
+}
+
+/// Nobody waits any more: what the server was given decides, as when it breaks off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_that_is_not_wanted_any_more_is_in_doubt_only_once_it_was_given_away() {
+    for (stage, expected, there) in [
+        ("data", FailureKind::Cancelled, 0),
+        ("dot", FailureKind::Cancelled, 1),
+    ] {
+        let server = MailServer::start(&["--fault", &format!("{stage}:hang")]);
+        let mailer = mailer(&server, "none", json!({"timeout_s": 60.0}));
+        let (letter, cancel) = (letter(), CancellationToken::new());
+        let sent = mailer.send(&letter, &cancel);
+        let cancelling = async {
+            while server.connections() == 0 || server.letters().len() < there {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            cancel.cancel();
+        };
+        let (sent, ()) = tokio::join!(sent, cancelling);
+        let failure = sent.unwrap_err();
+        assert_eq!(
+            (failure.kind, failure.may_have_happened),
+            (expected, there == 1),
+            "{stage}: {failure}"
+        );
+        assert_eq!(server.letters().len(), there);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -193,9 +193,9 @@ impl Smtp {
 
     /// Connects, agrees on TLS and logs in. Answers what the server calls itself.
     pub async fn greet(&self) -> Result<String, Failure> {
-        let mut connection = self.in_time(self.open()).await?;
+        let connection = self.in_time(self.open()).await?;
         let name = said(connection.server_info().name());
-        goodbye(&mut connection).await;
+        tokio::spawn(goodbye(connection));
         Ok(name)
     }
 
@@ -218,7 +218,8 @@ impl Smtp {
             // It is no word that ends a letter, so it says nothing about it.
             return Err(self.out_of_turn("the letter", &response));
         }
-        goodbye(&mut connection).await;
+        // Nobody waits for it: what is known is to be recorded soon.
+        tokio::spawn(goodbye(connection));
         Ok(reply(&response))
     }
 
@@ -438,8 +439,8 @@ fn is_untrusted(error: &SmtpError) -> bool {
     false
 }
 
-/// Closes a dialogue as servers like it. The letter is taken, whatever comes of this.
-async fn goodbye(connection: &mut AsyncSmtpConnection) {
+/// Closes a dialogue as servers like it. What came of it is settled, whatever comes of this.
+async fn goodbye(mut connection: AsyncSmtpConnection) {
     let _nobody_minds = tokio::time::timeout(GOODBYE, connection.quit()).await;
 }
 
