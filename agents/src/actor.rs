@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use shared::ask::Action;
+use shared::ask::{Action, Decision};
 use shared::clock;
 use shared::config::ApprovalSettings;
 use shared::hash::Hash;
@@ -330,6 +330,11 @@ fn call_of<'a>(exec: &'a Exec, args: &'a Value) -> ToolCall<'a> {
         authority: &exec.authority,
         effect_key: exec.effect_key,
         attempt: exec.attempt,
+        approved: exec.approval.as_ref().and_then(|approval| {
+            // With other arguments it reaches others than were shown.
+            let edited = matches!(approval.verdict.decision, Decision::Edit { .. });
+            (!edited).then_some(&approval.asked.preview)
+        }),
         cancel: &exec.cancel,
     }
 }

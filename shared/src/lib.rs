@@ -3,7 +3,7 @@
 //! The way of a task: door → intake → **journal** → supervisor's run → agent's run → **model** or
 //! tool through **egress** → **journal** → answer. What stands in bold lives here, behind ports:
 //! [`run`] (what a durable run may do), [`store`] (the journal's tables), [`model`], [`egress`],
-//! and the words they share.
+//! [`email`], and the words they share.
 
 pub mod ask;
 pub mod blob;
@@ -12,6 +12,7 @@ pub mod config;
 pub mod crash;
 pub mod disguise;
 pub mod egress;
+pub mod email;
 pub mod event;
 pub mod hash;
 pub mod id;

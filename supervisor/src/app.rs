@@ -13,6 +13,7 @@ use agents::catalog::Catalog;
 use agents::tools::Tool;
 use shared::config::{Config, Source};
 use shared::egress::Gateway;
+use shared::email::Mailer;
 use shared::event::Live;
 use shared::id::{AgentName, ModelName, TenantId, WorkerId};
 use shared::model::Model;
@@ -97,6 +98,8 @@ pub struct App {
     pub resumed: u64,
     /// What each model is, for people.
     pub models: Vec<ModelCard>,
+    /// By which letters leave, where a mail server is configured.
+    pub mailer: Option<Arc<dyn Mailer>>,
     /// Where tasks are looked at, cancelled and answered.
     pub desk: Desk,
     /// Who reads the documents that come with tasks.
@@ -184,6 +187,7 @@ impl App {
             agents,
             resumed: resumed.max(0) as u64,
             models: equipped.models,
+            mailer: equipped.mailer,
             desk,
             readers: Arc::new(Readers::new(std::env::current_exe()?, READERS, PAPER)),
             channels: Channels::default(),
@@ -207,6 +211,7 @@ impl App {
             channels: channels.clone().into(),
             health: Some(self.channels.clone()),
             idle: false,
+            mailer: self.mailer.clone(),
             people: people.clone(),
             desk: self.desk.clone(),
         };

@@ -21,6 +21,7 @@ use shared::config::{
     Settings, Source,
 };
 use shared::egress::Gateway;
+use shared::email::{Mailer, SmtpMailer};
 use shared::id::{ModelName, ToolName};
 use shared::model::Model;
 use shared::model::offline::OfflineModel;
@@ -44,6 +45,8 @@ pub struct Equipped {
     pub equipment: Vec<Equipment>,
     /// What each model is.
     pub models: Vec<ModelCard>,
+    /// By which letters leave, where a mail server is configured.
+    pub mailer: Option<Arc<dyn Mailer>>,
 }
 
 /// What a model is, for people.
@@ -78,7 +81,9 @@ pub fn known_tools(extra: &[Arc<dyn Tool>]) -> KnownTools {
     ];
     let extra = extra.iter().map(|tool| tool.info().name.clone());
     let names = built_in.into_iter().map(ToolName::from).chain(extra);
-    KnownTools::from_iter(names).with_needing("web_search", Need::Search)
+    KnownTools::from_iter(names)
+        .with_needing("web_search", Need::Search)
+        .with_needing("send_email", Need::Email)
 }
 
 /// Loads the configuration and builds what it asks for; `own` models stand in for those of their
@@ -91,7 +96,8 @@ pub fn load(
     let config = config::load(source, &known_tools(extra))?;
     let settings = &config.settings;
     let gateway = Gateway::new(&settings.egress).context("[egress] allow_private")?;
-    let mut tools = ToolBox::built_in(settings, &gateway, search_key(settings)?)?;
+    let mailer = mailer(settings, &gateway)?;
+    let mut tools = ToolBox::built_in(settings, &gateway, search_key(settings)?, mailer.clone())?;
     for tool in extra {
         tools = tools.with(tool.clone());
     }
@@ -103,6 +109,7 @@ pub fn load(
         catalog: catalog(&config, &tools, &models),
         equipment: equipment(&config, &tools, &models)?,
         models: models.into_values().map(|ready| ready.card).collect(),
+        mailer,
         config,
     })
 }
@@ -113,6 +120,17 @@ fn search_key(settings: &Settings) -> anyhow::Result<Option<SecretString>> {
     };
     let key = api_key.resolve().context("[search] api_key")?;
     Ok(Some(SecretString::from(key.expose())))
+}
+
+/// The sender that `[email]` describes.
+fn mailer(settings: &Settings, gateway: &Gateway) -> anyhow::Result<Option<Arc<dyn Mailer>>> {
+    let mailer = settings
+        .email
+        .as_ref()
+        .map(|email| SmtpMailer::new(email, gateway));
+    Ok(mailer
+        .transpose()?
+        .map(|mailer| Arc::new(mailer) as Arc<dyn Mailer>))
 }
 
 fn ready_models(

@@ -10,6 +10,7 @@ mod channels;
 mod chats;
 mod crash;
 mod doubt;
+mod email;
 mod engine;
 mod files;
 mod first_answer;

@@ -13,6 +13,7 @@ mod passages;
 mod read_file;
 mod registry;
 mod search_files;
+mod send_email;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -26,6 +27,7 @@ pub use gate::Gate;
 pub use read_file::ReadFile;
 pub use registry::{Availability, ToolBox};
 pub use search_files::SearchFiles;
+pub use send_email::SendEmail;
 pub use web_search::WebSearch;
 pub use write_file::WriteFile;
 
@@ -108,6 +110,9 @@ pub struct ToolCall<'a> {
     pub effect_key: EffectKey,
     /// Which attempt it is, from 1.
     pub attempt: u32,
+    /// What was seen of it when it was approved, where it was. It has been held against what the tool says
+    /// of the call now; a tool that then reads something once more holds that against it, too.
+    pub approved: Option<&'a Preview>,
     /// Cancelled when the result is no longer wanted.
     pub cancel: &'a CancellationToken,
 }

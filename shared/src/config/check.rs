@@ -9,6 +9,7 @@ use toml::de::DeValue;
 use super::builtin;
 use super::chat;
 use super::document::{Document, Found};
+use super::email;
 use super::grant;
 use super::problem::{Problem, is_secret_name};
 use super::suggest;
@@ -63,6 +64,7 @@ pub(super) fn problems(documents: &Documents<'_>, tools: &KnownTools) -> Vec<Pro
         problems.extend(hooks(settings, &names));
         problems.extend(chat::problems(settings));
         problems.extend(grant::problems(settings));
+        problems.extend(email::problems(settings));
     }
     for agent in &documents.agents {
         problems.extend(agent_name(agent));

@@ -9,6 +9,7 @@ mod builtin;
 mod chat;
 mod check;
 mod document;
+mod email;
 mod grant;
 mod load;
 mod price;
@@ -26,6 +27,8 @@ mod types;
 mod webhook;
 
 pub use approvals::*;
+pub(crate) use email::is_here;
+pub use email::{EmailSettings, MailTls};
 pub use load::{Config, Source, load};
 pub use price::MissingPrice;
 pub use problem::{Problem, Report};

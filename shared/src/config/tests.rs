@@ -315,6 +315,24 @@ fn grants_that_cannot_be_used() {
 }
 
 #[test]
+fn email_that_cannot_be_meant() {
+    assert_snapshot!(settings(
+        "[email]\nhost = \"smtp://a.example\"\nfrom = \"nobody at all\"\nuser = \"ada\"\nport = 0\n\
+         allow = [\"example.org\", \"@example.org\", \"*@example.org\", \"a@b@c\"]\nmax_recipients = 0\n"
+    ));
+    assert_snapshot!(settings(
+        "[email]\nhost = \"smtp.example.org\"\ntls = \"none\"\nfrom = \"a@example.org\\r\\nBcc: b@c.d\"\n\
+         password = \"hunter2\"\n"
+    ));
+    let good = "[email]\nhost = \"localhost\"\ntls = \"none\"\nfrom = \"Ada L. <a@b\u{fc}cher.example>\"\nallow = [\"@example.org\"]\n";
+    let files = files(good, &[("agents/helper.toml", AGENT)]);
+    let config = files.load(&tools()).expect("this configuration is good");
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let email = config.settings.email.unwrap();
+    assert_eq!((email.port(), email.max_recipients), (25, 10));
+}
+
+#[test]
 fn unknown_keys_of_an_agent() {
     assert_snapshot!(agent(&format!(
         "{AGENT}desciption = \"x\"\n[limits]\nstep = 3\n"

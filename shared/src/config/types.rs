@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::approvals::ApprovalSettings;
 use super::builtin;
+use super::email::EmailSettings;
 use super::secret::SecretRef;
 use super::webhook::{CallbackSettings, HookSettings};
 use crate::id::{AgentName, ModelName, PrincipalId, TenantId, ToolName};
@@ -58,6 +59,8 @@ pub struct Settings {
     pub egress: EgressSettings,
     /// The provider behind `web_search`.
     pub search: Option<SearchSettings>,
+    /// The server that e-mail goes out by, and to whom; none is sent where this is absent.
+    pub email: Option<EmailSettings>,
     /// The engine's sizes.
     pub engine: EngineSettings,
     /// How long journals are kept.

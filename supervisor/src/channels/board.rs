@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::email::Mailer;
 use shared::store::{Error, Standing};
 
 use super::callback;
+use super::email;
 use super::health::Channels;
 use super::{Channel, Seen};
 use crate::desk::Desk;
@@ -31,6 +33,8 @@ pub struct Board {
     pub health: Option<Channels>,
     /// Whether nobody looks after them.
     pub idle: bool,
+    /// By which letters leave, where a mail server is configured.
+    pub mailer: Option<Arc<dyn Mailer>>,
     /// Who is who.
     pub people: Arc<Directory>,
     /// The store, and whose channels they are.
@@ -80,6 +84,10 @@ impl Board {
         if name == callback::CHANNEL {
             return Ok(vec![self.callbacks().await?]);
         }
+        if name == email::NAME {
+            let examined = self.examine_email().await;
+            return Ok(vec![examined.ok_or_else(|| self.closed(name))?]);
+        }
         let channel = self.channels.iter().find(|channel| channel.name() == name);
         let channel = channel.ok_or_else(|| self.closed(name))?;
         let examined = tokio::time::timeout(PATIENCE, channel.examine(self.seen(name))).await;
@@ -117,6 +125,12 @@ impl Board {
                 "majordomo channels retry callback tries them again",
             ),
         })
+    }
+
+    /// How e-mail is, where it is configured.
+    pub async fn examine_email(&self) -> Option<Finding> {
+        let mailer = self.mailer.as_ref()?;
+        Some(email::examine(&**mailer).await)
     }
 
     /// Puts what could not be delivered back among what is owed. Answers how much that was.

@@ -7,13 +7,15 @@
 //! ```
 //! Chats differ in how they are read, rendered and spoken to: that is a [`Channel`]. What a message
 //! leads to ([`reception`]) and how what is owed gets there ([`courier`]) is the same for all.
-//! [`http`] answers at once and stands apart; whoever wants to be told later is by [`callback`].
+//! [`http`] answers at once and stands apart; whoever wants to be told later is by [`callback`]; [`email`]
+//! only sends.
 
 pub mod board;
 pub mod callback;
 pub mod card;
 pub mod command;
 pub mod courier;
+pub mod email;
 pub mod health;
 pub mod http;
 mod invite;

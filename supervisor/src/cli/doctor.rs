@@ -12,7 +12,7 @@ use super::access::{self, LOOK};
 use super::context::Context;
 use super::exit::Exit;
 use super::words;
-use crate::channels;
+use crate::channels::{self, email};
 use crate::desk::Desk;
 use crate::doctor::{self, Finding, Level, mib};
 use crate::engine::brake;
@@ -128,6 +128,10 @@ async fn examine(context: &Context) -> Vec<Finding> {
     }
     let mut findings = vec![instance(&context.data)];
     findings.extend(store(context).await);
+    // What is wrong with the configuration is `check`'s matter.
+    if let Some(mailer) = context.equip().ok().and_then(|equipped| equipped.mailer) {
+        findings.push(email::examine(&*mailer).await);
+    }
     findings
 }
 

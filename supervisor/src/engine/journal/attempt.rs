@@ -207,7 +207,8 @@ impl Journal {
             },
             Probe::Unknown(why) => {
                 let effect = self.effect_key(step);
-                Next::Conclude(Outcome::InDoubt { effect }, doubtful(step, why))
+                let report = doubtful(step, effect, why);
+                Next::Conclude(Outcome::InDoubt { effect }, report)
             }
         })
     }
@@ -481,7 +482,7 @@ fn journaled_before(op: &Op, attempt: u32) -> bool {
 }
 
 /// The report of an effect that nobody can vouch for, with what is known about it.
-fn doubtful(step: &Step, why: String) -> Report {
+fn doubtful(step: &Step, effect: EffectKey, why: String) -> Report {
     let known = |kind: &str, value: String| Evidence {
         kind: kind.into(),
         value,
@@ -491,6 +492,7 @@ fn doubtful(step: &Step, why: String) -> Report {
             known("why", why),
             known("begun_at_ms", step.begun_at.0.to_string()),
             known("attempt", step.attempt.to_string()),
+            known("effect", effect.to_string()),
         ],
         ..Report::failed(Failure::new(FailureKind::Transient, "in doubt"))
     }
