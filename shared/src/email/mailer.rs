@@ -47,10 +47,10 @@ pub enum BadMailer {
     )]
     From(String),
     /// An entry of the list.
-    #[error("[email] allow: {0}")]
+    #[error("[email] allow")]
     Allow(#[from] BadEntry),
     /// The password is not where it is said to be.
-    #[error("[email] password: {0}")]
+    #[error("[email] password")]
     Password(#[from] Unresolved),
     /// The certificates cannot be read.
     #[error("[email] ca_file: {}: {error}", path.display())]
@@ -61,7 +61,7 @@ pub enum BadMailer {
         error: io::Error,
     },
     /// The server cannot be meant.
-    #[error("[email] {0}")]
+    #[error("[email]")]
     Server(#[from] ServerError),
 }
 
