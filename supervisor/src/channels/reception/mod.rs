@@ -396,7 +396,7 @@ impl Reception {
             "nothing comes of what a stranger wrote before they were one"
         );
         let text = format!(
-            "I do not know you any more, so nothing comes of what you wrote before and waited for. {}",
+            "I do not know you any more, so nothing comes of what you wrote while I did. {}",
             self.how_to_be_known(from)
         );
         let key = self.once_a_day("gone", from);
