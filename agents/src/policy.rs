@@ -104,14 +104,16 @@ fn looks(value: &Value, pattern: &str) -> bool {
             _ => WildMatch::new(pattern).matches(&number.to_string()),
         },
         Value::String(text) => WildMatch::new(pattern).matches(text),
-        Value::Bool(_) => pattern == value.to_string(),
+        Value::Bool(is) => pattern == if *is { "true" } else { "false" },
         Value::Null | Value::Object(_) => false,
     }
 }
 
+/// Whether one number stands so to another.
+type Relation = fn(&f64, &f64) -> bool;
+
 /// A relation to a number, where the pattern is one.
-fn bound(pattern: &str) -> Option<(fn(&f64, &f64) -> bool, f64)> {
-    type Relation = fn(&f64, &f64) -> bool;
+fn bound(pattern: &str) -> Option<(Relation, f64)> {
     let relations: [(&str, Relation); 4] = [
         (">=", f64::ge),
         ("<=", f64::le),

@@ -348,8 +348,8 @@ impl Courier {
         }
         // Fewer pages than before: what stood on the others is over.
         let over = self.channel.pages("·").swap_remove(0);
-        for place in pages.len()..far.len() {
-            self.change(out, &far[place], &over).await?;
+        for left in far.iter().skip(pages.len()) {
+            self.change(out, left, &over).await?;
         }
         self.record(out, &far, OutState::Sent).await?;
         self.again_if_late(out, &asked).await
