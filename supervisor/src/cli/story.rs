@@ -415,6 +415,7 @@ pub(crate) mod tests {
             fork_from: None,
             pruned_at_ms: None,
             files: Vec::new(),
+            asks: Vec::new(),
             steps: Some(steps),
         };
         let attempt = |failure: Option<Failure>| Attempt {
