@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 
 use shared::config::Role;
 use shared::id::{AskId, RunId, TaskId};
-use shared::task::Task;
 use shared::store::{DeadRun, Halt, Halted, Purpose, Token};
+use shared::task::Task;
 
 use crate::channels::papers::child::Readers;
 use crate::channels::papers::enclose::{Enclosed, Enclosure};

@@ -3,6 +3,7 @@
 mod actors;
 mod again;
 mod agent_loop;
+mod asks_http;
 mod callbacks;
 mod cancel;
 mod channels;

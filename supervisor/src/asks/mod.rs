@@ -161,6 +161,16 @@ pub fn outcome(asked: &Asked) -> String {
     }
 }
 
+/// Why a word on an ask comes too late, in a line of plain text.
+pub fn too_late(asked: &Asked) -> String {
+    match asked.state {
+        AskState::Answered => format!("it was decided before: {}", outcome(asked)),
+        AskState::Lapsed | AskState::Void => outcome(asked),
+        // Its run was about to go on by itself.
+        AskState::Open => "nobody waits for it any more".into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use shared::ask::Ask;

@@ -7,18 +7,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use shared::ask::Decision;
+use shared::ask::{Asked, Decision};
 use shared::event::{Live, Recorded};
-use shared::id::TaskId;
+use shared::id::{AskId, TaskId};
 use shared::money::Usd;
-use shared::store::{Accepted, Error as StoreError, Renewed, TaskFilter};
+use shared::store::{Accepted, AskFilter, Error as StoreError, Renewed, TaskFilter};
 use shared::task::{Budget, Request, Said};
 
 use super::client::{self, Client};
 use super::context::Context;
 use super::exit::Fault;
 use crate::app::{App, GRACE};
-use crate::auth::LOCAL;
+use crate::asks::{self, Collection, Decided, Who};
+use crate::auth::{Caller, LOCAL};
 use crate::channels::papers::enclose::Enclosed;
 use crate::desk::{Desk, Resolved, refusal};
 use crate::follow::Follower;
@@ -27,7 +28,7 @@ use crate::intake::{Refused, Submission};
 use crate::storage;
 use crate::transcript::Transcript;
 use crate::view::TaskView;
-use crate::wire::{self, DeadView, TaskOrder};
+use crate::wire::{self, AskPage, AskView, DeadView, TaskOrder};
 
 /// How long a held data folder is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -225,6 +226,67 @@ impl Access {
         Err(fault.into())
     }
 
+    /// What is asked in a collection, newest first.
+    pub async fn asks(&self, which: Collection, filter: &AskFilter) -> anyhow::Result<AskPage> {
+        match self.desk() {
+            Ok(desk) => {
+                let filter = AskFilter {
+                    kinds: which.kinds().to_vec(),
+                    ..filter.clone()
+                };
+                let found = desk.asks(&myself(), &filter).await?;
+                let full = found.len() == filter.limit as usize;
+                let next = found.last().map(|asked| asked.id).filter(|_| full);
+                let asks = found.into_iter().map(AskView::of).collect();
+                Ok(AskPage { asks, next })
+            }
+            Err(client) => client.asks(which, filter).await,
+        }
+    }
+
+    /// What a collection holds whose id begins so: what is open, where anything is.
+    pub async fn asks_like(&self, which: Collection, part: &str) -> anyhow::Result<Vec<AskView>> {
+        match self.desk() {
+            Ok(desk) => {
+                let found = desk.asks_like(&myself(), which.kinds(), part).await?;
+                Ok(found.into_iter().map(AskView::of).collect())
+            }
+            Err(client) => client.asks_like(which, part).await,
+        }
+    }
+
+    /// What is asked, with all that is needed to decide it.
+    pub async fn asked(&self, which: Collection, id: AskId) -> anyhow::Result<Option<AskView>> {
+        match self.desk() {
+            Ok(desk) => match desk.asked(&myself(), id).await? {
+                Some(asked) => in_full(&desk, asked).await.map(Some),
+                None => Ok(None),
+            },
+            Err(client) => client.asked(which, id).await,
+        }
+    }
+
+    /// Says what becomes of it. Answers how it stands then.
+    pub async fn decide(
+        &self,
+        which: Collection,
+        id: AskId,
+        decision: &Decision,
+    ) -> anyhow::Result<AskView> {
+        let desk = match self.desk() {
+            Ok(desk) => desk,
+            Err(client) => return client.decide(which, id, decision).await,
+        };
+        let fault = match desk.decide(id, decision.clone(), &myself()).await? {
+            Decided::Taken(asked) => return in_full(&desk, *asked).await,
+            Decided::Before(asked) => Fault::failed(asks::too_late(&asked)),
+            Decided::Denied(why) => Fault::failed(why),
+            Decided::Unfit(why) => Fault::usage(why),
+            Decided::Missing => Fault::failed(format!("there is no such {}", which.one())),
+        };
+        Err(fault.into())
+    }
+
     /// The full story of a task.
     pub async fn transcript(&self, task: TaskId) -> anyhow::Result<Transcript> {
         let desk = match self.desk() {
@@ -265,6 +327,20 @@ impl Access {
             Access::Store(desk) => Ok(desk.clone()),
         }
     }
+}
+
+/// Who decides at the machine itself.
+fn myself() -> Who {
+    Who::from(&Caller::local())
+}
+
+async fn in_full(desk: &Desk, asked: Asked) -> anyhow::Result<AskView> {
+    let task = desk.task(asked.task).await?;
+    let view = AskView::of(asked);
+    Ok(match task {
+        Some(task) => view.within(task),
+        None => view,
+    })
 }
 
 /// Why a task was not taken in, with the exit code that fits.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Request, State};
 
-use shared::ask::{AskState, Asked};
+use shared::ask::Asked;
 use shared::id::AskId;
 use shared::store::AskFilter;
 
@@ -199,18 +199,10 @@ async fn decide(
     let who = Who::from(caller);
     match door.desk().decide(id, said.into(), &who).await? {
         Decided::Taken(asked) => door.in_full(*asked).await,
-        Decided::Before(asked) => Err(Problem::new(Kind::Conflict, before(&asked))),
+        Decided::Before(asked) => Err(Problem::new(Kind::Conflict, asks::too_late(&asked))),
         Decided::Denied(why) => Err(Problem::new(Kind::Others, why)),
         Decided::Unfit(why) => Err(Problem::new(Kind::Unfit, why)),
         Decided::Missing => Err(missing(which)),
-    }
-}
-
-fn before(asked: &Asked) -> String {
-    match asked.state {
-        // The word came while the run itself went on.
-        AskState::Open => "nobody waits for it any more".into(),
-        _ => asks::outcome(asked),
     }
 }
 
@@ -221,12 +213,7 @@ fn missing(which: Collection) -> Problem {
 
 impl Door {
     /// What is asked under this id in a collection, as far as the caller may know.
-    async fn asked(
-        &self,
-        which: Collection,
-        caller: &Caller,
-        id: AskId,
-    ) -> Result<Asked, Problem> {
+    async fn asked(&self, which: Collection, caller: &Caller, id: AskId) -> Result<Asked, Problem> {
         let found = self.desk().asked(&Who::from(caller), id).await?;
         let found = found.filter(|asked| which.kinds().contains(&asked.ask.kind));
         found.ok_or_else(|| missing(which))

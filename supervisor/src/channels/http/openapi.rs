@@ -13,7 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Door, again, asks, channels, docs, events, files, health, hooks, people, settle, stop, tasks, tokens,
+    Door, again, asks, channels, docs, events, files, health, hooks, people, settle, stop, tasks,
+    tokens,
 };
 
 #[derive(utoipa::OpenApi)]
