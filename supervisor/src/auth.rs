@@ -440,6 +440,7 @@ mod tests {
         let acts = [
             (Act::Submit, vec![Tasks, Admin]),
             (Act::List, vec![Tasks, Approve, Admin]),
+            (Act::Hear, vec![Tasks, Approve, Admin]),
             (Act::ActFor, vec![OnBehalf]),
             (Act::NameFolder, vec![Admin]),
             (Act::Measure, vec![Admin]),

@@ -900,3 +900,40 @@ pub struct ChannelUp {
     /// Whether it works.
     pub up: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use shared::ask::Decision;
+
+    use super::*;
+
+    /// What one side writes the other reads, whichever of the two shapes it has.
+    #[test]
+    fn a_decision_is_said_as_it_is_kept() {
+        let text = || "x".to_owned();
+        let all = [
+            Decision::Approve { for_task: false },
+            Decision::Approve { for_task: true },
+            Decision::Edit {
+                args: json!({"a": 1}),
+            },
+            Decision::Reject { reason: text() },
+            Decision::Reply { text: text() },
+            Decision::Happened { result: json!(7) },
+            Decision::Again,
+            Decision::Guide { text: text() },
+            Decision::GiveUp,
+        ];
+        for decision in all {
+            let said = serde_json::to_value(&decision).unwrap();
+            let read: AskDecision = serde_json::from_value(said).unwrap();
+            let sent = serde_json::to_value(&read).unwrap();
+            let kept: Decision = serde_json::from_value(sent).unwrap();
+            assert_eq!(
+                (ask::Decision::from(read), kept),
+                (decision.clone(), decision)
+            );
+        }
+    }
+}

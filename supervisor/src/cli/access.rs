@@ -476,6 +476,7 @@ mod tests {
     use shared::id::TenantId;
     use shared::store::NewTask;
 
+    use super::super::asks::text::tests::approval;
     use super::super::exit::Exit;
     use super::super::pick::pick;
     use super::super::progress::Progress;
@@ -552,6 +553,19 @@ mod tests {
             (StatusCode::FORBIDDEN, Json(problem))
         };
         let story = async || Json(serde_json::to_value(transcript()).unwrap());
+        let asks = async |State(sent): State<Sent>, uri: axum::http::Uri| {
+            sent.note("asks", json!(uri.to_string()));
+            Json(json!({"asks": [approval()], "next": null}))
+        };
+        let decide = async |State(sent): State<Sent>, Json(body): Json<Value>| {
+            if body["decision"] == "reject" {
+                let problem = json!({"type": "urn:x", "title": "No", "status": 409,
+                    "detail": "it was decided before: approved by ann"});
+                return (StatusCode::CONFLICT, Json(problem)).into_response();
+            }
+            sent.note("decide", body);
+            Json(approval()).into_response()
+        };
         let router = Router::new()
             .route("/healthz", get(async || "ok"))
             .route("/v1/tasks", post(submit).get(list))
@@ -560,6 +574,12 @@ mod tests {
             .route("/v1/tasks/{id}/resolve", post(resolve))
             .route("/v1/tasks/{id}/cancel", post(cancel))
             .route("/v1/tasks/{id}/transcript", get(story))
+            .route("/v1/approvals", get(asks))
+            .route(
+                "/v1/approvals/{id}",
+                post(decide).get(async || Json(approval())),
+            )
+            .route("/v1/questions/{id}", get(async || StatusCode::NOT_FOUND))
             .with_state(sent.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -598,6 +618,44 @@ mod tests {
         assert_eq!(sent[1], ("list".into(), json!("limit=200")));
         let resolved = json!({"step": "tool/1.0", "decision": "again", "run": id});
         assert_eq!(sent.last().unwrap(), &("resolve".into(), resolved));
+    }
+
+    #[tokio::test]
+    async fn a_live_instance_is_asked_what_people_are_asked() {
+        use Collection::{Approvals, Questions};
+        let (access, sent) = fake().await;
+        let id = approval().id;
+        let filter = AskFilter {
+            limit: 7,
+            before: Some(id),
+            ..AskFilter::default()
+        };
+        let page = access.asks(Approvals, &filter).await.unwrap();
+        assert_eq!(page.asks, [approval()]);
+        let like = access.asks_like(Approvals, "1a2b").await.unwrap();
+        assert_eq!(like, [approval()]);
+        let asked = access.asked(Approvals, id).await.unwrap();
+        assert_eq!(asked, Some(approval()));
+        assert_eq!(access.asked(Questions, id).await.unwrap(), None);
+        let args = json!({"to": []});
+        let changed = Decision::Edit { args: args.clone() };
+        access.decide(Approvals, id, &changed).await.unwrap();
+        let no = Decision::Reject {
+            reason: String::new(),
+        };
+        let late = access.decide(Approvals, id, &no).await.unwrap_err();
+        assert_eq!(Exit::of_error(&late), Exit::Failed);
+        assert!(late.to_string().contains("approved by ann"), "{late}");
+        let sent = sent.0.lock().unwrap().clone();
+        let wanted = [
+            (
+                "asks",
+                json!(format!("/v1/approvals?state=all&limit=7&before={id}")),
+            ),
+            ("asks", json!("/v1/approvals?id=1a2b")),
+            ("decide", json!({"decision": "edit", "args": args})),
+        ];
+        assert_eq!(sent, wanted.map(|(what, body)| (what.to_owned(), body)));
     }
 
     #[tokio::test]
