@@ -930,10 +930,7 @@ mod tests {
             let read: AskDecision = serde_json::from_value(said).unwrap();
             let sent = serde_json::to_value(&read).unwrap();
             let kept: Decision = serde_json::from_value(sent).unwrap();
-            assert_eq!(
-                (ask::Decision::from(read), kept),
-                (decision.clone(), decision)
-            );
+            assert_eq!((Decision::from(read), kept), (decision.clone(), decision));
         }
     }
 }

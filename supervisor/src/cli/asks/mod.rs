@@ -48,7 +48,7 @@ pub struct Questions {
     list: List,
 }
 
-/// Lists work that cannot go on without a person, shows one of it in full, or resolves it.
+/// Lists work that cannot go on without a person; shows it in full; resolves it.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Escalations {
@@ -132,8 +132,9 @@ pub struct Reject {
     reason: String,
 }
 
-/// Answers a question. To an approval it is handed to the agent instead of doing it, for trouble it becomes
-/// the result.
+/// Answers a question.
+///
+/// To an approval the answer is handed to the agent instead of doing it, for trouble it becomes the result.
 #[derive(Debug, Args)]
 pub struct Answer {
     /// Its id, or at least 4 characters of its beginning.
@@ -151,7 +152,7 @@ struct Resolve {
     #[command(flatten)]
     word: Word,
     /// What the tool would have answered, as JSON or as plain text.
-    #[arg(long, value_name = "RESULT", requires = "happened")]
+    #[arg(long, value_name = "RESULT", conflicts_with_all = ["again", "guide", "give_up"])]
     result: Option<String>,
 }
 
