@@ -4,6 +4,7 @@ mod actors;
 mod again;
 mod agent_loop;
 mod asks;
+mod asks_http;
 mod callbacks;
 mod cancel;
 mod channels;

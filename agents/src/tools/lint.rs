@@ -196,7 +196,7 @@ mod tests {
         let settings: shared::config::Settings = serde_json::from_value(settings).unwrap();
         let gateway = Gateway::new(&settings.egress).unwrap();
         let tools = ToolBox::built_in(&settings, &gateway, Some("k".into()), None).unwrap();
-        assert_eq!(tools.tools().count(), 7);
+        assert_eq!(tools.tools().count(), 6);
         assert_eq!(check(tools.tools().map(|tool| tool.info())), []);
         for tool in tools.tools() {
             assert_eq!(tool.info().parameters["additionalProperties"], false);

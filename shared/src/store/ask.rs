@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use super::{Duty, Error, NewOut};
 use crate::ask::{AskKind, AskState, Asked};
-use crate::id::{AskId, TaskId, TenantId};
+use crate::id::{AskId, PrincipalId, TaskId, TenantId};
 
 /// Which asks are wanted.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,10 @@ pub struct AskFilter {
     pub kinds: Vec<AskKind>,
     /// Only those that somebody may still decide.
     pub open: bool,
+    /// Only of tasks that were handed in by or for this principal.
+    pub visible_to: Option<PrincipalId>,
+    /// Only those that stand behind this one in the list.
+    pub before: Option<AskId>,
     /// At most so many.
     pub limit: u32,
 }

@@ -1,6 +1,6 @@
 //! Deciding: a word is checked and becomes the answer that a run waits for.
 
-use shared::ask::{AskState, Asked, Decision, Verdict};
+use shared::ask::{AskKind, AskState, Asked, Decision, Verdict};
 use shared::hash::Hash;
 use shared::id::AskId;
 use shared::store::{AskFilter, Delivered, Error, NewSignal};
@@ -9,8 +9,8 @@ use super::{Who, may_decide};
 use crate::desk::{Desk, to_the_end};
 
 /// Letters of an id that may stand for it, at least.
-const PREFIX: usize = 4;
-/// Open asks that are looked through for one.
+pub const PREFIX: usize = 4;
+/// Asks that are looked through for one, the newest.
 const MANY: u32 = 10_000;
 
 /// What became of a word.
@@ -31,18 +31,11 @@ pub enum Decided {
 impl Desk {
     /// What is asked, newest first, as far as somebody may see it.
     pub async fn asks(&self, who: &Who, filter: &AskFilter) -> Result<Vec<Asked>, Error> {
-        let mut found = self.store.asks().list(&self.tenant, filter).await?;
-        if !who.approves {
-            let mut seen = Vec::with_capacity(found.len());
-            for asked in found {
-                let task = self.task(asked.task).await?;
-                if task.is_some_and(|task| who.may_see(&task)) {
-                    seen.push(asked);
-                }
-            }
-            found = seen;
-        }
-        Ok(found)
+        let filter = AskFilter {
+            visible_to: (!who.approves).then(|| who.principal.clone()),
+            ..filter.clone()
+        };
+        self.store.asks().list(&self.tenant, &filter).await
     }
 
     /// One ask, as far as somebody may see it.
@@ -54,22 +47,37 @@ impl Desk {
         Ok(task.filter(|task| who.may_see(task)).map(|_| asked))
     }
 
-    /// The asks that a person may mean: the one of this id, or open ones whose ids begin so.
-    pub async fn asks_like(&self, who: &Who, text: &str) -> Result<Vec<Asked>, Error> {
+    /// The asks of these kinds that a person may mean: the one of this id, or those whose ids begin so,
+    /// the open ones where there are any.
+    pub async fn asks_like(
+        &self,
+        who: &Who,
+        kinds: &[AskKind],
+        text: &str,
+    ) -> Result<Vec<Asked>, Error> {
         if let Ok(id) = text.parse() {
-            return Ok(self.asked(who, id).await?.into_iter().collect());
+            let asked = self.asked(who, id).await?.into_iter();
+            return Ok(asked
+                .filter(|asked| kinds.contains(&asked.ask.kind))
+                .collect());
         }
         if text.len() < PREFIX {
             return Ok(Vec::new());
         }
-        let open = AskFilter {
-            open: true,
-            limit: MANY,
-            ..AskFilter::default()
-        };
-        let mut found = self.asks(who, &open).await?;
-        found.retain(|asked| asked.id.to_string().starts_with(text));
-        Ok(found)
+        for open in [true, false] {
+            let filter = AskFilter {
+                kinds: kinds.to_vec(),
+                open,
+                limit: MANY,
+                ..AskFilter::default()
+            };
+            let mut found = self.asks(who, &filter).await?;
+            found.retain(|asked| asked.id.to_string().starts_with(text));
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// Says what becomes of an ask. Safe to repeat: the first word counts, and on return it is durable.

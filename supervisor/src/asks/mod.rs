@@ -13,15 +13,68 @@ pub mod card;
 mod decide;
 pub mod herald;
 
-use shared::ask::{AskKind, Asked};
+use shared::ask::{AskKind, AskState, Asked};
+use shared::clock;
 use shared::config::Role;
 use shared::id::PrincipalId;
 use shared::task::Task;
 
-pub use decide::Decided;
+pub use decide::{Decided, PREFIX};
 
 use crate::auth::{Caller, Scope};
 use crate::people::Known;
+
+/// Asks that are listed together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Collection {
+    /// What may not be done without a word.
+    Approvals,
+    /// What agents want to know.
+    Questions,
+    /// What cannot go on by itself: effects in doubt, and trouble.
+    Escalations,
+}
+
+impl Collection {
+    /// All of them.
+    pub const ALL: [Collection; 3] = [Self::Approvals, Self::Questions, Self::Escalations];
+
+    /// Its name in paths and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Approvals => "approvals",
+            Self::Questions => "questions",
+            Self::Escalations => "escalations",
+        }
+    }
+
+    /// One of what it holds, in a word.
+    pub fn one(self) -> &'static str {
+        match self {
+            Self::Approvals => "approval",
+            Self::Questions => "question",
+            Self::Escalations => "escalation",
+        }
+    }
+
+    /// The kinds of asks that it holds.
+    pub fn kinds(self) -> &'static [AskKind] {
+        match self {
+            Self::Approvals => &[AskKind::Approval],
+            Self::Questions => &[AskKind::Question],
+            Self::Escalations => &[AskKind::Doubt, AskKind::Trouble],
+        }
+    }
+
+    /// The collection that asks of this kind are in.
+    pub fn of(kind: AskKind) -> Self {
+        match kind {
+            AskKind::Approval => Self::Approvals,
+            AskKind::Question => Self::Questions,
+            AskKind::Doubt | AskKind::Trouble => Self::Escalations,
+        }
+    }
+}
 
 /// Somebody who has a word to say.
 #[derive(Clone, Debug)]
@@ -77,7 +130,8 @@ pub fn may_decide(asked: &Asked, task: &Task, who: &Who) -> Result<(), &'static 
             if own && !asked.ask.by_oneself {
                 return Err(
                     "This is done for you, so somebody else decides it. Where nobody else is there, \
-                     `own = true` in [approvals] of majordomo.toml lets you.",
+                     `own = true` in [approvals] of majordomo.toml lets you decide it in tasks that \
+                     are handed in from then on.",
                 );
             }
             Ok(())
@@ -85,9 +139,41 @@ pub fn may_decide(asked: &Asked, task: &Task, who: &Who) -> Result<(), &'static 
     }
 }
 
+/// What became of an ask, in a line of plain text.
+pub fn outcome(asked: &Asked) -> String {
+    match (&asked.verdict, asked.state) {
+        (Some((verdict, at)), _) => {
+            let by = verdict.by.as_ref().map_or("somebody", |by| by.as_str());
+            let said = verdict.decision.text();
+            let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let said = said.map(|text| format!(": {}", words(text)));
+            format!(
+                "{} by {by}, {}{}",
+                verdict.decision.word(),
+                clock::utc(*at),
+                said.unwrap_or_default()
+            )
+        }
+        (None, AskState::Lapsed) => "nobody decided in time, so it was not done".into(),
+        (None, AskState::Void) => "its task has ended; nothing is asked any more".into(),
+        (None, AskState::Answered) => "it was answered".into(),
+        (None, AskState::Open) => "it waits for a decision".into(),
+    }
+}
+
+/// Why a word on an ask comes too late, in a line of plain text.
+pub fn too_late(asked: &Asked) -> String {
+    match asked.state {
+        AskState::Answered => format!("it was decided before: {}", outcome(asked)),
+        AskState::Lapsed | AskState::Void => outcome(asked),
+        // Its run was about to go on by itself.
+        AskState::Open => "nobody waits for it any more".into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use shared::ask::{Ask, AskState};
+    use shared::ask::Ask;
     use shared::id::{AskId, TaskId};
     use shared::run::Timestamp;
     use shared::task::{Request, TaskState};

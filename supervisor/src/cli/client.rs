@@ -13,14 +13,16 @@ use serde::de::DeserializeOwned;
 
 use shared::ask::Decision;
 use shared::event::Recorded;
-use shared::id::{RunId, TaskId};
-use shared::store::TaskFilter;
+use shared::id::{AskId, RunId, TaskId};
+use shared::store::{AskFilter, TaskFilter};
 
 use super::exit::Fault;
+use crate::asks::Collection;
 use crate::doctor::Finding;
 use crate::instance::{Instance, client_for};
 use crate::transcript::Transcript;
 use crate::view::TaskView;
+use crate::wire::{AskPage, AskView};
 use crate::wire::{
     ChannelPage, ChannelView, PairingCode, PairingOrder, PeoplePage, PersonView, RemovedView,
     Revived,
@@ -146,6 +148,45 @@ impl Client {
         accepted(self.send(request.timeout(ANSWER).json(&body)).await?)
             .await
             .map(drop)
+    }
+
+    /// `GET /v1/approvals`, `questions` or `escalations`.
+    pub async fn asks(&self, which: Collection, filter: &AskFilter) -> anyhow::Result<AskPage> {
+        let state = if filter.open { "open" } else { "all" };
+        let mut query = vec![("state", state.to_owned())];
+        query.push(("limit", filter.limit.to_string()));
+        query.extend(filter.task.map(|task| ("task", task.to_string())));
+        query.extend(filter.before.map(|ask| ("before", ask.to_string())));
+        let request = self.request(Method::GET, &format!("/v1/{}", which.as_str()));
+        self.read(request.query(&query)).await
+    }
+
+    /// The same, by the beginning of an id.
+    pub async fn asks_like(&self, which: Collection, part: &str) -> anyhow::Result<Vec<AskView>> {
+        let request = self.request(Method::GET, &format!("/v1/{}", which.as_str()));
+        let page: AskPage = self.read(request.query(&[("id", part)])).await?;
+        Ok(page.asks)
+    }
+
+    /// `GET /v1/approvals/{id}`, or of another collection.
+    pub async fn asked(&self, which: Collection, id: AskId) -> anyhow::Result<Option<AskView>> {
+        let request = self.request(Method::GET, &format!("/v1/{}/{id}", which.as_str()));
+        let answer = self.send(request.timeout(ANSWER)).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        Ok(Some(accepted(answer).await?.json().await?))
+    }
+
+    /// `POST /v1/approvals/{id}`, or of another collection: how it stands then.
+    pub async fn decide(
+        &self,
+        which: Collection,
+        id: AskId,
+        decision: &Decision,
+    ) -> anyhow::Result<AskView> {
+        let request = self.request(Method::POST, &format!("/v1/{}/{id}", which.as_str()));
+        self.read(request.json(decision)).await
     }
 
     /// `GET /v1/tasks/{id}/transcript`.

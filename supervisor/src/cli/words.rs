@@ -1,7 +1,7 @@
 //! How numbers, times, states, tables and listings are written for people.
 
 use shared::disguise;
-use shared::id::TaskId;
+use shared::id::{AskId, TaskId};
 use shared::task::TaskState;
 use std::borrow::Cow;
 
@@ -85,6 +85,13 @@ pub fn state(state: TaskState) -> &'static str {
 pub fn short(task: TaskId) -> String {
     let id = task.0.simple().to_string();
     id[id.len() - 8..].to_owned()
+}
+
+/// An ask's id as people type it: its first characters.
+pub fn short_ask(ask: AskId) -> String {
+    let mut id = ask.0.simple().to_string();
+    id.truncate(8);
+    id
 }
 
 /// Text by others as a terminal may be given it: nothing in it moves the cursor, changes colours or

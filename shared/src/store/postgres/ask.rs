@@ -90,7 +90,11 @@ impl Asks for PostgresStore {
             "{SELECT} where ($2::uuid is null or task = $2)
                and (cardinality($3::text[]) = 0 or kind = any($3))
                and (not $4::bool or (told <> 'closed' and state = 'open'))
-             order by at desc, id desc limit $5"
+               and ($5::text is null or task in (select t.id from task t where t.tenant = $1
+                                                 and (t.principal = $5 or t.submitted_by = $5)))
+               and ($6::uuid is null or (at, id) < (select b.at, b.id from ask b
+                                                    where b.tenant = $1 and b.id = $6))
+             order by at desc, id desc limit $7"
         );
         let kinds: Vec<&str> = filter
             .kinds
@@ -98,8 +102,19 @@ impl Asks for PostgresStore {
             .map(|kind| AskKind::as_str(*kind))
             .collect();
         let task = filter.task.map(|task| task.0);
+        let visible_to = filter.visible_to.as_ref();
+        let visible_to = visible_to.map(|name| clean(name.as_str()));
+        let before = filter.before.map(|ask| ask.0);
         let (tenant, limit) = (tenant.as_str(), i64::from(filter.limit));
-        let params: Params<'_> = &[&tenant, &task, &kinds, &filter.open, &limit];
+        let params: Params<'_> = &[
+            &tenant,
+            &task,
+            &kinds,
+            &filter.open,
+            &visible_to,
+            &before,
+            &limit,
+        ];
         let rows = self.engine.ask(&select, params).await?;
         rows.iter().map(read).collect()
     }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{SqliteStore, corrupt, duty, from_json, maybe_text, parse, text, to_json};
 use crate::ask::{Ask, AskKind, AskState, Asked};
 use crate::clock;
-use crate::id::{AskId, RunId, SignalName, TaskId, TenantId};
+use crate::id::{AskId, PrincipalId, RunId, SignalName, TaskId, TenantId};
 use crate::run::Timestamp;
 use crate::store::{AskFilter, Asks, Duty, Error, NewOut, Told};
 
@@ -74,7 +74,10 @@ impl Asks for SqliteStore {
                 "{SELECT} where (?3 is null or task = ?3)
                    and (?4 = '[]' or kind in (select value from json_each(?4)))
                    and (not ?5 or (told <> 'closed' and state = 'open'))
-                 order by at desc, id desc limit ?6"
+                   and (?6 is null or task in (select t.id from task t
+                                               where t.principal = ?6 or t.submitted_by = ?6))
+                   and (?7 is null or (at, id) < (select b.at, b.id from ask b where b.id = ?7))
+                 order by at desc, id desc limit ?8"
             );
             conn.prepare_cached(&select)?
                 .query_map(
@@ -84,6 +87,8 @@ impl Asks for SqliteStore {
                         filter.task.map(|task| task.to_string()),
                         to_json(&kinds),
                         filter.open,
+                        filter.visible_to.as_ref().map(PrincipalId::as_str),
+                        filter.before.map(|ask| ask.to_string()),
                         filter.limit
                     ],
                     |row| Ok(read(row)),

@@ -16,6 +16,7 @@ pub mod rate;
 pub mod tasks;
 
 mod again;
+mod asks;
 mod channels;
 mod connections;
 mod docs;

@@ -23,6 +23,8 @@ pub enum Kind {
     Unauthorised,
     /// The token lacks a scope.
     Forbidden,
+    /// It is for somebody else to decide.
+    Others,
     /// Sent by a page of another origin.
     ForeignOrigin,
     /// There is nothing here, or nothing that the caller may see.
@@ -37,6 +39,8 @@ pub enum Kind {
     TooLarge,
     /// The body is not JSON.
     MediaType,
+    /// It reads, and is no answer to what it is sent to.
+    Unfit,
     /// Meant for another host.
     ForeignHost,
     /// A fault of ours.
@@ -63,6 +67,7 @@ impl Kind {
             Kind::Field => (S::BAD_REQUEST, "field", "A field cannot be used"),
             Kind::Unauthorised => (S::UNAUTHORIZED, "token", "A valid token is needed"),
             Kind::Forbidden => (S::FORBIDDEN, "scope", "The token does not allow this"),
+            Kind::Others => (S::FORBIDDEN, "others", "It is for others to decide"),
             Kind::ForeignOrigin => (S::FORBIDDEN, "origin", "Pages of other origins are refused"),
             Kind::NotFound => (S::NOT_FOUND, "not-found", "Not found"),
             Kind::Method => (S::METHOD_NOT_ALLOWED, "method", "Method not allowed"),
@@ -74,6 +79,7 @@ impl Kind {
             Kind::Conflict => (S::CONFLICT, "conflict", "Not possible as things stand"),
             Kind::TooLarge => (S::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
             Kind::MediaType => (S::UNSUPPORTED_MEDIA_TYPE, "media-type", "JSON is needed"),
+            Kind::Unfit => (S::UNPROCESSABLE_ENTITY, "unfit", "It does not fit"),
             Kind::ForeignHost => (S::MISDIRECTED_REQUEST, "host", "Meant for another host"),
             Kind::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "A fault in majordomo"),
             Kind::Unavailable => (
