@@ -467,7 +467,7 @@ async fn lists_are_paged_and_kept_to_what_may_be_seen(kind: Kind) {
     let boss = town.token("boss", &[Scope::Approve]).await;
     let (first, path) = town.asked(&ada, "approvals").await;
     let first_ask = id_of(&path).to_owned();
-    let mut all = vec![&*first_ask];
+    let mut all = vec![first_ask.clone()];
     for _ in 0..4 {
         all.push(id_of(&town.asked(&eve, "approvals").await.1).to_owned());
     }
