@@ -475,7 +475,7 @@ async fn lists_are_paged_and_kept_to_what_may_be_seen(kind: Kind) {
     assert_eq!(town.listed(&boss, "/v1/approvals").await, all);
     // Others' asks, however many came since, take no place on the page.
     let page = "/v1/approvals?limit=2";
-    assert_eq!(town.listed(&ada, page).await, [first_ask.clone()]);
+    assert_eq!(town.listed(&ada, page).await, [&*first_ask]);
     assert_eq!(town.listed(&eve, "/v1/approvals").await, all[..4]);
 
     let (mut seen, mut path) = (Vec::new(), page.to_owned());
@@ -495,9 +495,9 @@ async fn lists_are_paged_and_kept_to_what_may_be_seen(kind: Kind) {
     assert_eq!(seen, all);
 
     let of_task = format!("/v1/approvals?task={first}");
-    assert_eq!(town.listed(&boss, &of_task).await, [first_ask.clone()]);
+    assert_eq!(town.listed(&boss, &of_task).await, [&*first_ask]);
     let by_part = format!("/v1/approvals?id={}", &first_ask[..8]);
-    assert_eq!(town.listed(&boss, &by_part).await, [first_ask.clone()]);
+    assert_eq!(town.listed(&boss, &by_part).await, [&*first_ask]);
     let of_another_kind = format!("/v1/questions?id={}", &first_ask[..8]);
     assert!(town.listed(&boss, &of_another_kind).await.is_empty());
     for (query, field) in [

@@ -254,7 +254,7 @@ async fn follow(
         keyboard: Keyboard::find().filter(|_| !ask.quiet),
     };
     let watched = tokio::select! {
-        view = watcher.to_rest() => Some(view),
+        view = watcher.watch() => Some(view),
         () = signals.next() => None,
     };
     watcher.screen.clear();
@@ -303,7 +303,7 @@ enum Put {
 
 impl Watcher<'_> {
     /// The task when it has ended, was paused, or waits for somebody who is not here.
-    async fn to_rest(&mut self) -> anyhow::Result<TaskView> {
+    async fn watch(&mut self) -> anyhow::Result<TaskView> {
         loop {
             let Rest(state) = self.next_rest().await?;
             if state != TaskState::AwaitingHuman {
