@@ -21,15 +21,22 @@ use kameo::actor::{Actor, ActorRef};
 use kameo::error::Infallible;
 use kameo::message::{Context, Message};
 use kameo::reply::DelegatedReply;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use shared::ask::{Action, Decision};
 use shared::clock;
+use shared::config::ApprovalSettings;
+use shared::hash::Hash;
 use shared::id::{AgentName, ToolName};
+use shared::label::Taint;
 use shared::model::{Call, Model};
+use shared::money::Usage;
 use shared::run::{Exec, Failure, FailureKind, Made, OpKind, Probe, Report, Think};
 
+use crate::policy::{self, Ruling};
 use crate::tools::{Tool, ToolCall};
 
 /// How long a call that was cancelled may take to end by itself before it is cut off.
@@ -44,6 +51,8 @@ pub struct Equipment {
     pub model: Arc<dyn Model>,
     /// The model's name at its provider, for traces.
     pub model_name: Arc<str>,
+    /// Which of its calls people must have been asked about.
+    pub approvals: Arc<ApprovalSettings>,
     /// Its tools, by their own names.
     pub tools: HashMap<ToolName, Arc<dyn Tool>>,
     /// One for each call of its model and tools that may go on at once, over all tasks. They outlive
@@ -132,8 +141,19 @@ impl Equipment {
         let attempt = async {
             match &exec.op.kind {
                 OpKind::Think(think) => self.think(exec, think).await,
-                OpKind::Tool { tool, args, .. } => match self.tools.get(tool) {
-                    Some(found) => found.call(call_of(exec, args)).await,
+                OpKind::Tool {
+                    tool,
+                    version,
+                    args,
+                } => match self.tools.get(tool) {
+                    Some(found) => match self.gatekeep(exec, found, *version).await {
+                        Ok(()) => found.call(call_of(exec, args)).await,
+                        Err(failure) => Report::failed(failure),
+                    },
+                    None => Report::failed(self.lacks(tool)),
+                },
+                OpKind::Preview { tool, policy, .. } => match self.tools.get(tool) {
+                    Some(found) => self.preview(exec, found, *policy).await,
                     None => Report::failed(self.lacks(tool)),
                 },
             }
@@ -149,6 +169,65 @@ impl Equipment {
                 ..Report::failed(Failure::new(FailureKind::Permanent, text).may_have_happened())
             }
         })
+    }
+
+    /// Lets a call pass that nobody need be asked about, or that somebody approved just as it stands at this
+    /// moment. Whoever made the operation has looked already: this is the other lock.
+    async fn gatekeep(
+        &self,
+        exec: &Exec,
+        tool: &Arc<dyn Tool>,
+        version: u32,
+    ) -> Result<(), Failure> {
+        let refused = |why: String| Failure::new(FailureKind::Permanent, why);
+        let name = &tool.info().name;
+        if version != tool.info().version {
+            return Err(refused(format!(
+                "not done: {name} is not any more what the task began with; hand the task in again"
+            )));
+        }
+        let (OpKind::Tool { args, .. } | OpKind::Preview { args, .. }) = &exec.op.kind else {
+            return Ok(());
+        };
+        if let Some(approval) = &exec.approval {
+            let now = action(exec, (tool, args), approval.asked.policy).await?;
+            return approval
+                .lets(&now)
+                .map_err(|why| refused(format!("not done: {why}")));
+        }
+        let wanted = policy::Wanted {
+            agent: &self.name,
+            tool: tool.info(),
+            args,
+            tainted: exec.taint.is_tainted(),
+            // Only the loop has read what the run was given.
+            address_known: true,
+        };
+        match policy::rule(&self.approvals, &wanted) {
+            Ruling::Allowed => Ok(()),
+            Ruling::Refused(why) => Err(refused(why)),
+            Ruling::Asked { .. } => Err(refused(format!(
+                "not done: nobody was asked about this call of {name}, and the policy wants it"
+            ))),
+        }
+    }
+
+    async fn preview(&self, exec: &Exec, tool: &Arc<dyn Tool>, policy: Hash) -> Report {
+        let OpKind::Preview { args, .. } = &exec.op.kind else {
+            return Report::failed(self.lacks(&tool.info().name));
+        };
+        let result = match action(exec, (tool, args), policy).await {
+            Ok(action) => serde_json::to_value(action)
+                .map_err(|error| Failure::new(FailureKind::Permanent, error.to_string())),
+            Err(failure) => Err(failure),
+        };
+        Report {
+            result,
+            usage: Some(Usage::default()),
+            taint: Taint::NONE,
+            evidence: Vec::new(),
+            blobs: Vec::new(),
+        }
     }
 
     async fn think(&self, exec: &Exec, think: &Think) -> Report {
@@ -167,7 +246,7 @@ impl Equipment {
         Report {
             result,
             usage,
-            taint: shared::label::Taint::NONE,
+            taint: Taint::NONE,
             evidence: Vec::new(),
             blobs: Vec::new(),
         }
@@ -192,6 +271,24 @@ impl Equipment {
         let text = format!("agent {} has no tool {tool}", self.name);
         Failure::new(FailureKind::Permanent, text)
     }
+}
+
+/// What a call would do, as things are at this moment.
+async fn action(
+    exec: &Exec,
+    (tool, args): (&Arc<dyn Tool>, &Value),
+    policy: Hash,
+) -> Result<Action, Failure> {
+    Ok(Action {
+        tool: tool.info().name.clone(),
+        version: tool.info().version,
+        args: args.clone(),
+        preview: tool.preview(call_of(exec, args)).await?,
+        tenant: exec.authority.tenant.clone(),
+        principal: exec.authority.principal.clone(),
+        run: exec.run,
+        policy,
+    })
 }
 
 /// Ends when what was cancelled has had its time to end by itself.
@@ -227,12 +324,17 @@ fn timed_out(exec: &Exec) -> Report {
     }
 }
 
-fn call_of<'a>(exec: &'a Exec, args: &'a serde_json::Value) -> ToolCall<'a> {
+fn call_of<'a>(exec: &'a Exec, args: &'a Value) -> ToolCall<'a> {
     ToolCall {
         args,
         authority: &exec.authority,
         effect_key: exec.effect_key,
         attempt: exec.attempt,
+        approved: exec.approval.as_ref().and_then(|approval| {
+            // With other arguments it reaches others than were shown.
+            let edited = matches!(approval.verdict.decision, Decision::Edit { .. });
+            (!edited).then_some(&approval.asked.preview)
+        }),
         cancel: &exec.cancel,
     }
 }
@@ -250,7 +352,7 @@ fn span_of(exec: &Exec, equipment: &Equipment) -> tracing::Span {
             step = %exec.key,
             attempt = exec.attempt,
         ),
-        OpKind::Tool { tool, .. } => tracing::info_span!(
+        OpKind::Tool { tool, .. } | OpKind::Preview { tool, .. } => tracing::info_span!(
             parent: &exec.span,
             "execute_tool",
             otel.kind = "internal",

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use shared::config::{AgentSpec, Limits, RouteRule, SupervisorSettings};
+use shared::config::{AgentSpec, ApprovalSettings, Limits, RouteRule, SupervisorSettings};
 use shared::hash::Hash;
 use shared::id::{AgentName, ModelName, ToolName};
 use shared::model::ToolDef;
@@ -31,6 +31,9 @@ pub struct Catalog {
     pub routes: Vec<RouteRule>,
     /// What one task may use.
     pub limits: Limits,
+    /// Which calls people are asked about; none in a catalog of the time before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<ApprovalSettings>,
     /// How failed calls are repeated.
     pub retry: RetryPolicy,
 }

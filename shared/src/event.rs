@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use crate::id::{AgentName, RunId, StepKey, TaskId};
+use crate::ask::AskKind;
+use crate::id::{AgentName, AskId, RunId, StepKey, TaskId};
 use crate::money::Usage;
 use crate::run::{Evidence, Timestamp};
 use crate::task::{Phase, TaskState};
@@ -102,6 +103,15 @@ pub enum Event {
         what: String,
         /// What is known.
         evidence: Vec<Evidence>,
+    },
+    /// People are asked something, and the run waits for what they say.
+    Asked {
+        /// By what it is answered.
+        ask: AskId,
+        /// Why they are asked.
+        kind: AskKind,
+        /// What it is about.
+        title: String,
     },
     /// Something that the run's own code decided, with its reason.
     Decided {

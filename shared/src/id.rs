@@ -118,6 +118,18 @@ id!(
     WorkerId
 );
 
+id!(
+    /// Something that people are asked.
+    AskId
+);
+
+impl AskId {
+    /// The id of what `run` asks under this name: the same at every replay.
+    pub fn of(run: RunId, name: &SignalName) -> Self {
+        Self(Uuid::new_v5(&run.0, name.as_str().as_bytes()))
+    }
+}
+
 impl From<TaskId> for RunId {
     fn from(task: TaskId) -> Self {
         Self(task.0)

@@ -1,7 +1,7 @@
 //! The contract of a durable run: the only way in which agents and the supervisor touch the world.
 //!
 //! ```text
-//!   run function ──act / all / child / signal / sleep──► RunCtx ──► journal ──► Executor (actors)
+//!   run function ──act / all / child / ask / sleep──► RunCtx ──► journal ──► Executor (actors)
 //!        ▲                                                 │
 //!        └───────────── Recorded: served again at replay ──┘
 //! ```
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::ask::{Approval, Ask};
 use crate::blob::Blob;
 use crate::event::{Note, Sink};
 use crate::hash::Hash;
@@ -126,6 +127,8 @@ pub struct Op {
     pub retry: RetryPolicy,
     /// The most that one attempt can cost; charged where the far side does not say what was used.
     pub worst_case: Usage,
+    /// The ask of this run by whose answer it may be done; none where nobody need be asked.
+    pub approval: Option<SignalName>,
     /// It sums up what there is before the work ends: it may draw on what budgets keep back for that.
     pub last: bool,
 }
@@ -143,6 +146,17 @@ pub enum OpKind {
         version: u32,
         /// The arguments, already checked against the tool's schema.
         args: Value,
+    },
+    /// Say what a call would do, without doing it: its value is an [`Action`](crate::ask::Action).
+    Preview {
+        /// The tool.
+        tool: ToolName,
+        /// Its version.
+        version: u32,
+        /// The arguments.
+        args: Value,
+        /// The policy by which it is looked at.
+        policy: Hash,
     },
 }
 
@@ -167,22 +181,17 @@ impl Op {
     /// The hash by which a replay recognises the operation: agent, kind, tool and version,
     /// arguments, principal.
     pub fn hash(&self, authority: &Authority) -> Hash {
-        let kind = match &self.kind {
-            OpKind::Think(think) => think.identity(),
-            OpKind::Tool {
-                tool,
-                version,
-                args,
-            } => {
-                json!({"tool": tool, "version": version, "args": args})
-            }
-        };
         Hash::of(&json!({
             "agent": self.agent,
-            "kind": kind,
+            "kind": self.kind.identity(),
             "tenant": authority.tenant,
             "principal": authority.principal,
         }))
+    }
+
+    /// The hash of what is called, whoever calls it.
+    pub fn hash_of_call(&self) -> Hash {
+        Hash::of(&self.kind.identity())
     }
 }
 
@@ -205,11 +214,33 @@ impl Think {
 }
 
 impl OpKind {
-    /// A word for it in events and output: `think`, or the tool's name.
+    fn identity(&self) -> Value {
+        match self {
+            OpKind::Think(think) => think.identity(),
+            OpKind::Tool {
+                tool,
+                version,
+                args,
+            } => {
+                json!({"tool": tool, "version": version, "args": args})
+            }
+            OpKind::Preview {
+                tool,
+                version,
+                args,
+                policy,
+            } => {
+                json!({"preview": tool, "version": version, "args": args, "policy": policy})
+            }
+        }
+    }
+
+    /// A word for it in events and output: `think`, the tool's name, or `preview`.
     pub fn name(&self) -> &str {
         match self {
             OpKind::Think(_) => "think",
             OpKind::Tool { tool, .. } => tool.as_str(),
+            OpKind::Preview { .. } => "preview",
         }
     }
 }
@@ -398,12 +429,14 @@ pub trait RunCtx: Send + Sync {
     /// is what that run returned; it is journaled here too.
     async fn child(&self, key: StepKey, child: Child) -> Result<Recorded, Interrupted>;
 
-    /// Waits for an answer from outside, for weeks if need be. `None` when it did not come in time;
-    /// an answer after that changes nothing.
-    async fn signal(
+    /// Asks people, and waits for what they say, for weeks if need be; the ask is known to them from the
+    /// commit on that begins the wait. `None` when nobody said anything in time; an answer after that
+    /// changes nothing. What is asked is no part of the step's identity, its name is.
+    async fn ask(
         &self,
         name: SignalName,
         within: Duration,
+        ask: Ask,
     ) -> Result<Option<Value>, Interrupted>;
 
     /// Waits; durable and out of memory when long.
@@ -434,6 +467,10 @@ pub struct Exec {
     pub effect_key: EffectKey,
     /// For whom, and on what.
     pub authority: Arc<Authority>,
+    /// By what it may be done, where people were asked.
+    pub approval: Option<Arc<Approval>>,
+    /// Whether anything untrusted is in what the run has read so far.
+    pub taint: Taint,
     /// Cancelled when the task is, or when the attempt's time is up.
     pub cancel: CancellationToken,
     /// The bytes of the pictures that a model call shows.
@@ -539,6 +576,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             retry: RetryPolicy::default(),
             worst_case: Usage::default(),
+            approval: None,
             last: false,
         }
     }

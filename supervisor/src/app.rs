@@ -13,6 +13,7 @@ use agents::catalog::Catalog;
 use agents::tools::Tool;
 use shared::config::{Config, Source};
 use shared::egress::Gateway;
+use shared::email::Mailer;
 use shared::event::Live;
 use shared::id::{AgentName, ModelName, TenantId, WorkerId};
 use shared::model::Model;
@@ -21,6 +22,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::asks::herald::Herald;
 use crate::alarm::Alarm;
 use crate::channels::board::Board;
 use crate::channels::callback::Callbacks;
@@ -97,6 +99,8 @@ pub struct App {
     pub resumed: u64,
     /// What each model is, for people.
     pub models: Vec<ModelCard>,
+    /// By which letters leave, where a mail server is configured.
+    pub mailer: Option<Arc<dyn Mailer>>,
     /// Where tasks are looked at, cancelled and answered.
     pub desk: Desk,
     /// Who reads the documents that come with tasks.
@@ -185,6 +189,7 @@ impl App {
             agents,
             resumed: resumed.max(0) as u64,
             models: equipped.models,
+            mailer: equipped.mailer,
             desk,
             readers: Arc::new(Readers::new(std::env::current_exe()?, READERS, PAPER)),
             channels: Channels::default(),
@@ -208,6 +213,7 @@ impl App {
             channels: channels.clone().into(),
             health: Some(self.channels.clone()),
             idle: false,
+            mailer: self.mailer.clone(),
             people: people.clone(),
             desk: self.desk.clone(),
         };
@@ -220,6 +226,14 @@ impl App {
             readers: self.readers.clone(),
         };
         let open: Arc<[&'static str]> = channels.iter().map(|channel| channel.name()).collect();
+        let herald = Herald {
+            store: self.store.clone(),
+            tenant: self.tenant().clone(),
+            engine: self.engine.clone(),
+            people: people.clone(),
+            open: open.clone(),
+        };
+        self.stations.spawn(herald.work(self.stopping.clone()));
         let alarm = Alarm {
             store: self.store.clone(),
             tenant: self.tenant().clone(),

@@ -30,11 +30,11 @@ const RANDOM: usize = 32;
 /// What a token may do. A token without any may do nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// Hand in tasks; see and cancel its own.
+    /// Hand in tasks; see and cancel its own, and answer their questions.
     Tasks,
     /// Hand in tasks for a user of its choice.
     OnBehalf,
-    /// See its own tasks and settle what they wait for a person to say.
+    /// See its own tasks; see and decide what people are asked in any task of the tenant.
     Approve,
     /// See, cancel and settle every task of the tenant; name folders; read metrics.
     Admin,
@@ -233,7 +233,7 @@ impl Caller {
             return Err(Denied::Hidden);
         }
         match act {
-            Act::See(_) | Act::List => self.need(&[Tasks, Approve, Admin]),
+            Act::See(_) | Act::List | Act::Hear => self.need(&[Tasks, Approve, Admin]),
             Act::Cancel(_) | Act::Renew(_) | Act::Submit => self.need(&[Tasks, Admin]),
             Act::Settle(_) => self.need(&[Approve, Admin]),
             Act::ActFor => self.need(&[OnBehalf]),
@@ -286,6 +286,9 @@ pub enum Act<'a> {
     Renew(&'a Task),
     /// Say what a task waits for a person to say.
     Settle(&'a Task),
+    /// See what people are asked, and say something to it: what, [`may_decide`](crate::asks::may_decide)
+    /// decides.
+    Hear,
     /// Read metrics.
     Measure,
     /// Examine the installation.
@@ -310,6 +313,7 @@ impl<'a> Act<'a> {
             | Act::ActFor
             | Act::NameFolder
             | Act::List
+            | Act::Hear
             | Act::Measure
             | Act::Examine
             | Act::Stop
@@ -440,6 +444,7 @@ mod tests {
         let acts = [
             (Act::Submit, vec![Tasks, Admin]),
             (Act::List, vec![Tasks, Approve, Admin]),
+            (Act::Hear, vec![Tasks, Approve, Admin]),
             (Act::ActFor, vec![OnBehalf]),
             (Act::NameFolder, vec![Admin]),
             (Act::Measure, vec![Admin]),

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use agents::run::{Resolution, doubt_signal};
+use agents::run::doubt_signal;
+use shared::ask::Decision;
 use shared::blob::Blob;
 use shared::id::{PrincipalId, RunId, StepKey, TaskId, TenantId};
 use shared::run::Outcome;
@@ -27,7 +28,7 @@ pub struct Desk {
     pub store: Arc<dyn Store>,
     /// Whose tasks are seen.
     pub tenant: TenantId,
-    programs: Arc<Programs>,
+    pub(crate) programs: Arc<Programs>,
 }
 
 /// What became of a person's word on a step in doubt.
@@ -234,7 +235,7 @@ impl Desk {
         &self,
         task: TaskId,
         step: &str,
-        resolution: &Resolution,
+        resolution: &Decision,
         by: PrincipalId,
     ) -> Result<Resolved, Error> {
         let (mut open, mut answered) = (Vec::new(), false);
@@ -311,7 +312,7 @@ impl Desk {
 
 /// Does something in the store to its end, also when the caller goes away in the middle of it: what
 /// follows a commit tells others of it.
-async fn to_the_end<T: Send + 'static>(
+pub(crate) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     let gone = |error: tokio::task::JoinError| Error::Database(error.to_string());

@@ -21,6 +21,7 @@ use shared::config::{
     Settings, Source,
 };
 use shared::egress::Gateway;
+use shared::email::{Mailer, SmtpMailer};
 use shared::id::{ModelName, ToolName};
 use shared::model::Model;
 use shared::model::offline::OfflineModel;
@@ -44,6 +45,8 @@ pub struct Equipped {
     pub equipment: Vec<Equipment>,
     /// What each model is.
     pub models: Vec<ModelCard>,
+    /// By which letters leave, where a mail server is configured.
+    pub mailer: Option<Arc<dyn Mailer>>,
 }
 
 /// What a model is, for people.
@@ -69,10 +72,18 @@ struct Ready {
 
 /// The tools that a configuration may name: the built-in ones and `extra`.
 pub fn known_tools(extra: &[Arc<dyn Tool>]) -> KnownTools {
-    let built_in = ["search_files", "read_file", "write_file", "fetch_page"];
+    let built_in = [
+        "ask_human",
+        "search_files",
+        "read_file",
+        "write_file",
+        "fetch_page",
+    ];
     let extra = extra.iter().map(|tool| tool.info().name.clone());
     let names = built_in.into_iter().map(ToolName::from).chain(extra);
-    KnownTools::from_iter(names).with_needing("web_search", Need::Search)
+    KnownTools::from_iter(names)
+        .with_needing("web_search", Need::Search)
+        .with_needing("send_email", Need::Email)
 }
 
 /// Loads the configuration and builds what it asks for; `own` models stand in for those of their
@@ -85,7 +96,8 @@ pub fn load(
     let config = config::load(source, &known_tools(extra))?;
     let settings = &config.settings;
     let gateway = Gateway::new(&settings.egress).context("[egress] allow_private")?;
-    let mut tools = ToolBox::built_in(settings, &gateway, search_key(settings)?)?;
+    let mailer = mailer(settings, &gateway)?;
+    let mut tools = ToolBox::built_in(settings, &gateway, search_key(settings)?, mailer.clone())?;
     for tool in extra {
         tools = tools.with(tool.clone());
     }
@@ -100,6 +112,7 @@ pub fn load(
         catalog: catalog(&config, &tools, &models),
         equipment: equipment(&config, &tools, &models)?,
         models: models.into_values().map(|ready| ready.card).collect(),
+        mailer,
         config,
     })
 }
@@ -110,6 +123,17 @@ fn search_key(settings: &Settings) -> anyhow::Result<Option<SecretString>> {
     };
     let key = api_key.resolve().context("[search] api_key")?;
     Ok(Some(SecretString::from(key.expose())))
+}
+
+/// The sender that `[email]` describes.
+fn mailer(settings: &Settings, gateway: &Gateway) -> anyhow::Result<Option<Arc<dyn Mailer>>> {
+    let mailer = settings
+        .email
+        .as_ref()
+        .map(|email| SmtpMailer::new(email, gateway));
+    Ok(mailer
+        .transpose()?
+        .map(|mailer| Arc::new(mailer) as Arc<dyn Mailer>))
 }
 
 fn ready_models(
@@ -280,6 +304,7 @@ fn catalog(config: &Config, tools: &ToolBox, models: &BTreeMap<ModelName, Ready>
         supervisor: settings.supervisor.clone(),
         routes: settings.routes.clone(),
         limits: settings.limits,
+        approvals: Some(settings.approvals.clone()),
         retry: settings.retry,
     }
 }
@@ -290,6 +315,7 @@ fn equipment(
     models: &BTreeMap<ModelName, Ready>,
 ) -> anyhow::Result<Vec<Equipment>> {
     let settings = &config.settings;
+    let approvals = Arc::new(settings.approvals.clone());
     let equip = |name: &str, model: &ModelName, own: &[ToolName], concurrency: u32| {
         let ready = models
             .get(model)
@@ -302,6 +328,7 @@ fn equipment(
             model: ready.model.clone(),
             model_name: ready.card.description.as_str().into(),
             tools: held.collect::<HashMap<_, _>>(),
+            approvals: approvals.clone(),
             permits: Arc::new(Semaphore::new(concurrency.max(1) as usize)),
         })
     };

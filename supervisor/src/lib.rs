@@ -15,6 +15,7 @@
 
 pub mod alarm;
 pub mod app;
+pub mod asks;
 pub mod auth;
 pub mod budget;
 pub mod channels;

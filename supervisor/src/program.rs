@@ -5,14 +5,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use serde_json::Value;
 
 use agents::catalog::Catalog;
 use agents::run::Assignment;
 use agents::tools::gate::{Gate, InvalidSchema};
 use shared::hash::Hash;
-use shared::id::{AgentName, TenantId};
+use shared::id::{AgentName, TenantId, ToolName};
 use shared::run::{Failure, FailureKind, Interrupted, Interruption, RunCtx};
-use shared::store::{Run, Store, kind};
+use shared::store::{Error, Run, Store, kind};
 use shared::task::Request;
 
 use crate::engine::{Ended, Program};
@@ -73,6 +74,40 @@ impl Programs {
         };
         self.lock().insert(hash, prepared.clone());
         Ok(Ok(prepared))
+    }
+
+    /// Whether these arguments are a call of an agent's tool, by the catalog of this hash. The inner error
+    /// says in words why not.
+    pub async fn check(
+        &self,
+        tenant: &TenantId,
+        catalog: Hash,
+        (agent, tool): (&AgentName, &ToolName),
+        args: &Value,
+    ) -> Result<Result<(), String>, Error> {
+        let gone = |error: Interrupted| Error::Database(error.to_string());
+        let prepared = match self.catalog(tenant, catalog).await.map_err(gone)? {
+            Ok(prepared) => prepared,
+            Err(why) => return Ok(Err(why)),
+        };
+        let found = prepared.catalog.agents.get(agent).and_then(|spec| {
+            let mut tools = prepared.catalog.tools_of(spec);
+            let shown = tools
+                .find(|known| known.info.name == *tool)?
+                .shown_name()
+                .clone();
+            Some((shown, prepared.gates.get(agent)?))
+        });
+        let Some((shown, gate)) = found else {
+            return Ok(Err(format!("agent {agent} has no tool {tool}")));
+        };
+        let checked = gate.check(shown.as_str(), &args.to_string());
+        Ok(match checked {
+            Ok(read) if read == *args => Ok(()),
+            // What the gate mends is not what somebody approved.
+            Ok(read) => Err(format!("write them as {read}")),
+            Err(refusal) => Err(refusal.to_string()),
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Hash, Arc<Prepared>>> {

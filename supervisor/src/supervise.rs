@@ -17,6 +17,7 @@ use shared::config::Close;
 use shared::event::Note;
 use shared::hash::Hash;
 use shared::id::{AgentName, StepKey};
+use shared::label::Taint;
 use shared::model::{Message, ModelReply, ModelRequest, worst_case};
 use shared::money::{Usage, Usd};
 use shared::run::{
@@ -83,6 +84,8 @@ struct TaskRun<'a> {
     turn: u32,
     /// What was said before, the oldest turns of it folded where there were many.
     said: Said,
+    /// Where untrusted text among what was found came from.
+    taint: Taint,
 }
 
 impl<'a> TaskRun<'a> {
@@ -104,6 +107,7 @@ impl<'a> TaskRun<'a> {
             after: Hash::of_bytes(b""),
             turn: 0,
             said: request.said.clone(),
+            taint: Taint::NONE,
         }
     }
 
@@ -229,6 +233,7 @@ impl<'a> TaskRun<'a> {
             timeout: Duration::from_secs(u64::from(model.timeout_s)),
             retry: self.catalog.retry,
             worst_case: worst,
+            approval: None,
             last,
             kind: OpKind::Think(Box::new(Think {
                 model: settings.model.clone(),
@@ -282,6 +287,7 @@ impl<'a> TaskRun<'a> {
 
     fn spend(&mut self, recorded: &Recorded, steps: u32, active_ms: u64) {
         self.after = Hash::chain(&[self.after, recorded.digest()]);
+        self.taint = self.taint.union(recorded.taint);
         self.left.steps = self.left.steps.saturating_sub(steps);
         self.left.active_ms = self.left.active_ms.saturating_sub(active_ms);
         self.left.tokens = self.left.tokens.saturating_sub(recorded.usage.tokens());
@@ -367,6 +373,7 @@ impl<'a> TaskRun<'a> {
                 true => self.request.images.clone(),
                 false => Vec::new(),
             },
+            taint: self.taint,
             allowance,
         };
         Child {

@@ -308,6 +308,9 @@ fn count(event: &Event) {
             ended(agent.as_str(), what, "in_doubt");
             counter!("majordomo_in_doubt_total", "what" => what.clone()).increment(1);
         }
+        Event::Asked { kind, .. } => {
+            counter!("majordomo_asks_total", "kind" => kind.as_str()).increment(1);
+        }
         Event::State { .. } | Event::Phase { .. } | Event::Begun { .. } | Event::Decided { .. } => {
         }
     }
@@ -384,6 +387,9 @@ fn log(recorded: &Recorded) {
         } => tracing::warn!(
             task.id = %task, run.id = %run, agent.name = %agent,
             step.key = %key, step.what = what, "step in doubt: a person must say whether it happened"
+        ),
+        Event::Asked { ask, kind, .. } => tracing::info!(
+            task.id = %task, run.id = %run, ask.id = %ask, ask.kind = kind.as_str(), "people are asked"
         ),
         Event::Decided { .. } => tracing::debug!(task.id = %task, run.id = %run, "decided"),
     }

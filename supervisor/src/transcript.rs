@@ -114,6 +114,7 @@ impl Entry {
         let (kind, title) = match &op.kind {
             OpKind::Think(think) => ("think", format!("asks its model (call {})", think.turn)),
             OpKind::Tool { tool, .. } => ("tool", format!("calls {tool} ({})", op.effect.as_str())),
+            OpKind::Preview { tool, .. } => ("preview", format!("looks at what {tool} would do")),
         };
         self.kind = kind.into();
         self.key = key.to_string();

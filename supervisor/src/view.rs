@@ -6,12 +6,16 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use shared::id::{RunId, TaskId};
+use shared::ask::{AskKind, Asked};
+use shared::id::{AskId, RunId, TaskId};
 use shared::run::Outcome;
-use shared::store::{Run, Step, Store};
+use shared::store::{AskFilter, Run, Step, Store};
 use shared::task::{Origin, Task, TaskState};
 
 use crate::files::{self, TaskFile};
+
+/// Asks that are shown with their task, at most.
+const ASKS: u32 = 50;
 
 /// A task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -66,9 +70,36 @@ pub struct TaskView {
     /// The files that it wrote. Absent in lists, and where there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<TaskFile>,
+    /// What people are asked in it and have not decided yet, the newest first, at most 50. Absent in lists,
+    /// and where there is nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asks: Vec<AskRef>,
     /// What was done, in order. Absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<Vec<StepView>>,
+}
+
+/// Something that a task waits for people to decide.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AskRef {
+    /// Its id.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: AskId,
+    /// approval, question, doubt or trouble.
+    #[schema(value_type = String)]
+    pub kind: AskKind,
+    /// What it is about, in one line.
+    pub title: String,
+}
+
+impl From<Asked> for AskRef {
+    fn from(asked: Asked) -> Self {
+        Self {
+            id: asked.id,
+            kind: asked.ask.kind,
+            title: asked.ask.title,
+        }
+    }
 }
 
 /// What work used.
@@ -149,6 +180,7 @@ impl TaskView {
             fork_from,
             pruned_at_ms: task.pruned_at.map(|at| at.0),
             files: Vec::new(),
+            asks: Vec::new(),
             steps: None,
         }
     }
@@ -160,7 +192,8 @@ impl TaskView {
         self
     }
 
-    /// A task with the steps of all its runs, in the order in which they were begun.
+    /// A task with the steps of all its runs, in the order in which they were begun, and with what it waits
+    /// for people to decide.
     pub async fn with_steps(store: &dyn Store, task: Task) -> Result<Self, shared::store::Error> {
         let mut steps = Vec::new();
         let journal = store.journal(&task.tenant, task.id).await?;
@@ -168,8 +201,19 @@ impl TaskView {
             steps.extend(of_run.iter().map(|step| StepView::of(run, step)));
         }
         steps.sort_by_key(|step| step.begun_at_ms);
+        let open = AskFilter {
+            task: Some(task.id),
+            open: true,
+            limit: ASKS,
+            ..AskFilter::default()
+        };
+        let asks = match task.state.is_final() {
+            true => Vec::new(),
+            false => store.asks().list(&task.tenant, &open).await?,
+        };
         let mut view = Self::of(task);
         view.files = files::of(&journal);
+        view.asks = asks.into_iter().map(Into::into).collect();
         view.steps = Some(steps);
         Ok(view)
     }

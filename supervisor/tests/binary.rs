@@ -10,6 +10,7 @@ use shared::config::Source;
 use shared::store::Store;
 use shared::store::sqlite::SqliteStore;
 use shared::task::{Budget, Request, Said};
+use supervisor::channels::papers::{self, child::Bounds, child::Job};
 use supervisor::equip;
 use supervisor::instance::Instance;
 use supervisor::intake::{Folders, Intake, Submission};
@@ -75,6 +76,19 @@ impl Drop for Serving {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Whether this holds before long.
+#[cfg(target_os = "linux")]
+fn soon(holds: impl Fn() -> bool) -> bool {
+    let since = shared::clock::stopwatch();
+    while !holds() {
+        if since.ms() > PATIENCE.as_millis() as u64 {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    true
 }
 
 fn stderr(output: &Output) -> String {
@@ -185,6 +199,61 @@ fn doctor_works_without_an_instance_beside_one_and_with_a_broken_store() {
 }
 
 #[test]
+fn a_document_that_is_sent_along_is_answered_from_without_any_model() {
+    let home = Home::new();
+    std::fs::write(
+        home.path("rota.md"),
+        "# Rota\n\nAda waters the plants on Mondays.\n",
+    )
+    .unwrap();
+    let asked = home.run("$MAJORDOMO ask 'Who waters the plants?' --file ../rota.md --dir .");
+    assert_eq!(asked.status.code(), Some(0), "{}", stderr(&asked));
+    let answer = String::from_utf8_lossy(&asked.stdout);
+    assert!(
+        answer.starts_with("Ada waters the plants on Mondays. [rota.md:3]"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn doctor_begins_with_what_is_wrong_in_the_configuration() {
+    let home = Home::new();
+    let written = home.run("$MAJORDOMO init ../data/config");
+    assert_eq!(written.status.code(), Some(0), "{}", stderr(&written));
+    let first = |output: &Output| {
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let found = &told["findings"][0];
+        assert_eq!(found["check"], "config", "{told:#}");
+        let word = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+        (word("level"), word("found"))
+    };
+    let good = first(&home.run("$MAJORDOMO doctor --json"));
+    assert!(good.0 == "ok" && good.1.ends_with("is good"), "{good:?}");
+    let settings = home.path("data/config/majordomo.toml");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    let people = "\n[[people]]\nname = \"ada\"\n[[people]]\nname = \"bob\"\n";
+    std::fs::write(&settings, text.clone() + people).unwrap();
+    let bad = home.run("$MAJORDOMO doctor --json");
+    assert_eq!(bad.status.code(), Some(6), "{}", stderr(&bad));
+    let (level, found) = first(&bad);
+    let line = text.lines().count() + 2;
+    assert_eq!(level, "problem");
+    assert!(
+        found.contains(&format!("majordomo.toml:{line}:1: this person has no id")),
+        "{found}"
+    );
+    assert!(found.ends_with("(and 1 more)"), "{found}");
+    let unset = "\n[telegram]\ntoken = \"${NO_SUCH_VARIABLE}\"\n";
+    std::fs::write(&settings, text + unset).unwrap();
+    // Whoever asks need not have the service's secrets.
+    let (level, found) = first(&home.run("$MAJORDOMO doctor --json"));
+    assert!(
+        level == "warning" && found.contains("NO_SUCH_VARIABLE is not set"),
+        "{found}"
+    );
+}
+
+#[test]
 fn a_backup_beside_an_instance_is_restored_elsewhere() {
     let home = Home::new();
     let id;
@@ -265,14 +334,339 @@ fn codes_are_made_beside_an_instance_and_without_one() {
         assert_eq!(removed.status.code(), Some(1), "{told}");
         let people = home.run("$MAJORDOMO people --json");
         assert_eq!(String::from_utf8_lossy(&people.stdout).trim(), "[]");
-        let channels = home.run("$MAJORDOMO channels test telegram");
-        assert!(!channels.status.success(), "the door is closed");
+        for wrong in [
+            "people remove ''",
+            "people remove ..",
+            "channels test telegram",
+            "channels test fax",
+            "channels test ''",
+            "channels retry fax",
+            "pair ''",
+        ] {
+            let refused = home.run(&format!("$MAJORDOMO {wrong}"));
+            let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert_eq!(refused.status.code(), Some(2), "{wrong}: {told}");
+        }
     };
     pair();
     nobody();
     let _serving = home.serve("exec $MAJORDOMO serve --listen 127.0.0.1:0 --dir .");
     pair();
     nobody();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_reads_documents_dies_with_whoever_started_it() {
+    let job = Job {
+        kind: papers::Kind::Pdf,
+        limits: papers::Limits::DEFAULT,
+        bounds: Bounds::default(),
+        parent: 0,
+    };
+    let home = Home::new();
+    let start = |line: &str| {
+        let mut command = home.shell(line);
+        command
+            .env("JOB", serde_json::to_string(&job).unwrap())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    // It waits for a document that never ends: its stdin is held open here, and not by its parent alone.
+    let mut parent = start("exec 3<&0; $MAJORDOMO read-paper \"${JOB%0?}$$}\" <&3 & echo $!; wait");
+    let mut pid = String::new();
+    let mut told = std::io::BufReader::new(parent.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut told, &mut pid).unwrap();
+    let of_process = |file: &str| {
+        let told = std::fs::read_to_string(format!("/proc/{}/{file}", pid.trim()));
+        told.unwrap_or_default()
+    };
+    let is_confined = || {
+        let limits = of_process("limits");
+        let files = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        files.is_some_and(|line| line.split_whitespace().nth(3) == Some("0"))
+    };
+    assert!(soon(is_confined), "it is not at work");
+    let held_open = parent.stdin.take();
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    // What nobody has waited for is a zombie, and as good as gone.
+    let is_gone = || matches!(of_process("stat"), stat if stat.is_empty() || stat.contains(") Z "));
+    assert!(soon(is_gone), "it outlives its parent");
+    drop(held_open);
+    // One whose parent is gone before it could ask the kernel for that reads nothing.
+    let orphan = start("exec $MAJORDOMO read-paper \"$JOB\"")
+        .wait_with_output()
+        .unwrap();
+    assert_eq!((orphan.status.code(), orphan.stdout.len()), (Some(3), 0));
+}
+
+const ASKING: &str = "
+[models.default]
+provider = \"scripted\"
+file = \"script.toml\"
+
+[[routes]]
+matches = '^write'
+agents = [\"scribe\"]
+
+[[routes]]
+matches = ''
+agents = [\"asker\"]
+
+[[approvals.rules]]
+tool = \"write_file\"
+then = \"ask\"
+";
+
+const SCRIPT: &str = "
+[[agent]]
+name = \"scribe\"
+system = \"You are the scribe\"
+[[agent.reply]]
+calls = [{ tool = \"write_file\", args = { path = \"a.md\", text = \"five\" } }]
+[[agent.reply]]
+text = \"It is written.\"
+
+[[agent]]
+name = \"asker\"
+system = \"You are the asker\"
+[[agent.reply]]
+calls = [{ tool = \"ask_human\", args = { question = \"Which one?\", choices = [\"this\", \"that\"] } }]
+[[agent.reply]]
+text = \"So be it.\"
+";
+
+/// A home whose agents ask people: the scribe before it writes, the asker always.
+fn asking(approvals: &str) -> Home {
+    let home = Home::new();
+    std::fs::create_dir_all(home.path("data/config/agents")).unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(home.path("data/config").join(name), text).unwrap();
+    };
+    file("majordomo.toml", &format!("{ASKING}\n{approvals}"));
+    file("script.toml", SCRIPT);
+    for (name, tool) in [("scribe", "write_file"), ("asker", "ask_human")] {
+        file(
+            &format!("agents/{name}.toml"),
+            &format!(
+                "name = \"{name}\"\ndescription = \"Does what the test says, whenever it says so.\"\n\
+                 prompt = \"You are the {name}.\"\ntools = [\"{tool}\"]\n"
+            ),
+        );
+    }
+    home
+}
+
+/// The id in the first command of this name that stands in a text.
+fn named(text: &str, command: &str) -> String {
+    let at = text.find(command).unwrap_or_else(|| panic!("{text}"));
+    let rest = text[at + command.len()..].trim_start();
+    rest.split_whitespace().next().unwrap().to_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Waits until a task is done.
+fn done(home: &Home, task: &str) -> serde_json::Value {
+    let since = shared::clock::stopwatch();
+    loop {
+        let shown = home.run(&format!("$MAJORDOMO tasks show --json {task}"));
+        let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+        if shown["state"] == "done" {
+            return shown;
+        }
+        let waited = since.ms() < PATIENCE.as_millis() as u64;
+        assert!(waited, "{shown:#}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn what_waits_for_a_word_says_which_command_gives_it() {
+    let home = asking("[approvals]\nown = true\n");
+    let asked = home.run("$MAJORDOMO ask --json write it < /dev/null");
+    assert_eq!(asked.status.code(), Some(3), "{}", stderr(&asked));
+    let view: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap();
+    assert_eq!(view["asks"][0]["kind"], "approval", "{view:#}");
+    let id = named(&stderr(&asked), "majordomo approve");
+    let full = view["asks"][0]["id"].as_str().unwrap();
+    assert!(full.starts_with(&id), "{full} {id}");
+
+    let listed = stdout(&home.run("$MAJORDOMO approvals"));
+    assert!(listed.contains(&id) && listed.contains("scribe wants to call write_file"));
+    let shown = stdout(&home.run(&format!("$MAJORDOMO approvals show {id}")));
+    for word in ["\"text\": \"five\"", "SHA-256", "write it", full] {
+        assert!(shown.contains(word), "{shown}");
+    }
+    let odd = home.run(&format!("$MAJORDOMO approve {id} --args '{{\"path\": 5}}'"));
+    assert_eq!(odd.status.code(), Some(2), "{}", stderr(&odd));
+    let taken = home.run(&format!("$MAJORDOMO approve {id}"));
+    assert_eq!(taken.status.code(), Some(0), "{}", stderr(&taken));
+    assert!(
+        stderr(&taken).contains("approved by local"),
+        "{}",
+        stderr(&taken)
+    );
+    let late = home.run(&format!("$MAJORDOMO reject {id} --reason no"));
+    assert_eq!(late.status.code(), Some(1));
+    assert!(stderr(&late).contains("decided before: approved by local"));
+    assert_eq!(stdout(&home.run("$MAJORDOMO approvals")), "no approvals\n");
+
+    let _serving = home.serve("exec $MAJORDOMO serve --listen 127.0.0.1:0 --dir .");
+    let task = view["id"].as_str().unwrap();
+    assert_eq!(done(&home, task)["files"][0]["name"], "a.md");
+    let all = home.run("$MAJORDOMO approvals --all --json");
+    let all: serde_json::Value = serde_json::from_slice(&all.stdout).unwrap();
+    assert_eq!(all["asks"][0]["decided_by"], "local");
+
+    // The same beside an instance, for a question.
+    let asked = home.run("$MAJORDOMO ask --json which < /dev/null");
+    assert_eq!(asked.status.code(), Some(3), "{}", stderr(&asked));
+    let view: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap();
+    let id = named(&stderr(&asked), "majordomo answer");
+    let none = home.run(&format!("$MAJORDOMO approve {id}"));
+    assert_eq!(none.status.code(), Some(1), "a question takes no approval");
+    assert!(stdout(&home.run("$MAJORDOMO questions")).contains("Which one?"));
+    let taken = home.run(&format!("$MAJORDOMO answer {id} neither of them"));
+    assert_eq!(taken.status.code(), Some(0), "{}", stderr(&taken));
+    assert_eq!(
+        done(&home, view["id"].as_str().unwrap())["answer"],
+        "So be it."
+    );
+}
+
+#[test]
+fn nobody_approves_for_themselves_where_the_configuration_does_not_say_so() {
+    let home = asking("");
+    let asked = home.run("$MAJORDOMO ask write it < /dev/null");
+    let id = named(&stderr(&asked), "majordomo approve");
+    let refused = home.run(&format!("$MAJORDOMO approve {id}"));
+    assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("own = true"),
+        "{}",
+        stderr(&refused)
+    );
+}
+
+/// A terminal with a command at it.
+#[cfg(unix)]
+struct Terminal {
+    screen: Arc<std::sync::Mutex<String>>,
+    keys: std::fs::File,
+    child: Child,
+}
+
+#[cfg(unix)]
+impl Terminal {
+    fn open(home: &Home, line: &str) -> Self {
+        use rustix::fs::{Mode, OFlags};
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        use std::io::Read;
+        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&controller).unwrap();
+        unlockpt(&controller).unwrap();
+        let name = ptsname(&controller, Vec::new()).unwrap();
+        let user = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        let child = home
+            .shell(line)
+            .stdin(user.try_clone().unwrap())
+            .stderr(user)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let keys = std::fs::File::from(controller);
+        let mut reader = keys.try_clone().unwrap();
+        let screen = Arc::new(std::sync::Mutex::new(String::new()));
+        let shown = screen.clone();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            // It ends with the last one who holds the terminal.
+            while let Ok(1..) = reader.read(&mut bytes).inspect(|read| {
+                let text = String::from_utf8_lossy(&bytes[..*read]);
+                shown.lock().unwrap().push_str(&text);
+            }) {}
+        });
+        Self {
+            screen,
+            keys,
+            child,
+        }
+    }
+
+    /// What is on the screen, once this is.
+    fn shows(&self, wanted: &str) -> String {
+        let since = shared::clock::stopwatch();
+        loop {
+            let screen = self.screen.lock().unwrap().clone();
+            if screen.contains(wanted) {
+                return screen;
+            }
+            let waited = since.ms() < PATIENCE.as_millis() as u64;
+            assert!(waited, "no {wanted:?} in {screen}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn types(&self, line: &str) {
+        use std::io::Write;
+        (&self.keys).write_all(line.as_bytes()).unwrap();
+    }
+
+    fn ends(self) -> (Option<i32>, String) {
+        let output = self.child.wait_with_output().unwrap();
+        (output.status.code(), stdout(&output))
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn at_a_terminal_the_word_is_given_where_the_task_is_watched() {
+    let home = asking("[approvals]\nown = true\n");
+    let terminal = Terminal::open(&home, "exec $MAJORDOMO ask write it");
+    // Typed before anything was shown: it approves nothing.
+    terminal.types("a\n");
+    let screen = terminal.shows("[a]pprove");
+    assert!(screen.contains("\"text\": \"five\""), "{screen}");
+    std::thread::sleep(Duration::from_millis(300));
+    let screen = terminal.shows("[a]pprove");
+    assert!(!screen.contains("approved by local"), "{screen}");
+    terminal.types("{\"path\": 5}\n");
+    terminal.shows("do not fit");
+    terminal.types("a\n");
+    terminal.shows("approved by local");
+    assert_eq!(terminal.ends(), (Some(0), "It is written.\n".into()));
+
+    let terminal = Terminal::open(&home, "exec $MAJORDOMO ask which");
+    terminal.shows("a number, or your own answer");
+    terminal.types("2\n");
+    terminal.shows("answered by local");
+    assert_eq!(terminal.ends(), (Some(0), "So be it.\n".into()));
+
+    let terminal = Terminal::open(&home, "exec $MAJORDOMO ask which");
+    terminal.shows("a number, or your own answer");
+    terminal.types("\u{4}");
+    terminal.shows("majordomo answer");
+    assert_eq!(terminal.ends().0, Some(3), "later");
+
+    // Somebody else is faster.
+    let _serving = home.serve("exec $MAJORDOMO serve --listen 127.0.0.1:0 --dir .");
+    let terminal = Terminal::open(&home, "exec $MAJORDOMO ask write it");
+    terminal.shows("[a]pprove");
+    let page = home.run("$MAJORDOMO approvals --json");
+    let page: serde_json::Value = serde_json::from_slice(&page.stdout).unwrap();
+    let id = page["asks"][0]["id"].as_str().unwrap();
+    let taken = home.run(&format!("$MAJORDOMO reject {id} --reason later"));
+    assert_eq!(taken.status.code(), Some(0), "{}", stderr(&taken));
+    terminal.shows("rejected by local");
+    assert_eq!(terminal.ends(), (Some(0), "It is written.\n".into()));
 }
 
 /// Leaves a task in the store that nobody works on.

@@ -17,6 +17,7 @@ use hmac::{Hmac, Mac};
 use majordomo_tests::app::{Setup, TestApp};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
+use majordomo_tests::wait;
 use serde_json::Value;
 use sha2::Sha256;
 use shared::clock::{Stopwatch, stopwatch};
@@ -179,18 +180,12 @@ async fn submit(app: &TestApp, receiver: &Receiver) -> TaskId {
 
 /// Waits until a callback is not owed any more, and says what became of it.
 async fn settled(app: &TestApp, task: TaskId) -> String {
-    let waiting = async {
-        loop {
-            let card = app.app.store.mail().card(app.app.tenant(), task).await;
-            let (_, state) = card.unwrap().expect("owed from the start");
-            if state != "owed" {
-                return state;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let settled = tokio::time::timeout(PATIENCE, waiting).await;
-    settled.expect("settled in time")
+    let settled = wait::within(PATIENCE, async || {
+        let card = app.app.store.mail().card(app.app.tenant(), task).await;
+        let (_, state) = card.unwrap().expect("owed from the start");
+        (state != "owed").then_some(state)
+    });
+    settled.await.expect("settled in time")
 }
 
 fn assert_one_id(calls: &[Call]) {

@@ -9,9 +9,12 @@ use majordomo_tests::doubles::slack::{FakeSlack, TEAM};
 use majordomo_tests::doubles::telegram::{Access, FakeTelegram};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
+use majordomo_tests::wait;
 use supervisor::channels::board::{self, TestError};
 use supervisor::doctor::{Finding, Level};
 use supervisor::wire::{ChannelState, ChannelView};
+
+use super::chats::kept;
 
 on_both_stores!(
     a_channel_that_works_says_so_and_writes_to_its_admins,
@@ -55,13 +58,6 @@ async fn open(kind: Kind, telegram: Option<&FakeTelegram>, slack: Option<&FakeSl
     app
 }
 
-fn kept(secret: &str) -> String {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let (_, path) = file.keep().unwrap();
-    std::fs::write(&path, secret).unwrap();
-    format!("${{file:{}}}", path.display())
-}
-
 async fn test(app: &TestApp, name: &str) -> Vec<Finding> {
     let board = app.app.board().unwrap();
     board.test(name).await.unwrap()
@@ -84,14 +80,13 @@ async fn view(app: &TestApp, name: &str) -> ChannelView {
 
 /// Waits until the board shows the channel so.
 async fn until(app: &TestApp, name: &str, holds: impl Fn(&ChannelView) -> bool) -> ChannelView {
-    for _ in 0..2_000 {
-        let view = view(app, name).await;
-        if holds(&view) {
-            return view;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let shown = wait::within(PATIENCE, async || {
+        Some(view(app, name).await).filter(|view| holds(view))
+    });
+    match shown.await {
+        Some(view) => view,
+        None => panic!("{:?}", view(app, name).await),
     }
-    panic!("{:?}", view(app, name).await)
 }
 
 async fn a_channel_that_works_says_so_and_writes_to_its_admins(kind: Kind) {
@@ -188,6 +183,7 @@ async fn whoever_else_reads_the_bots_messages_is_told_of(kind: Kind) {
         .into(),
         health: None,
         idle: true,
+        mailer: None,
         people: app.app.people.clone(),
         desk: app.app.desk.clone(),
     };
@@ -222,6 +218,9 @@ async fn a_door_that_is_closed_or_away_is_told_of(kind: Kind) {
         matches!(closed, TestError::Closed(_)) && told.contains("open are telegram"),
         "{told}"
     );
+    let findings = test(&app, "callback").await;
+    assert_eq!(findings[0].level, Level::Ok, "{findings:#?}");
+    assert!(findings[0].found.contains("callback_url") && findings[0].todo.is_some());
     telegram.down().await;
     let findings = test(&app, "telegram").await;
     assert!(!problem(&findings).found.contains(&telegram.token()));

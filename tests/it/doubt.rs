@@ -129,7 +129,7 @@ async fn the_doubt_is_told_with_its_evidence_and_survives_a_restart(kind: Kind) 
     let evidence: Vec<&str> = evidence.iter().map(|known| known.kind.as_str()).collect();
     assert_eq!(
         (what.as_str(), evidence),
-        ("send", vec!["why", "begun_at_ms", "attempt"])
+        ("send", vec!["why", "begun_at_ms", "attempt", "effect"])
     );
 
     let app = app.down(std::time::Duration::ZERO).await.start().await;

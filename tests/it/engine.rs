@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, next_event, tenant, tool};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::{Kind, Place};
+use majordomo_tests::wait;
+use shared::ask::Ask;
 use shared::event::{Event, Note};
 use shared::id::StepKey;
 use shared::run::{Child, Effect, Failure, FailureKind, NotDone, Outcome, Report};
@@ -322,7 +324,13 @@ async fn a_stop_ends_although_more_is_queued_than_fits(kind: Kind) {
 fn asks_and_waits() -> Arc<Code> {
     Arc::new(|ctx, _| {
         async move {
-            let answer = ctx.signal("word".into(), Duration::from_secs(3600)).await?;
+            let answer = ctx
+                .ask(
+                    "word".into(),
+                    Duration::from_secs(3600),
+                    Ask::question("a word?"),
+                )
+                .await?;
             Ok(ended(json!({ "answer": answer })))
         }
         .boxed()
@@ -375,7 +383,11 @@ async fn a_wait_ends_with_its_time_also_out_of_memory(kind: Kind) {
     let code: Arc<Code> = Arc::new(|ctx, _| {
         async move {
             let answer = ctx
-                .signal("word".into(), Duration::from_millis(200))
+                .ask(
+                    "word".into(),
+                    Duration::from_millis(200),
+                    Ask::question("a word?"),
+                )
                 .await?;
             ctx.sleep("nap".into(), Duration::from_millis(100)).await?;
             Ok(ended(json!({ "answer": answer })))
@@ -396,7 +408,12 @@ async fn a_stop_puts_runs_back_and_the_next_start_goes_on(kind: Kind) {
     let code: Arc<Code> = Arc::new(|ctx, _| {
         async move {
             ctx.act("a".into(), tool(Effect::Once, json!({}))).await?;
-            ctx.signal("word".into(), Duration::from_secs(3600)).await?;
+            ctx.ask(
+                "word".into(),
+                Duration::from_secs(3600),
+                Ask::question("a word?"),
+            )
+            .await?;
             ctx.act("b".into(), tool(Effect::Once, json!({}))).await?;
             Ok(ended(json!("end")))
         }
@@ -405,15 +422,12 @@ async fn a_stop_puts_runs_back_and_the_next_start_goes_on(kind: Kind) {
     let act = touching(&world);
     let first = Bench::start(&place, code.clone(), act.clone(), world.clone(), LONG).await;
     let task = first.submit("go").await;
-    while first
-        .store
-        .step(&tenant(), task.into(), &"signal/word".into())
-        .await
-        .unwrap()
-        .is_none()
-    {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    wait::until("it waits for a word", LONG, async || {
+        let word = "signal/word".into();
+        let step = first.store.step(&tenant(), task.into(), &word).await;
+        step.unwrap().is_some()
+    })
+    .await;
     first.stop().await;
     let second = Bench::start(&place, code, act, world.clone(), LONG).await;
     assert_eq!(second.resumed, 0, "an ordered stop leaves nothing running");
@@ -479,7 +493,12 @@ async fn other_code_than_the_journals_is_a_named_error(kind: Kind) {
             let args = args.clone();
             async move {
                 ctx.act("a".into(), tool(Effect::Pure, args)).await?;
-                ctx.signal("word".into(), Duration::from_secs(3600)).await?;
+                ctx.ask(
+                    "word".into(),
+                    Duration::from_secs(3600),
+                    Ask::question("a word?"),
+                )
+                .await?;
                 Ok(ended(json!("end")))
             }
             .boxed()
@@ -533,7 +552,12 @@ async fn long_results_come_back_whole(kind: Kind) {
             let Outcome::Done(value) = recorded.outcome else {
                 panic!("done")
             };
-            ctx.signal("word".into(), Duration::from_secs(3600)).await?;
+            ctx.ask(
+                "word".into(),
+                Duration::from_secs(3600),
+                Ask::question("a word?"),
+            )
+            .await?;
             Ok(ended(json!(value.as_str().map(str::len))))
         }
         .boxed()
@@ -654,7 +678,8 @@ async fn one_answer_of_two_leaves_the_task_waiting(kind: Kind) {
             };
             if run.parent.is_some() {
                 ctx.note(note(TaskState::AwaitingHuman));
-                ctx.signal("in_doubt/send".into(), LONG).await?;
+                ctx.ask("in_doubt/send".into(), LONG, Ask::question("a word?"))
+                    .await?;
                 ctx.note(note(TaskState::Running));
                 ctx.act("after".into(), tool(Effect::Once, json!({})))
                     .await?;
@@ -728,7 +753,8 @@ async fn a_parent_goes_on_when_nothing_is_left_of_its_children(kind: Kind) {
                 input: json!({}),
             };
             let recorded = ctx.child("part".into(), part).await?;
-            ctx.signal("word".into(), LONG).await?;
+            ctx.ask("word".into(), LONG, Ask::question("a word?"))
+                .await?;
             Ok(ended(json!(format!("{:?}", recorded.outcome))))
         }
         .boxed()

@@ -12,6 +12,7 @@ use majordomo_tests::doubles::slack::{self, FakeSlack, FileKind, TEAM};
 use majordomo_tests::doubles::telegram::{FakeTelegram, Message, Say};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::{Kind, Place};
+use majordomo_tests::wait;
 use shared::blob::Blob;
 use shared::hash::Hash;
 use shared::model::Message as Said;
@@ -22,6 +23,8 @@ use supervisor::channels::http;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
+
+use super::chats::{kept, reply, says};
 
 on_both_stores!(
     a_photo_is_seen_by_who_sees_and_reserved_for,
@@ -91,13 +94,6 @@ fn pdf(words: &str) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn kept(secret: &str) -> String {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let (_, path) = file.keep().unwrap();
-    std::fs::write(&path, secret).unwrap();
-    format!("${{file:{}}}", path.display())
-}
-
 fn telegram_settings(fake: &FakeTelegram) -> String {
     format!(
         "[telegram]\ntoken = \"{}\"\napi_url = \"{}\"\n\n\
@@ -144,10 +140,6 @@ async fn tasks(app: &TestApp) -> Vec<Task> {
     app.app.desk.tasks(&all).await.unwrap()
 }
 
-fn reply(text: &str) -> String {
-    format!("[[agent.reply]]\ntext = \"{text}\"\n")
-}
-
 async fn chat(fake: &FakeTelegram, holds: impl Fn(&[Message]) -> bool) -> Vec<Message> {
     let held = fake
         .until(PATIENCE, |fake| holds(&fake.from_bot(ADA)))
@@ -155,10 +147,6 @@ async fn chat(fake: &FakeTelegram, holds: impl Fn(&[Message]) -> bool) -> Vec<Me
     let messages = fake.from_bot(ADA);
     assert!(held, "{messages:#?}");
     messages
-}
-
-fn says(wanted: &'static str) -> impl Fn(&[Message]) -> bool {
-    move |messages| messages.iter().any(|message| message.text.contains(wanted))
 }
 
 /// Name and bytes of a message's document.
@@ -339,16 +327,12 @@ async fn what_a_task_wrote_comes_below_its_answer(kind: Kind) {
 
 /// What became of a task's card.
 async fn settled(app: &TestApp, task: &Task) -> String {
-    let mail = app.app.store.mail();
-    for _ in 0..1000 {
-        let card = mail.card(app.app.tenant(), task.id).await.unwrap();
-        let state = card.map(|(_, state)| state).unwrap_or_default();
-        if state != "owed" {
-            return state;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    "owed".into()
+    let state = wait::within(PATIENCE, async || {
+        let card = app.app.store.mail().card(app.app.tenant(), task.id).await;
+        let (_, state) = card.unwrap()?;
+        (state != "owed").then_some(state)
+    });
+    state.await.unwrap_or_else(|| "owed".into())
 }
 
 async fn a_long_answer_comes_as_its_beginning_and_a_file(kind: Kind) {
@@ -737,6 +721,7 @@ async fn slack_gets_a_file_once_whenever_the_process_dies(kind: Kind) {
         assert!(fake.until(PATIENCE, |fake| fake.sockets() > 0).await);
         fake.say(say);
         let brought = fake.until(PATIENCE * 3, all).await;
+        // Whatever would come twice would come now.
         tokio::time::sleep(Duration::from_millis(500)).await;
         brought
     };

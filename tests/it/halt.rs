@@ -14,6 +14,7 @@ use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, new_task, te
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::{Kind, Place};
 use majordomo_tests::tool::TestTool;
+use majordomo_tests::wait::until;
 use shared::id::{TaskId, WorkerId};
 use shared::run::{Child, Effect, OpKind};
 use shared::store::{Accepted, Halted, NewHalt, RunState, Store};
@@ -130,16 +131,6 @@ async fn begin(bench: &Bench, text: &str) -> TaskId {
         Accepted::New(id) => id,
         other => panic!("{other:?}"),
     }
-}
-
-async fn until(what: &str, within: Duration, holds: impl AsyncFn() -> bool) {
-    let waiting = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let held = tokio::time::timeout(within, waiting).await;
-    held.unwrap_or_else(|_| panic!("not within {within:?}: {what}"));
 }
 
 async fn halt(store: &dyn Store, what: Halted) {

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, tool};
 use majordomo_tests::faults::Faulty;
 use majordomo_tests::place::{Database, Place};
+use majordomo_tests::wait;
 use shared::run::Effect;
 use shared::store::{RunState, Store};
 
@@ -119,14 +120,10 @@ async fn a_worker_that_was_declared_gone_comes_back_as_another() {
     begun(&bench, task, "b").await;
     place.lapse().await;
     // It loses the run, takes it again under its new worker, and begins `b` anew.
-    let taken = async {
-        while bench.reaches(task, &[RunState::Running]).await.epoch < 2 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), taken)
-        .await
-        .expect("taken again");
+    wait::until("taken again", Duration::from_secs(20), async || {
+        bench.reaches(task, &[RunState::Running]).await.epoch >= 2
+    })
+    .await;
     let ends = async {
         loop {
             gate.notify_waiters();

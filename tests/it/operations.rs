@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, new_task, tenant, tool};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::{Kind, Place};
+use shared::ask::Ask;
 use shared::config::RetentionSettings;
 use shared::id::{TaskId, WorkerId};
 use shared::run::{Child, Effect};
@@ -88,7 +89,8 @@ fn waiting() -> Arc<Code> {
             let part = ctx.child("part".into(), child).await?;
             let asked = run.input["text"].as_str().unwrap_or_default();
             if asked == "wait" {
-                ctx.signal("word".into(), LONG).await?;
+                ctx.ask("word".into(), LONG, Ask::question("a word?"))
+                    .await?;
             }
             let length = format!("{:?}", part.outcome).len();
             Ok(ended(json!(length > LENGTH)))

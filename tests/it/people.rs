@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use majordomo_tests::app::{Setup, TestApp};
+use majordomo_tests::doubles::fault::FailHow;
 use majordomo_tests::doubles::slack::{FakeSlack, TEAM};
-use majordomo_tests::doubles::telegram::{FakeTelegram, Message, Person, Say, Standing};
+use majordomo_tests::doubles::telegram::{Access, FakeTelegram, Message, Person, Say, Standing};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
+use majordomo_tests::wait;
 use shared::config::Role;
-use shared::store::TaskFilter;
+use shared::store::{NewOut, TaskFilter};
 use shared::task::Task;
 use supervisor::auth::LocalToken;
 use supervisor::channels::http;
@@ -17,13 +19,18 @@ use supervisor::people::directory::{CODE_LASTS, Offer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::chats::{kept, reply, says, texts};
+
 on_both_stores!(
     a_code_makes_one_person_of_two_identities,
     a_code_is_good_once_and_for_its_time,
+    no_code_rests_in_plain_text,
+    admins_are_told_whose_answer_was_not_delivered_and_no_code,
     codes_are_neither_given_nor_taken_where_others_read_along,
     whoever_guesses_is_not_listened_to_any_more,
     the_first_admin_is_whoever_shows_the_code_of_this_start,
     whoever_is_unlinked_is_a_stranger_from_then_on,
+    what_waited_of_whoever_was_unlinked_ends_with_a_word,
     names_change_hands_and_change_nothing,
     members_of_a_telegram_group_may_until_they_leave,
     nothing_runs_for_whom_the_far_side_says_nothing,
@@ -121,12 +128,10 @@ impl Town {
     }
 
     async fn reads(&self, channel: &str, answer: &'static str) {
-        let has = |fake: &FakeSlack| {
-            let messages = fake.from_bot(channel);
-            messages.iter().any(|message| message.text.contains(answer))
-        };
+        let has = |fake: &FakeSlack| says(answer)(&fake.from_bot(channel));
         let read = self.slack.until(PATIENCE, has).await;
-        assert!(read, "{answer}: {:#?}", self.slack.from_bot(channel));
+        let messages = self.slack.from_bot(channel);
+        assert!(read, "{answer}: {:#?}", texts(&messages));
     }
 
     async fn tasks(&self) -> Vec<Task> {
@@ -141,13 +146,11 @@ impl Town {
     async fn settled(&self) {
         let mail = self.app.app.store.mail();
         for channel in ["telegram", "slack"] {
-            for _ in 0..1_000 {
+            wait::until("all is dealt with", PATIENCE, async || {
                 let unread = mail.unread(self.app.app.tenant(), channel, 0, 9).await;
-                if unread.unwrap().is_empty() && self.telegram.pending().is_empty() {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+                unread.unwrap().is_empty() && self.telegram.pending().is_empty()
+            })
+            .await;
         }
     }
 
@@ -155,18 +158,6 @@ impl Town {
         self.closing.cancel();
         self.app.stop().await;
     }
-}
-
-/// A secret in a file of its own, as the configuration names it.
-fn kept(secret: &str) -> String {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let (_, path) = file.keep().unwrap();
-    std::fs::write(&path, secret).unwrap();
-    format!("${{file:{}}}", path.display())
-}
-
-fn reply(text: &str) -> String {
-    format!("[[agent.reply]]\ntext = \"{text}\"\n")
 }
 
 /// The code in an answer.
@@ -220,6 +211,79 @@ async fn a_code_is_good_once_and_for_its_time(kind: Kind) {
     town.tell(BOB, &format!("/pair {late}"), "No such code is good")
         .await;
     assert!(town.tasks().await.is_empty());
+    town.stop().await;
+}
+
+async fn no_code_rests_in_plain_text(kind: Kind) {
+    let town = Town::new(kind, &reply("Done."), "").await;
+    let (given, claim) = (
+        town.code("ada", &[Role::Member]).await,
+        town.app.app.people.offer_claim().await.unwrap().unwrap(),
+    );
+    let claim = claim.0.expose();
+    let typed = given.to_lowercase().replace('-', "");
+    town.tell(ADA, &format!("/pair {typed}"), "This links you to ada")
+        .await;
+    town.tell(BOB, &format!("/claim {claim}"), "This links you to")
+        .await;
+    let offered = town.tell(ADA, "/pair", "from your other chat").await;
+    let own = code_in(&offered);
+    // Who replies to a message shows it, too.
+    let with_code = town.telegram.from_bot(ADA).pop().unwrap().id;
+    town.telegram.says(Say {
+        reply_to: Some(with_code),
+        ..Say::new(ADA, ADA, "/status")
+    });
+    town.hears(ADA, "Nothing is going on").await;
+    town.write("U1", &format!("pair {own}"), "This links you to *ada*")
+        .await;
+    town.slack.add_channel("C1", "general", &["U1"]);
+    town.slack.slash("C1", "U1", "/majordomo", "pair");
+    town.reads(&town.slack.im("U1"), "from your other chat")
+        .await;
+    let codes = town.slack.from_bot(&town.slack.im("U1"));
+    let by_slack = code_in(&codes.last().unwrap().text);
+    town.settled().await;
+    let kept = town.app.place().mail().await;
+    assert!(kept.contains("This links you to"), "it holds the mail");
+    for code in [&given, &claim, &own, &by_slack] {
+        for form in [code.clone(), code.replace('-', "")] {
+            let found = kept.to_lowercase().contains(&form.to_lowercase());
+            assert!(!found, "{code}");
+        }
+    }
+    town.stop().await;
+}
+
+async fn admins_are_told_whose_answer_was_not_delivered_and_no_code(kind: Kind) {
+    let people = format!(
+        "[[people]]\nname = \"ada\"\nslack = \"{TEAM}/U1\"\nroles = [\"admin\"]\n\
+         [[people]]\nname = \"bob\"\ntelegram = {BOB}\n"
+    );
+    let hang =
+        "[[agent.fault]]\nturn = 1\nfault = \"timeout\"\n[[agent.reply]]\ntext = \"never\"\n";
+    let town = Town::new(kind, hang, &people).await;
+    town.tell(BOB, "Water the *plants*", "thinking").await;
+    town.telegram.set_access(BOB, Access::Blocked);
+    let task = town.tasks().await.remove(0).id;
+    town.app.app.desk.cancel(task, "test").await.unwrap();
+    let admin = town.slack.im("U1");
+    town.reads(&admin, "bob's, could not be delivered to telegram")
+        .await;
+    town.reads(&admin, "It was to say: ⏹").await;
+    let code = town.code("eve", &[Role::Member]).await;
+    let word = NewOut {
+        channel: "telegram".into(),
+        key: "hello".into(),
+        conversation: BOB.to_string(),
+        body: serde_json::json!({ "text": format!("Write `/pair {code}` to me") }),
+    };
+    let (mail, tenant) = (town.app.app.store.mail(), town.app.app.tenant());
+    assert!(mail.say(tenant, word).await.unwrap());
+    town.reads(&admin, "A message could not be delivered").await;
+    town.reads(&admin, "/pair [code]").await;
+    let said = town.slack.from_bot(&admin);
+    assert!(said.iter().all(|message| !message.text.contains(&code)));
     town.stop().await;
 }
 
@@ -298,6 +362,18 @@ async fn the_first_admin_is_whoever_shows_the_code_of_this_start(kind: Kind) {
     let admins = people.admins().await.unwrap();
     assert_eq!(admins.len(), 1);
     assert_eq!(admins[0].to_string(), format!("telegram:{ADA}"));
+    people.remove("ada").await.unwrap();
+    // A command in Slack says what its author is called.
+    town.slack.add_channel("C1", "general", &["U1"]);
+    town.slack.add_user("U1", "grace");
+    let code = claim().await;
+    town.slack
+        .slash("C1", "U1", "/majordomo", &format!("claim {code}"));
+    town.reads(&town.slack.im("U1"), "This links you to *grace*")
+        .await;
+    assert_eq!(town.slack.sent("C1"), 0, "nobody else sees a code");
+    let admins = people.admins().await.unwrap();
+    assert_eq!(admins[0].to_string(), format!("slack:{TEAM}/U1"));
     town.stop().await;
 }
 
@@ -320,6 +396,63 @@ async fn whoever_is_unlinked_is_a_stranger_from_then_on(kind: Kind) {
     assert_eq!(town.tasks().await.len(), 1, "what waited never began");
     let again = people.remove(&format!("telegram:{ADA}")).await.unwrap();
     assert!(again.links.is_empty());
+    town.stop().await;
+}
+
+async fn what_waited_of_whoever_was_unlinked_ends_with_a_word(kind: Kind) {
+    let hang =
+        "[[agent.fault]]\nturn = 1\nfault = \"timeout\"\n[[agent.reply]]\ntext = \"never\"\n";
+    let town = Town::new(kind, hang, "").await;
+    let fake = &town.telegram;
+    let people = town.app.app.people.clone();
+    for (user, name) in [(ADA, "ada"), (BOB, "bob"), (EVE, "eve")] {
+        // They were turned away today before they became known.
+        town.tell(user, "Hello", "I do not know you yet").await;
+        let code = town.code(name, &[Role::Member]).await;
+        town.tell(user, &format!("/pair {code}"), "This links you")
+            .await;
+    }
+    // What ada wrote waits for its turn, twice; what bob and eve wrote is old, and waits for their word.
+    town.tell(ADA, "First", "thinking").await;
+    town.tell(ADA, "Second", "I begin with this when").await;
+    fake.user_says(ADA, ADA, "Third");
+    let hours_ago = shared::clock::now().0 / 1000 - 3 * 3600;
+    for user in [BOB, EVE] {
+        fake.says(Say {
+            date: Some(hours_ago),
+            ..Say::new(user, user, "Late")
+        });
+        town.hears(user, "Shall I still do it?").await;
+    }
+    for name in ["ada", "bob", "eve"] {
+        assert_eq!(people.remove(name).await.unwrap().links.len(), 1);
+    }
+    let first = town.tasks().await.remove(0).id;
+    assert!(town.app.app.desk.cancel(first, "test").await.unwrap());
+    for (user, button) in [(BOB, 0), (EVE, 1)] {
+        let mut messages = fake.from_bot(user).into_iter();
+        let question = messages.find(|m| m.text.contains("Shall I")).unwrap();
+        let data = question.keyboard.unwrap()[0][button]["callback_data"].clone();
+        for _ in 0..2 {
+            fake.press(user, question.id, user, data.as_str().unwrap());
+        }
+    }
+    for user in [ADA, BOB, EVE] {
+        town.hears(user, "I do not know you any more").await;
+    }
+    town.settled().await;
+    for user in [ADA, BOB, EVE] {
+        let messages = fake.from_bot(user);
+        let told = messages.iter().filter(|m| m.text.contains("any more"));
+        assert_eq!(told.count(), 1, "{messages:#?}");
+    }
+    assert_eq!(town.tasks().await.len(), 1);
+    let mail = town.app.app.store.mail();
+    for user in [ADA, BOB, EVE] {
+        let chat = user.to_string();
+        let open = mail.open_in(town.app.app.tenant(), "telegram", &chat, 9);
+        assert!(open.await.unwrap().is_empty(), "nothing is left open");
+    }
     town.stop().await;
 }
 
@@ -354,6 +487,15 @@ async fn members_of_a_telegram_group_may_until_they_leave(kind: Kind) {
     town.tell(BOB, "Do it", "Done.").await;
     let tasks = town.tasks().await;
     assert_eq!(tasks[1].principal.as_str(), format!("telegram:{ADA}"));
+    let remove = async |id: i64| {
+        let removed = town.app.app.people.remove(&format!("telegram:{id}")).await;
+        removed.unwrap()
+    };
+    let removed = remove(ADA).await;
+    assert!(removed.links.is_empty());
+    let why = removed.still_known().expect("a group lets them in");
+    assert!(why.contains(&format!("group {CREW} lets them in")), "{why}");
+    assert_eq!(remove(EVE).await.still_known(), None);
     town.tell(ADA, "/pair", "I know you here by your group alone")
         .await;
     let asked = fake.calls_of("getChatMember").len();
@@ -372,7 +514,6 @@ async fn members_of_a_telegram_group_may_until_they_leave(kind: Kind) {
 }
 
 async fn nothing_runs_for_whom_the_far_side_says_nothing(kind: Kind) {
-    use majordomo_tests::doubles::fault::FailHow;
     let grant = format!("[[grants]]\ntelegram_group = {CREW}\n");
     let replies = ["Done.", "Twice."].map(reply).concat();
     let town = Town::new(kind, &replies, &grant).await;
@@ -394,10 +535,10 @@ async fn nothing_runs_for_whom_the_far_side_says_nothing(kind: Kind) {
     fake.user_says(ADA, ADA, "And again");
     town.settled().await;
     assert_eq!(tasks().await, 2);
-    // The bot sees no members of a group that it was thrown out of.
+    // The bot sees no members of a group that it was thrown out of: nobody is told to wait for that.
     fake.kick(CREW);
-    fake.user_says(ADA, ADA, "And again");
-    town.settled().await;
+    town.tell(ADA, "And again", "I do not know you yet").await;
+    town.tell(EVE, "Let me in", "I do not know you yet").await;
     assert_eq!(tasks().await, 2);
     town.stop().await;
 }
@@ -452,9 +593,14 @@ async fn members_of_slack_groups_may_until_they_leave(kind: Kind) {
     town.write("U9GUEST", "Do it again", "I do not know you yet")
         .await;
     assert_eq!(town.tasks().await.len(), 2);
-    fake.configure(|settings| settings.scopes.retain(|scope| scope != "users:read"));
+    // What passes is told as such; what lasts until somebody mends it makes nobody wait.
+    fake.fail_next("users.info", FailHow::Error500);
+    fake.fail_next("users.info", FailHow::Error500);
+    fake.fail_next("users.info", FailHow::Error500);
     town.write("U2", "Do it", "I cannot find out just now")
         .await;
+    fake.configure(|settings| settings.scopes.retain(|scope| scope != "users:read"));
+    town.write("U2", "Do it", "I do not know you yet").await;
     town.stop().await;
 }
 

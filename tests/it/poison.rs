@@ -86,6 +86,7 @@ async fn write(
             step: Box::new(step),
             spawn: None,
             unless_signal: None,
+            ask: None,
         },
         events: Vec::new(),
         blobs: Vec::new(),

@@ -11,6 +11,8 @@ use majordomo_tests::engine::{
     Bench, Code, World, done, ended, new_task, next_event, tenant, tool,
 };
 use majordomo_tests::place::Database;
+use majordomo_tests::wait;
+use shared::ask::Ask;
 use shared::event::Event;
 use shared::id::{TaskId, WorkerId};
 use shared::run::Effect;
@@ -189,7 +191,13 @@ async fn a_run_is_claimed_once() {
 fn asks_then_acts() -> Arc<Code> {
     Arc::new(|ctx, _| {
         async move {
-            let answer = ctx.signal("word".into(), Duration::from_secs(3600)).await?;
+            let answer = ctx
+                .ask(
+                    "word".into(),
+                    Duration::from_secs(3600),
+                    Ask::question("a word?"),
+                )
+                .await?;
             ctx.act("a".into(), tool(Effect::Once, json!({}))).await?;
             Ok(ended(json!({ "answer": answer })))
         }
@@ -226,14 +234,12 @@ async fn an_answer_wakes_a_run_wherever_it_waits() {
         let elsewhere = database.open(TTL).await;
         let task = here.submit("go").await;
         here.reaches(task, &[state]).await;
-        while elsewhere
-            .step(&tenant(), task.into(), &"signal/word".into())
-            .await
-            .unwrap()
-            .is_none()
-        {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        wait::until("it waits for a word", TTL, async || {
+            let word = "signal/word".into();
+            let step = elsewhere.step(&tenant(), task.into(), &word).await;
+            step.unwrap().is_some()
+        })
+        .await;
         let watch = shared::clock::stopwatch();
         let delivered = elsewhere.deliver(word(task)).await.unwrap();
         assert_eq!(delivered, Delivered::First);

@@ -11,12 +11,15 @@ use majordomo_tests::doubles::slack::sign::{self, signature};
 use majordomo_tests::doubles::slack::{BOT_USER, FakeSlack, Message, Signing, State, TEAM};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
+use majordomo_tests::wait;
 use shared::store::TaskFilter;
 use shared::task::Task;
 use supervisor::auth::LocalToken;
 use supervisor::channels::http;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use super::chats::{kept, reply, says, texts};
 
 on_both_stores!(
     a_mention_becomes_a_task_and_its_answer_comes_in_its_thread,
@@ -25,6 +28,7 @@ on_both_stores!(
     a_thread_is_a_conversation_and_talk_between_people_is_not,
     direct_messages_strangers_and_commands,
     a_slash_command_is_answered_where_it_was_given,
+    a_window_opens_to_those_who_may_and_once,
     an_old_message_is_asked_about_by_buttons,
     a_long_answer_comes_in_several_posts_of_the_thread,
     a_patient_far_side_and_lost_replies_cost_a_placeholder_at_most,
@@ -109,18 +113,6 @@ async fn started(fake: &FakeSlack, kind: Kind, replies: &str, more: &str) -> Ser
     Served { app, url, closing }
 }
 
-/// A secret in a file of its own, as the configuration names it.
-fn kept(secret: &str) -> String {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let (_, path) = file.keep().unwrap();
-    std::fs::write(&path, secret).unwrap();
-    format!("${{file:{}}}", path.display())
-}
-
-fn reply(text: &str) -> String {
-    format!("[[agent.reply]]\ntext = \"{text}\"\n")
-}
-
 /// What the bot's messages in a channel say once this holds of them.
 async fn until(
     fake: &FakeSlack,
@@ -135,15 +127,15 @@ async fn until(
     messages
 }
 
-fn texts(messages: &[Message]) -> Vec<&str> {
-    messages
-        .iter()
-        .map(|message| message.text.as_str())
-        .collect()
-}
-
-fn says(wanted: &'static str) -> impl Fn(&[Message]) -> bool {
-    move |messages| messages.iter().any(|message| message.text.contains(wanted))
+/// Waits until somebody was told something in the channel that nobody else sees.
+async fn told(fake: &FakeSlack, user: &str, wanted: &str) {
+    let told = |fake: &FakeSlack| {
+        let told = fake.ephemerals().into_iter();
+        let mut told = told.filter(|told| told.user.as_deref() == Some(user));
+        told.any(|told| told.channel == GENERAL && told.text.contains(wanted))
+    };
+    let heard = fake.until(PATIENCE, told).await;
+    assert!(heard, "{wanted}: {:#?}", fake.ephemerals());
 }
 
 fn count(messages: &[Message], text: &str) -> usize {
@@ -267,14 +259,12 @@ async fn a_thread_is_a_conversation_and_talk_between_people_is_not(kind: Kind) {
         fake.until(PATIENCE, |fake| fake.thread(GENERAL, &asked.ts).len() == 4)
             .await
     );
-    let tasks = async || served.tasks().await;
-    for _ in 0..500 {
-        if tasks().await.iter().all(|task| task.answer.is_some()) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let tasks = tasks().await;
+    wait::until("answers", PATIENCE, async || {
+        let tasks = served.tasks().await;
+        tasks.iter().all(|task| task.answer.is_some())
+    })
+    .await;
+    let tasks = served.tasks().await;
     assert_eq!(tasks.len(), 2, "nothing of what people say to each other");
     let second = tasks.iter().find(|task| task.request.text == "And then?");
     let turns = &second.unwrap().request.said.turns;
@@ -304,7 +294,8 @@ async fn a_slash_command_is_answered_where_it_was_given(kind: Kind) {
     let fake = slack().await;
     let served = open(&fake, kind, &reply("Done.")).await;
     fake.slash(GENERAL, ADA, "/majordomo", "status");
-    until(&fake, GENERAL, says("Nothing is going on")).await;
+    told(&fake, ADA, "Nothing is going on").await;
+    assert!(fake.from_bot(GENERAL).is_empty(), "nobody else sees it");
     fake.slash(GENERAL, ADA, "/ask", "Do it");
     let messages = until(&fake, GENERAL, says("Done.")).await;
     assert!(messages.iter().all(|message| message.thread_ts.is_none()));
@@ -313,7 +304,49 @@ async fn a_slash_command_is_answered_where_it_was_given(kind: Kind) {
     fake.set_member("C2", BOT_USER, false);
     fake.slash("C2", ADA, "/majordomo", "help");
     until(&fake, &fake.im(ADA), says("Hello ada")).await;
+    assert!(fake.from_bot("C2").is_empty());
     assert!(fake.shown_errors().is_empty());
+    served.stop().await;
+}
+
+async fn a_window_opens_to_those_who_may_and_once(kind: Kind) {
+    let fake = slack().await;
+    let served = open(&fake, kind, &reply("never")).await;
+    let secret = fake.settings().signing_secret;
+    let ask = async |team: &str, user: &str, trigger: &str| {
+        let body = format!(
+            "command=%2Fask&text=&team_id={team}&channel_id={GENERAL}&user_id={user}\
+             &trigger_id={trigger}"
+        );
+        let now_s = shared::clock::now().0 / 1000;
+        let outgoing = Outgoing {
+            url: served.url.clone(),
+            headers: sign::headers(Signing::Right, &secret, now_s, body.as_bytes()),
+            body: body.into(),
+        };
+        let answer = post::post(outgoing, PATIENCE).await.unwrap();
+        assert_eq!(answer.status, StatusCode::OK);
+        assert!(answer.body.is_empty());
+    };
+    let refused = |id: String| {
+        move |messages: &[Message]| {
+            let mut texts = messages.iter().map(|message| &message.text);
+            texts.any(|text| text.contains("I do not know you yet") && text.contains(&id))
+        }
+    };
+    // A stranger, and whoever has ada's id in another workspace.
+    ask(TEAM, EVE, "1.1.eve").await;
+    until(&fake, GENERAL, refused(format!("{TEAM}/{EVE}"))).await;
+    ask("T0ELSEWHERE", ADA, "1.1.elsewhere").await;
+    until(&fake, GENERAL, refused(format!("T0ELSEWHERE/{ADA}"))).await;
+    assert!(fake.calls_of("views.open").is_empty());
+    // The same again is the same; what was asked after it in the same place was dealt with after it.
+    for _ in 0..2 {
+        ask(TEAM, ADA, "1.1.ada").await;
+    }
+    fake.slash(GENERAL, ADA, "/majordomo", "status");
+    until(&fake, GENERAL, says("Nothing is going on")).await;
+    assert_eq!(fake.calls_of("views.open").len(), 1);
     served.stop().await;
 }
 
@@ -358,6 +391,13 @@ async fn an_old_message_is_asked_about_by_buttons(kind: Kind) {
         told.iter().any(|told| told.text.contains("decided before"))
     };
     assert!(fake.until(PATIENCE, twice).await);
+    let decided = |fake: &FakeSlack| {
+        let question = fake.ever(&direct).remove(0);
+        let blocks = question.blocks.unwrap_or_default();
+        question.text.contains("*ada* wants it done still")
+            && blocks.iter().all(|block| block["type"] != "actions")
+    };
+    assert!(fake.until(PATIENCE, decided).await, "no dead button stays");
     assert_eq!(served.tasks().await.len(), 1);
     served.stop().await;
 }
@@ -401,7 +441,7 @@ async fn events_come_over_a_socket_that_is_replaced_when_it_is_to_be(kind: Kind)
     fake.mention(GENERAL, ADA, "Do it");
     until(&fake, GENERAL, says("Once.")).await;
     fake.slash(GENERAL, ADA, "/majordomo", "agents");
-    until(&fake, GENERAL, says("worker")).await;
+    told(&fake, ADA, "worker").await;
     fake.disconnect("refresh_requested");
     assert!(
         fake.until(PATIENCE, |fake| fake.sockets() == 2).await,

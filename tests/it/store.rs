@@ -62,6 +62,7 @@ fn entry(task: TaskId, key: &str) -> Entry {
             step: Box::new(step(key)),
             spawn: None,
             unless_signal: None,
+            ask: None,
         },
         events: vec![Event::Decided {
             what: key.into(),

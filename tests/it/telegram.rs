@@ -9,15 +9,19 @@ use majordomo_tests::doubles::telegram::{FakeTelegram, Message, Say, Standing};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
 use majordomo_tests::tool::{Called, TestTool, transient};
+use majordomo_tests::wait;
 use shared::run::Effect;
 use shared::store::TaskFilter;
 use shared::task::{Task, TaskState};
+
+use super::chats::{kept, reply, says, texts};
 
 on_both_stores!(
     a_message_becomes_a_task_and_its_answer_comes_back_in_place,
     a_stranger_is_turned_away_once_with_their_number,
     commands_are_answered,
     what_comes_while_another_is_worked_on_waits_its_turn,
+    what_waited_says_so_no_more_when_it_is_begun,
     updates_that_come_again_change_nothing,
     replies_that_get_lost_cost_a_placeholder_at_most,
     a_chat_that_is_gone_is_given_up_and_an_admin_is_told,
@@ -50,13 +54,10 @@ async fn open_with(
     (replies, tools): (&str, &[&Arc<TestTool>]),
     more: &str,
 ) -> TestApp {
-    let secrets = tempfile::tempdir().unwrap().keep();
-    let token = secrets.join("token");
-    std::fs::write(&token, fake.token()).unwrap();
     let settings = format!(
-        "{more}\n[telegram]\ntoken = \"${{file:{}}}\"\napi_url = \"{}\"\n\n\
+        "{more}\n[telegram]\ntoken = \"{}\"\napi_url = \"{}\"\n\n\
          [[people]]\nname = \"ada\"\ntelegram = {ADA}\nroles = [\"admin\"]\n",
-        token.display(),
+        kept(&fake.token()),
         fake.url()
     );
     let app = Setup::worker(replies, tools, &settings)
@@ -67,10 +68,6 @@ async fn open_with(
     app
 }
 
-fn reply(text: &str) -> String {
-    format!("[[agent.reply]]\ntext = \"{text}\"\n")
-}
-
 /// What the bot's messages in a chat say once this holds of them.
 async fn until(fake: &FakeTelegram, chat: i64, holds: impl Fn(&[Message]) -> bool) -> Vec<Message> {
     let held = fake
@@ -79,17 +76,6 @@ async fn until(fake: &FakeTelegram, chat: i64, holds: impl Fn(&[Message]) -> boo
     let messages = fake.from_bot(chat);
     assert!(held, "{:#?}", texts(&messages));
     messages
-}
-
-fn texts(messages: &[Message]) -> Vec<&str> {
-    messages
-        .iter()
-        .map(|message| message.text.as_str())
-        .collect()
-}
-
-fn says(wanted: &'static str) -> impl Fn(&[Message]) -> bool {
-    move |messages| messages.iter().any(|message| message.text.contains(wanted))
 }
 
 async fn all_tasks(app: &TestApp) -> Result<Vec<Task>, shared::store::Error> {
@@ -125,6 +111,9 @@ async fn everything_is_stopped_by_an_admin_and_what_comes_meanwhile_waits(kind: 
     fake.user_says(ADA, ADA, "/resume all");
     until(&fake, ADA, says("Everything goes on where it stood")).await;
     until(&fake, BOB, says("One.")).await;
+    let went_on = says("What was stopped goes on, and so does what you wrote.");
+    let messages = until(&fake, BOB, went_on).await;
+    assert!(!says("I begin with this later")(&messages), "it is changed");
     let messages = fake
         .until(PATIENCE, |fake| fake.from_bot(BOB).len() >= 5)
         .await;
@@ -212,6 +201,26 @@ async fn what_comes_while_another_is_worked_on_waits_its_turn(kind: Kind) {
     let tasks = tasks.await.unwrap();
     assert_eq!(tasks.len(), 1, "the second never began");
     assert_eq!(tasks[0].state, TaskState::Cancelled);
+    let waited = until(&fake, ADA, says("Not begun: it was stopped.")).await;
+    assert!(!says("I begin with this when")(&waited), "it is changed");
+    app.stop().await;
+}
+
+async fn what_waited_says_so_no_more_when_it_is_begun(kind: Kind) {
+    let fake = FakeTelegram::start().await;
+    let replies = "[[agent.fault]]\nturn = 1\nfault = \"timeout\"\n".to_owned() + &reply("Second.");
+    let app = open(&fake, kind, &replies, "").await;
+    fake.user_says(ADA, ADA, "First");
+    until(&fake, ADA, says("thinking")).await;
+    fake.user_says(ADA, ADA, "Second");
+    until(&fake, ADA, says("I begin with this when")).await;
+    let first = all_tasks(&app).await.unwrap().remove(0).id;
+    assert!(app.app.desk.cancel(first, "test").await.unwrap());
+    let messages = until(&fake, ADA, |messages| {
+        says("Second.")(messages) && says("I have begun with this.")(messages)
+    })
+    .await;
+    assert!(!says("I begin with this when")(&messages), "it is changed");
     app.stop().await;
 }
 
@@ -260,16 +269,11 @@ async fn a_chat_that_is_gone_is_given_up_and_an_admin_is_told(kind: Kind) {
     let tasks = all_tasks(&app);
     let task = tasks.await.unwrap().remove(0).id;
     assert!(app.app.desk.cancel(task, "test").await.unwrap());
-    let mail = app.app.store.mail();
-    let mut state = String::new();
-    for _ in 0..1000 {
-        state = mail.card(app.app.tenant(), task).await.unwrap().unwrap().1;
-        if state != "owed" {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(state, "dead");
+    wait::until("it is given up", PATIENCE, async || {
+        let card = app.app.store.mail().card(app.app.tenant(), task).await;
+        card.unwrap().unwrap().1 == "dead"
+    })
+    .await;
     app.stop().await;
 }
 
@@ -283,8 +287,14 @@ async fn an_old_message_is_asked_about_first(kind: Kind) {
     let keyboard = messages[0].keyboard.clone().unwrap();
     let data = keyboard[0][0]["callback_data"].clone();
     fake.press(ADA, question, ADA, data.as_str().unwrap());
-    until(&fake, ADA, says("Better late.")).await;
-    fake.press(ADA, question, ADA, data.as_str().unwrap());
+    let messages = until(&fake, ADA, |messages| {
+        says("Better late.")(messages) && says("ada wants it done still")(messages)
+    });
+    let messages = messages.await;
+    let asked = messages.iter().find(|message| message.id == question);
+    let asked = asked.expect("it is changed, and not said anew");
+    assert!(asked.text.contains("wants it done still") && asked.keyboard.is_none());
+    fake.press_anyway(ADA, question, ADA, data.as_str().unwrap());
     assert!(fake.until(PATIENCE, |fake| fake.presses().len() == 2).await);
     let tasks = all_tasks(&app);
     assert_eq!(tasks.await.unwrap().len(), 1);
@@ -462,8 +472,8 @@ async fn an_edit_of_a_held_message_is_what_is_worked_on(kind: Kind) {
     // One that is not wanted takes its edit with it: nothing is said of either.
     let unwanted = held("Forget it").message_id;
     let two = |messages: &[Message]| {
-        let asked = messages.iter().filter(|m| m.text.contains("Shall I"));
-        asked.count() == 2
+        let mut asked = messages.iter().filter(|m| m.keyboard.is_some());
+        asked.any(|m| m.reply_to == Some(unwanted))
     };
     let messages = until(&fake, ADA, two).await;
     fake.user_edits(ADA, unwanted, "Forget it all");
@@ -475,6 +485,13 @@ async fn an_edit_of_a_held_message_is_what_is_worked_on(kind: Kind) {
         presses.filter(|press| press.answer.is_some()).count() == 2
     };
     assert!(fake.until(PATIENCE, decided).await);
+    until(&fake, ADA, says("ada has me leave it alone")).await;
+    // What lapses takes its question along.
+    held("Forget this, too");
+    until(&fake, ADA, says("Shall I still do it?")).await;
+    fake.user_says(ADA, ADA, "/stop");
+    let messages = until(&fake, ADA, says("Not begun: it was stopped.")).await;
+    assert!(messages.iter().all(|message| message.keyboard.is_none()));
     let (store, tenant) = (&app.app.store, app.app.tenant());
     let open = store
         .mail()
@@ -494,20 +511,17 @@ async fn what_is_deleted_again_and_again_is_given_up(kind: Kind) {
     let fake = FakeTelegram::start().await;
     let app = open(&fake, kind, &reply("Here."), "").await;
     fake.user_says(ADA, ADA, "Where?");
-    let given_up = async || {
-        let task = all_tasks(&app).await.unwrap().pop()?;
-        let card = app.app.store.mail().card(app.app.tenant(), task.id).await;
-        card.unwrap().filter(|(_, state)| state == "dead")
-    };
-    let waited = tokio::time::timeout(PATIENCE, async {
-        while given_up().await.is_none() {
-            for message in fake.from_bot(ADA) {
-                fake.user_deletes(ADA, message.id);
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    wait::until("it is given up", PATIENCE, async || {
+        for message in fake.from_bot(ADA) {
+            fake.user_deletes(ADA, message.id);
         }
-    });
-    waited.await.expect("it is given up");
+        let Some(task) = all_tasks(&app).await.unwrap().pop() else {
+            return false;
+        };
+        let card = app.app.store.mail().card(app.app.tenant(), task.id).await;
+        card.unwrap().is_some_and(|(_, state)| state == "dead")
+    })
+    .await;
     assert!(fake.sent(ADA) <= 6, "{}", fake.sent(ADA));
     app.stop().await;
 }
@@ -531,7 +545,8 @@ async fn what_nobody_can_vouch_for_is_settled_by_an_approvers_button(kind: Kind)
     let app = open_with(&fake, kind, (replies, &[&send]), &more).await;
     fake.mentions(-1005, EVE, "Send five");
     let messages = until(&fake, -1005, says("broke off")).await;
-    let card = &messages[0];
+    let shown = messages.iter().find(|message| message.keyboard.is_some());
+    let card = shown.unwrap();
     let keyboard = card.keyboard.clone().unwrap();
     let data = |at: usize| {
         keyboard[0][at]["callback_data"]
@@ -552,14 +567,16 @@ async fn what_nobody_can_vouch_for_is_settled_by_an_approvers_button(kind: Kind)
     assert_eq!(answer(1).await, ["This is for an approver to decide."]);
     assert_eq!(send.calls().len(), 1, "nothing is done without a decision");
     fake.press(-1005, card.id, ADA, &data(1));
-    let messages = until(&fake, -1005, says("It is settled.")).await;
-    assert!(messages[0].keyboard.is_none(), "no dead button stays");
+    until(&fake, -1005, says("It is settled.")).await;
+    let messages = until(&fake, -1005, says("Do it again by ada")).await;
+    let dead = messages.iter().find(|message| message.keyboard.is_some());
+    assert!(dead.is_none(), "no dead button stays: {dead:?}");
     assert_eq!(send.calls().len(), 2);
     fake.press_anyway(-1005, card.id, ADA, &data(2));
+    let late = answer(3).await;
     assert!(
-        answer(3)
-            .await
-            .contains(&"This was decided before.".to_owned())
+        late.iter().any(|word| word.contains("Decided before")),
+        "{late:?}"
     );
     assert_eq!(send.calls().len(), 2);
     app.stop().await;

@@ -16,6 +16,8 @@ use supervisor::channels::telegram::webhook::{HEADER, PATH};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::chats::{kept, reply};
+
 on_both_stores!(
     a_message_that_is_sent_to_us_is_answered_once,
     what_does_not_know_the_secret_leaves_nothing,
@@ -70,16 +72,13 @@ async fn fake() -> FakeTelegram {
 async fn open(fake: &FakeTelegram, kind: Kind) -> Hooked {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let here = format!("http://{}", listener.local_addr().unwrap());
-    let token = tempfile::NamedTempFile::new().unwrap().keep().unwrap().1;
-    std::fs::write(&token, fake.token()).unwrap();
     let settings = format!(
-        "[telegram]\ntoken = \"${{file:{}}}\"\napi_url = \"{}\"\nwebhook_url = \"{here}\"\n\n\
+        "[telegram]\ntoken = \"{}\"\napi_url = \"{}\"\nwebhook_url = \"{here}\"\n\n\
          [[people]]\nname = \"ada\"\ntelegram = {ADA}\nroles = [\"admin\"]\n",
-        token.display(),
+        kept(&fake.token()),
         fake.url()
     );
-    let replies = "[[agent.reply]]\ntext = \"Here.\"\n";
-    let app = Setup::worker(&replies.repeat(3), &[], &settings)
+    let app = Setup::worker(&reply("Here.").repeat(3), &[], &settings)
         .on(kind)
         .start()
         .await;

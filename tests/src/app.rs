@@ -53,7 +53,12 @@ impl Setup {
 
     /// A configuration with this `majordomo.toml`.
     pub fn settings(text: &str) -> Self {
-        Self::default().config("majordomo.toml", text)
+        // What tests do to the world nobody approves, unless they are about that.
+        let free = match text.contains("[approvals") {
+            true => "",
+            false => crate::FREE,
+        };
+        Self::default().config("majordomo.toml", &format!("{text}\n{free}"))
     }
 
     /// A model that answers from this script, and `more` settings.

@@ -25,6 +25,7 @@ use shared::task::Request;
 use supervisor::engine::{Ended, Engine, Parts, Program};
 
 use crate::place::Place;
+use crate::wait;
 
 /// How often an engine under test beats, where its lease ends by time.
 const BEAT: Duration = Duration::from_millis(200);
@@ -202,16 +203,14 @@ impl Bench {
 
 /// Opens the store in a folder. The lock of an engine that was just dropped may take a moment.
 pub async fn open(folder: &Path) -> SqliteStore {
-    for _ in 0..200 {
+    let opened = wait::within(Duration::from_secs(5), async || {
         match SqliteStore::open(folder).await {
-            Ok(store) => return store,
-            Err(shared::store::Error::Locked { .. }) => {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            Ok(store) => Some(store),
+            Err(shared::store::Error::Locked { .. }) => None,
             Err(error) => panic!("{error}"),
         }
-    }
-    panic!("the data folder stays locked");
+    });
+    opened.await.expect("the data folder stays locked")
 }
 
 /// Whose tasks the tests hand in.
@@ -260,6 +259,7 @@ pub fn tool(effect: Effect, args: Value) -> Op {
         },
         effect,
         timeout: Duration::from_secs(5),
+        approval: None,
         retry: RetryPolicy {
             base_s: 0.001,
             ..RetryPolicy::default()

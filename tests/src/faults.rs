@@ -91,6 +91,10 @@ impl Store for Faulty {
     fn identities(&self) -> &dyn Identities {
         self.inner.identities()
     }
+    fn asks(&self) -> &dyn shared::store::Asks {
+        self.inner.asks()
+    }
+
     fn halts(&self) -> &dyn Halts {
         self.inner.halts()
     }

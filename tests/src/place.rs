@@ -137,6 +137,26 @@ impl Place {
         }
     }
 
+    /// All that is kept of mail, as the tables hold it; of the embedded store its files, with what was
+    /// deleted.
+    pub async fn mail(&self) -> String {
+        let select = "select coalesce(string_agg(row::text, ' '), '') from
+            (select inbound::text as row from majordomo.inbound
+             union all select outbox::text from majordomo.outbox) as kept";
+        match &self.database {
+            Some(database) => {
+                let row = database.client().await.query_one(select, &[]).await;
+                row.expect("the tables").get(0)
+            }
+            None => {
+                let files = ["majordomo.db", "majordomo.db-wal"];
+                let paths = files.map(|name| self.path().join("data").join(name));
+                let read = |path| std::fs::read(path).unwrap_or_default();
+                String::from_utf8_lossy(&paths.map(read).concat()).into_owned()
+            }
+        }
+    }
+
     /// Lets so much time pass, for leases, that every worker is gone that has not beaten since. The
     /// folder's lock needs no time: whoever opens it next is the only one.
     pub async fn lapse(&self) {

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use agents::tools::{Tool, ToolCall, ToolInfo};
+use agents::tools::{Outbound, Tool, ToolCall, ToolInfo};
 use shared::money::{Usage, Usd};
 use shared::run::{Effect, Failure, FailureKind, Probe, Report};
 
@@ -55,6 +55,7 @@ impl TestTool {
                 })
                 .into(),
                 effect,
+                outbound: Outbound::default(),
                 timeout_s: 20,
                 price: Usd::ZERO,
             },

@@ -17,7 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::json;
 
-use agents::tools::{Tool, ToolCall, ToolInfo};
+use agents::tools::{Outbound, Tool, ToolCall, ToolInfo};
 use shared::label::Taint;
 use shared::money::{Usage, Usd};
 use shared::run::{Effect, Failure, FailureKind, Report};
@@ -114,6 +114,7 @@ impl Post {
                 "additionalProperties": false
             })),
             effect,
+            outbound: Outbound::default(),
             timeout_s: 10,
             price: Usd::ZERO,
         };

@@ -14,7 +14,7 @@ use shared::label::Taint;
 use shared::money::{Usage, Usd};
 use shared::run::{Effect, Evidence, Failure, FailureKind, Report};
 
-use super::{Tool, ToolCall, ToolInfo, arguments, blocking, html, text};
+use super::{Outbound, Tool, ToolCall, ToolInfo, arguments, blocking, html, text};
 
 /// Bytes of text in one answer: about 6,000 tokens.
 const MAX_ANSWER: usize = 24 << 10;
@@ -66,6 +66,7 @@ impl FetchPage {
                 .into(),
             parameters: Arc::new(parameters),
             effect: Effect::Pure,
+            outbound: Outbound::Address("url".into()),
             timeout_s: TIMEOUT_S + 5,
             price: Usd::ZERO,
         };

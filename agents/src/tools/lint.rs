@@ -181,6 +181,7 @@ mod tests {
             description: description.into(),
             parameters: Arc::new(parameters),
             effect: Effect::Pure,
+            outbound: super::super::Outbound::default(),
             timeout_s: 1,
             price: Usd::ZERO,
         }
@@ -194,8 +195,8 @@ mod tests {
         let settings = json!({"search": {"provider": "tavily", "api_key": "${K}"}});
         let settings: shared::config::Settings = serde_json::from_value(settings).unwrap();
         let gateway = Gateway::new(&settings.egress).unwrap();
-        let tools = ToolBox::built_in(&settings, &gateway, Some("k".into())).unwrap();
-        assert_eq!(tools.tools().count(), 5);
+        let tools = ToolBox::built_in(&settings, &gateway, Some("k".into()), None).unwrap();
+        assert_eq!(tools.tools().count(), 6);
         assert_eq!(check(tools.tools().map(|tool| tool.info())), []);
         for tool in tools.tools() {
             assert_eq!(tool.info().parameters["additionalProperties"], false);

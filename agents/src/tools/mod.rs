@@ -2,6 +2,7 @@
 //! declared effect class. One file per tool. A tool makes exactly one attempt per call and keeps
 //! nothing between calls; retries, journal and budgets belong to the engine.
 
+pub mod ask_human;
 mod blocking;
 mod fetch_page;
 pub mod folder;
@@ -13,6 +14,7 @@ mod priced;
 mod read_file;
 mod registry;
 mod search_files;
+mod send_email;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -20,11 +22,13 @@ mod walk;
 mod web_search;
 mod write_file;
 
+pub use ask_human::AskHuman;
 pub use fetch_page::FetchPage;
 pub use gate::Gate;
 pub use read_file::ReadFile;
 pub use registry::{Availability, ToolBox};
 pub use search_files::SearchFiles;
+pub use send_email::SendEmail;
 pub use web_search::WebSearch;
 pub use write_file::WriteFile;
 
@@ -37,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use shared::ask::Preview;
 use shared::id::ToolName;
 use shared::label::{Authority, Taint};
 use shared::model::ToolDef;
@@ -56,10 +61,33 @@ pub struct ToolInfo {
     pub parameters: Arc<Value>,
     /// What repeating a call would do.
     pub effect: Effect,
+    /// What of a call leaves for the outside.
+    #[serde(default, skip_serializing_if = "Outbound::is_nothing")]
+    pub outbound: Outbound,
     /// Seconds that one attempt may take.
     pub timeout_s: u32,
     /// The most that one call can cost.
     pub price: Usd,
+}
+
+/// What of a call leaves for the outside. An agent that has read untrusted text may have been told by it
+/// what to send.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outbound {
+    /// Nothing that anybody but ourselves, or a service that is trusted with it, sees.
+    #[default]
+    Nothing,
+    /// The address in this argument. One that the run was given word for word tells nobody anything.
+    Address(String),
+    /// All of it.
+    All,
+}
+
+impl Outbound {
+    fn is_nothing(&self) -> bool {
+        *self == Self::Nothing
+    }
 }
 
 impl ToolInfo {
@@ -83,6 +111,9 @@ pub struct ToolCall<'a> {
     pub effect_key: EffectKey,
     /// Which attempt it is, from 1.
     pub attempt: u32,
+    /// What was seen of it when it was approved, where it was. It has been held against what the tool says
+    /// of the call now; a tool that then reads something once more holds that against it, too.
+    pub approved: Option<&'a Preview>,
     /// Cancelled when the result is no longer wanted.
     pub cancel: &'a CancellationToken,
 }
@@ -96,6 +127,12 @@ pub trait Tool: Send + Sync {
     /// Makes one attempt. Failures say what failed and how the model can mend the call; those of
     /// kind `Transient` may be tried again by the engine.
     async fn call(&self, call: ToolCall<'_>) -> Report;
+
+    /// What the call would reach, without making it: whom, and with which files. It must be the same until
+    /// something changes that a person would want to know of before they let it go. Safe to repeat.
+    async fn preview(&self, _call: ToolCall<'_>) -> Result<Preview, Failure> {
+        Ok(Preview::default())
+    }
 
     /// Asks the far side whether an earlier attempt at this call happened. Only tools of class
     /// `Verifiable` can tell.

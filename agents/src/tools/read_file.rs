@@ -13,7 +13,7 @@ use shared::money::Usd;
 use shared::run::{Effect, Failure, FailureKind, Report};
 
 use super::folder::{Entry, Folder, Kind};
-use super::{Tool, ToolCall, ToolInfo, arguments, blocking, material, report, text};
+use super::{Outbound, Tool, ToolCall, ToolInfo, arguments, blocking, material, report, text};
 
 /// Bytes of text in one answer: about 6,000 tokens.
 const MAX_ANSWER: usize = 24 << 10;
@@ -74,6 +74,7 @@ impl ReadFile {
                     .into(),
                 parameters: Arc::new(parameters),
                 effect: Effect::Pure,
+                outbound: Outbound::default(),
                 timeout_s: 15,
                 price: Usd::ZERO,
             },

@@ -8,11 +8,12 @@ use secrecy::SecretString;
 
 use shared::config::{Settings, ToolPrice};
 use shared::egress::{ClientError, Gateway};
+use shared::email::Mailer;
 use shared::id::ToolName;
 use shared::money::Usd;
 
 use super::priced::Priced;
-use super::{FetchPage, ReadFile, SearchFiles, Tool, WebSearch, WriteFile};
+use super::{AskHuman, FetchPage, ReadFile, SearchFiles, SendEmail, Tool, WebSearch, WriteFile};
 
 /// Tools by name.
 #[derive(Clone, Default)]
@@ -37,13 +38,16 @@ impl ToolBox {
     }
 
     /// The built-in tools. `web_search` is there where `[search]` is configured; `search_key` is
-    /// its key, already taken from where the configuration says it lies.
+    /// its key, already taken from where the configuration says it lies. `send_email` is there where
+    /// `[email]` is, and sends by `mailer`.
     pub fn built_in(
         settings: &Settings,
         gateway: &Gateway,
         search_key: Option<SecretString>,
+        mailer: Option<Arc<dyn Mailer>>,
     ) -> Result<Self, ClientError> {
         let mut tools = Self::empty()
+            .with(Arc::new(AskHuman::default()))
             .with(Arc::new(SearchFiles::new()))
             .with(Arc::new(ReadFile::new()))
             .with(Arc::new(WriteFile::new()))
@@ -54,6 +58,12 @@ impl ToolBox {
             }
             (Some(_), None) => tools.lacks("web_search", "the key that [search] api_key names"),
             (None, _) => tools.lacks("web_search", "a section [search] in majordomo.toml"),
+        }
+        match (&settings.email, mailer) {
+            (Some(email), Some(mailer)) => {
+                tools = tools.with(Arc::new(SendEmail::new(mailer, email.timeout())))
+            }
+            _ => tools.lacks("send_email", "a section [email] in majordomo.toml"),
         }
         Ok(tools)
     }
@@ -116,7 +126,8 @@ mod tests {
     fn names(settings: serde_json::Value, key: Option<&str>) -> Vec<(String, bool)> {
         let settings = serde_json::from_value(settings).unwrap();
         let gateway = Gateway::new(&Settings::default().egress).unwrap();
-        let tools = ToolBox::built_in(&settings, &gateway, key.map(SecretString::from)).unwrap();
+        let tools =
+            ToolBox::built_in(&settings, &gateway, key.map(SecretString::from), None).unwrap();
         let ready = |availability| availability == Availability::Ready;
         tools
             .names()
@@ -135,9 +146,11 @@ mod tests {
         ] {
             let names = names(settings, key);
             let expected = [
+                ("ask_human", true),
                 ("fetch_page", true),
                 ("read_file", true),
                 ("search_files", true),
+                ("send_email", false),
                 ("web_search", ready),
                 ("write_file", true),
             ];

@@ -17,7 +17,7 @@ use shared::run::{Effect, Failure, FailureKind, Report};
 use super::folder::{Folder, Kind};
 use super::passages::{Corpus, Query, Ranked};
 use super::walk::Walk;
-use super::{Tool, ToolCall, ToolInfo, arguments, blocking, material, report, text};
+use super::{Outbound, Tool, ToolCall, ToolInfo, arguments, blocking, material, report, text};
 
 /// Results where the call does not say how many.
 const DEFAULT_RESULTS: usize = 8;
@@ -87,6 +87,7 @@ impl SearchFiles {
                     .into(),
                 parameters: Arc::new(parameters),
                 effect: Effect::Pure,
+                outbound: Outbound::default(),
                 timeout_s: 30,
                 price: Usd::ZERO,
             },

@@ -31,6 +31,7 @@ pub async fn call(tool: &dyn Tool, authority: &Authority, args: Value) -> Report
         authority,
         effect_key: key(),
         attempt: 1,
+        approved: None,
         cancel: &cancel,
     })
     .await
@@ -43,6 +44,7 @@ pub async fn probe(tool: &dyn Tool, authority: &Authority, args: Value) -> Probe
         authority,
         effect_key: key(),
         attempt: 1,
+        approved: None,
         cancel: &cancel,
     })
     .await

@@ -16,7 +16,7 @@ use shared::label::Taint;
 use shared::money::{Usage, Usd};
 use shared::run::{Effect, Evidence, Failure, FailureKind, Report};
 
-use super::{Tool, ToolCall, ToolInfo, arguments, blocking, text};
+use super::{Outbound, Tool, ToolCall, ToolInfo, arguments, blocking, text};
 
 /// Seconds for one search.
 const TIMEOUT_S: u32 = 20;
@@ -136,6 +136,7 @@ fn info(max_results: u8, price: Usd) -> ToolInfo {
             .into(),
         parameters: Arc::new(parameters),
         effect: Effect::Pure,
+        outbound: Outbound::default(),
         timeout_s: TIMEOUT_S + 5,
         price,
     }

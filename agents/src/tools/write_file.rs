@@ -12,13 +12,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use shared::blob::{Blob, mime_of_text};
+use shared::disguise;
 use shared::hash::Hash;
 use shared::label::Taint;
 use shared::money::{Usage, Usd};
 use shared::run::{Effect, EffectKey, Evidence, Failure, FailureKind, Probe, Report};
 
 use super::folder::{Folder, Kind, or_dot};
-use super::{Tool, ToolCall, ToolInfo, arguments, blocking};
+use super::{Outbound, Tool, ToolCall, ToolInfo, arguments, blocking};
 
 /// Bytes of one file: what a model can write in one reply is far less.
 const MAX_TEXT: usize = 4 << 20;
@@ -81,6 +82,7 @@ impl WriteFile {
                     .into(),
                 parameters: Arc::new(parameters),
                 effect: Effect::Verifiable,
+                outbound: Outbound::default(),
                 timeout_s: 30,
                 price: Usd::ZERO,
             },
@@ -179,6 +181,13 @@ fn file_path(folder: &Folder, given: &str) -> Result<PathBuf, Failure> {
     let path = folder.relative(given)?;
     if path.as_os_str().is_empty() || given.trim_end().ends_with('/') {
         let message = format!("path {given:?} is a folder; name a file, such as \"report.md\"");
+        return Err(Failure::new(FailureKind::Refused, message));
+    }
+    if given.trim().chars().any(disguise::in_name) {
+        let message = format!(
+            "path {given:?} holds characters that nobody sees, or that change how the others are read; \
+             write the name without them"
+        );
         return Err(Failure::new(FailureKind::Refused, message));
     }
     Ok(path)
@@ -468,6 +477,9 @@ mod tests {
             ".",
             "",
             "a\0",
+            "bill\u{202e}fdp.exe",
+            "re\u{200b}port.md",
+            "\u{1b}[31mred.md",
             "folder/../../../escaped",
         ] {
             for mode in ["create", "replace"] {

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::de::DeValue;
 
 use super::builtin;
+use super::chat;
 use super::document::{Document, Found};
+use super::email;
 use super::grant;
 use super::problem::{Problem, is_secret_name};
 use super::suggest;
@@ -60,9 +62,9 @@ pub(super) fn problems(documents: &Documents<'_>, tools: &KnownTools) -> Vec<Pro
         problems.extend(supervisor_model(settings));
         problems.extend(lease(settings));
         problems.extend(hooks(settings, &names));
-        problems.extend(slack(settings));
-        problems.extend(people(settings));
+        problems.extend(chat::problems(settings));
         problems.extend(grant::problems(settings));
+        problems.extend(email::problems(settings));
     }
     for agent in &documents.agents {
         problems.extend(agent_name(agent));
@@ -74,64 +76,6 @@ pub(super) fn problems(documents: &Documents<'_>, tools: &KnownTools) -> Vec<Pro
     problems.extend(duplicates(&documents.agents));
     problems.extend(cycles(&documents.agents));
     problems
-}
-
-/// What Slack's events come in by must be there: a token for the socket, or a secret for signatures.
-/// What a person is known by is theirs alone, and of the form that the channel has.
-fn people(settings: &Document<'_>) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for key in ["name", "telegram", "slack"] {
-        let mut known = BTreeSet::new();
-        for found in settings.find(&["people", "*", key]) {
-            let (value, span) = (found.value.as_ref(), found.value.span());
-            let text = match value {
-                DeValue::String(text) => text.to_string(),
-                DeValue::Integer(number) => number.to_string(),
-                _ => continue,
-            };
-            let is_whole = text.split_once('/').is_some_and(|(team, user)| {
-                !team.is_empty() && !user.is_empty() && !user.contains('/')
-            });
-            if key == "slack" && !is_whole {
-                let message = format!("{text:?} is no person in Slack");
-                let problem = settings.problem(span.clone(), "no team", message);
-                problems.push(
-                    problem.help("write it as \"TEAM/USER\"; whoever is not known is told theirs"),
-                );
-            }
-            if !known.insert(text.clone()) {
-                let message = format!("two people have the {key} {text:?}");
-                let problem = settings.problem(span, "the second", message);
-                problems.push(
-                    problem.help("give each person an entry of their own, and each entry one"),
-                );
-            }
-        }
-    }
-    problems
-}
-
-fn slack(settings: &Document<'_>) -> Option<Problem> {
-    let found = settings.find(&["slack"]).pop()?;
-    let table = found.value.as_ref().as_table()?;
-    let has = |key: &str| table.iter().any(|(name, _)| name.as_ref() == key);
-    let mode = settings.string(&["slack", "mode"]);
-    let missing = match mode {
-        Some("socket") if !has("app_token") => "app_token",
-        Some("socket") => return None,
-        _ if mode.is_none() && has("app_token") => return None,
-        _ if !has("signing_secret") => "signing_secret",
-        _ => return None,
-    };
-    let message = format!("`[slack]` needs `{missing}` for the way that its events come in");
-    Some(
-        settings
-            .problem(found.value.span(), &format!("no `{missing}`"), message)
-            .help(
-                "set `app_token` (Socket Mode, needs no public address), or `signing_secret` (events \
-                 over HTTP); docs/slack.md says where both are found",
-            ),
-    )
 }
 
 /// Three beats at least must fit a lease: one that is late must not cost a worker its runs.

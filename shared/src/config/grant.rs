@@ -1,5 +1,5 @@
 //! What is wrong with `[[grants]]` that the schema cannot say: each names one group, in the form that its
-//! channel has, and makes nobody an admin.
+//! channel has, of a chat that is open, and makes nobody an admin.
 
 use super::document::{Document, Found};
 use super::problem::Problem;
@@ -27,6 +27,10 @@ pub(super) fn problems(settings: &Document<'_>) -> Vec<Problem> {
                 .iter()
                 .filter_map(|found| malformed(settings, key, form, found)),
         );
+    }
+    for (key, _) in GROUPS {
+        let found = settings.find(&["grants", "*", key]);
+        problems.extend(found.iter().filter_map(|found| closed(settings, found)));
     }
     let roles = settings.find(&["grants", "*", "roles", "*"]);
     problems.extend(roles.iter().filter_map(|role| admin(settings, role)));
@@ -66,6 +70,18 @@ fn malformed(
     Some(problem.help(format!(
         "write it as \"{form}\", with Slack's ids, not names: docs/people.md says where they are found"
     )))
+}
+
+/// A group of a chat that nothing opens. It may be closed for a while, so this forbids no start.
+fn closed(settings: &Document<'_>, found: &Found<'_, '_>) -> Option<Problem> {
+    let (chat, _) = found.key.split_once('_')?;
+    settings.find(&[chat]).is_empty().then(|| {
+        let message = format!("this grant lets nobody in: there is no `[{chat}]`");
+        let problem = settings.problem(found.value.span(), "a chat that is closed", message);
+        let help =
+            format!("open the chat by `[{chat}]`, docs/{chat}.md says how; or take the grant out");
+        problem.help(help).warning()
+    })
 }
 
 fn admin(settings: &Document<'_>, role: &Found<'_, '_>) -> Option<Problem> {

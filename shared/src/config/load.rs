@@ -317,12 +317,14 @@ fn rebase(settings: &mut Settings, folder: &Path) {
             ModelSettings::Scripted { file } => Some(file),
             _ => None,
         });
-    let folders = [
-        &mut settings.files.read,
-        &mut settings.files.write,
-        &mut settings.retention.archive,
+    let mut roots = settings.email.as_mut().map(|email| &mut email.ca_file);
+    let paths = [
+        Some(&mut settings.files.read),
+        Some(&mut settings.files.write),
+        Some(&mut settings.retention.archive),
+        roots.take(),
     ];
-    for path in scripts.chain(folders.into_iter().flatten()) {
+    for path in scripts.chain(paths.into_iter().flatten().flatten()) {
         *path = folder.join(&*path);
     }
 }

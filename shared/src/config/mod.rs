@@ -4,10 +4,13 @@
 //! answers, whether tools describe themselves well. Called by the binary's composition root and by
 //! `majordomo check`, `schema` and `init`.
 
+mod approvals;
 mod budget;
 mod builtin;
+mod chat;
 mod check;
 mod document;
+mod email;
 mod grant;
 mod load;
 mod price;
@@ -24,6 +27,9 @@ mod tools;
 mod types;
 mod webhook;
 
+pub use approvals::*;
+pub(crate) use email::is_here;
+pub use email::{EmailSettings, MailTls};
 pub use budget::*;
 pub use load::{Config, Source, load};
 pub use price::MissingPrice;

@@ -104,6 +104,19 @@ impl Problem {
         Some((place.source.name(), place.line, place.column))
     }
 
+    /// Whether it deserves a line at the start, and forbids nothing.
+    pub fn is_warning(&self) -> bool {
+        self.severity == Severity::Warning
+    }
+
+    /// Where it stands and what it is, without how to mend it.
+    pub fn in_one_line(&self) -> String {
+        match self.place() {
+            Some((file, line, column)) => format!("{file}:{line}:{column}: {self}"),
+            None => self.to_string(),
+        }
+    }
+
     /// The problem drawn for people, with the offending text underlined.
     pub fn render(&self, colours: bool, width: usize) -> String {
         let theme = match colours {

@@ -422,7 +422,7 @@ mod tests {
         "$schema",
     ];
     const SILENT: [&str; 3] = ["description", "title", "default"];
-    const FORMATS: [&str; 11] = [
+    const FORMATS: [&str; 12] = [
         "uri",
         "regex",
         "socket-address",
@@ -430,6 +430,7 @@ mod tests {
         "secret",
         "database-url",
         "uint8",
+        "uint16",
         "uint32",
         "uint64",
         "int64",

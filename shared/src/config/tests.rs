@@ -153,6 +153,52 @@ fn hooks_and_callbacks_as_they_are_meant() {
     assert_eq!(hooks["ci"].encoding, Encoding::Base64);
 }
 
+/// Each section of the shipped settings that is commented out, without its marks.
+fn commented_sections() -> Vec<String> {
+    let mut sections: Vec<String> = Vec::new();
+    let mut is_open = false;
+    for line in FILES[0].1.lines() {
+        let line = line.strip_prefix("# ");
+        match (line, sections.last_mut().filter(|_| is_open)) {
+            (Some(line), _) if line.starts_with('[') => sections.push(format!("{line}\n")),
+            (Some(line), Some(section)) => *section += &format!("{line}\n"),
+            _ => {}
+        }
+        is_open = line.is_some_and(|line| is_open || line.starts_with('['));
+    }
+    sections
+}
+
+#[test]
+fn what_the_shipped_settings_comment_out_is_right_as_it_stands() {
+    let sections = commented_sections();
+    let agents = &FILES[1..];
+    let warned = |more: &str| {
+        let loaded = files(&format!("{}\n{more}", FILES[0].1), agents).load(&tools());
+        let config = loaded.unwrap_or_else(|report| panic!("{more}\n{}", report.render(false, 90)));
+        let warned = config
+            .warnings
+            .iter()
+            .filter(|problem| problem.is_warning());
+        warned.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for section in &sections {
+        warned(section);
+    }
+    let all = sections.concat();
+    assert_eq!(warned(&all), [""; 0]);
+    for header in [
+        "[telegram]",
+        "[slack]",
+        "[hooks.",
+        "[[people]]",
+        "[[grants]]",
+        "[search]",
+    ] {
+        assert!(all.contains(header), "{header}: {all}");
+    }
+}
+
 #[test]
 fn unknown_keys_at_every_depth() {
     assert_snapshot!(settings(
@@ -170,13 +216,120 @@ fn people_who_cannot_be_told_apart() {
 }
 
 #[test]
+fn people_who_would_be_nobody() {
+    assert_snapshot!(settings(
+        "[[people]]\nname = \"bob\"\nroles = [\"boss\"]\n\
+         [[people]]\nname = \"eve\"\ntelegram = 8\nroles = []\n"
+    ));
+}
+
+/// A secret in a file of its own, as a configuration names it.
+fn kept(folder: &tempfile::TempDir, secret: &str) -> String {
+    let file = tempfile::NamedTempFile::new_in(folder).unwrap();
+    let (_, path) = file.keep().unwrap();
+    fs::write(&path, secret).unwrap();
+    format!("${{file:{}}}", path.display())
+}
+
+#[test]
+fn tokens_of_another_kind_are_refused_and_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bot, app) = (kept(&folder, "xoxb-b1b"), kept(&folder, "xapp-a1a"));
+    let slack = |bot: &str, app: &str| {
+        let text = format!("[slack]\nbot_token = \"{bot}\"\napp_token = \"{app}\"\n");
+        report(files(&text, &[]))
+    };
+    let drawn = slack(&app, &bot);
+    for wanted in [
+        "`slack.bot_token` refers to is an app-level token",
+        "[majordomo.toml:2:13]",
+        "`slack.app_token` refers to is a bot token",
+        "[majordomo.toml:3:13]",
+        "begins with xoxb-",
+    ] {
+        assert!(drawn.contains(wanted), "{drawn}");
+    }
+    assert!(!drawn.contains("b1b") && !drawn.contains("a1a"), "{drawn}");
+    // No agents: there is a report, and nothing about tokens is in it. What cannot be read is not judged.
+    for right in [slack(&bot, &app), slack("${NOT_SET_1}", "${NOT_SET_2}")] {
+        assert!(!right.contains("refers to"), "{right}");
+    }
+    let http = format!("[slack]\nbot_token = \"{bot}\"\nsigning_secret = \"{app}\"\n");
+    assert!(report(files(&http, &[])).contains("`slack.signing_secret` refers to"));
+}
+
+#[test]
+fn what_is_no_token_of_a_bot_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let complains = |token: &str| {
+        let text = format!("[telegram]\ntoken = \"{}\"\n", kept(&folder, token));
+        report(files(&text, &[])).contains("no token of a bot")
+    };
+    let rest = "AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw-";
+    assert!(!complains(&format!("110201543:{rest}")));
+    for wrong in [
+        rest.to_owned(),
+        format!("bot110201543:{rest}"),
+        "110201543:AAHd".into(),
+        format!("110201543:{rest} x"),
+    ] {
+        assert!(complains(&wrong), "{wrong}");
+    }
+}
+
+#[test]
+fn where_updates_are_sent_to_telegram_must_be_able_to_send() {
+    let of = |rest: &str| {
+        let text = format!("[telegram]\ntoken = \"${{NOT_SET_1}}\"\n{rest}\n");
+        report(files(&text, &[]))
+    };
+    let plain = "webhook_url = \"http://majordomo.example.com\"";
+    assert_snapshot!(of(plain));
+    assert!(of("webhook_url = \"https://a.example:7717\"").contains("no updates to port 7717"));
+    for right in [
+        "webhook_url = \"https://a.example:8443\"".to_owned(),
+        format!("api_url = \"http://127.0.0.1:8081\"\n{plain}"),
+    ] {
+        assert!(!of(&right).contains("Telegram sends"), "{right}");
+    }
+}
+
+#[test]
+fn grants_of_a_chat_that_is_closed_are_told_of() {
+    let grants = "[[grants]]\nslack_workspace = \"T1\"\n[[grants]]\ntelegram_group = -5\n\
+                  [telegram]\ntoken = \"${NOT_SET_1}\"\n";
+    assert_snapshot!(warnings(files(grants, &[("agents/helper.toml", AGENT)])));
+}
+
+#[test]
 fn grants_that_cannot_be_used() {
     assert_snapshot!(settings(
         "[[grants]]\nroles = [\"member\"]\n\
          [[grants]]\nslack_workspace = \"T1\"\ntelegram_group = -5\n\
          [[grants]]\ntelegram_group = 5\n[[grants]]\nslack_channel = \"#general\"\n\
-         [[grants]]\nslack_user_group = \"T1/S1\"\nroles = [\"approver\", \"admin\"]\n"
+         [[grants]]\nslack_user_group = \"T1/S1\"\nroles = [\"approver\", \"admin\"]\n\
+         [[grants]]\nslack_workspace = \"T1\"\nroles = [\"members\"]\n\
+         [[grants]]\ndiscord_server = \"5\"\n[slack]\nbot_token = \"${NOT_SET_1}\"\n\
+         signing_secret = \"${NOT_SET_2}\"\n"
     ));
+}
+
+#[test]
+fn email_that_cannot_be_meant() {
+    assert_snapshot!(settings(
+        "[email]\nhost = \"smtp://a.example\"\nfrom = \"nobody at all\"\nuser = \"ada\"\nport = 0\n\
+         allow = [\"example.org\", \"@example.org\", \"*@example.org\", \"a@b@c\"]\nmax_recipients = 0\n"
+    ));
+    assert_snapshot!(settings(
+        "[email]\nhost = \"smtp.example.org\"\ntls = \"none\"\nfrom = \"a@example.org\\r\\nBcc: b@c.d\"\n\
+         password = \"hunter2\"\n"
+    ));
+    let good = "[email]\nhost = \"localhost\"\ntls = \"none\"\nfrom = \"Ada L. <a@b\u{fc}cher.example>\"\nallow = [\"@example.org\"]\n";
+    let files = files(good, &[("agents/helper.toml", AGENT)]);
+    let config = files.load(&tools()).expect("this configuration is good");
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let email = config.settings.email.unwrap();
+    assert_eq!((email.port(), email.max_recipients), (25, 10));
 }
 
 #[test]

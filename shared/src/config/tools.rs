@@ -14,6 +14,8 @@ pub struct KnownTools(Vec<(ToolName, Option<Need>)>);
 pub enum Need {
     /// A search provider, `[search]`.
     Search,
+    /// A mail server, `[email]`.
+    Email,
 }
 
 impl KnownTools {
@@ -51,12 +53,14 @@ impl Need {
     fn section(self) -> &'static str {
         match self {
             Need::Search => "search",
+            Need::Email => "email",
         }
     }
 
     pub(super) fn reason(self) -> &'static str {
         match self {
             Need::Search => "no search provider is configured",
+            Need::Email => "no mail server is configured",
         }
     }
 
@@ -67,6 +71,15 @@ impl Need {
                  [search]\n\
                  provider = \"tavily\"\n\
                  api_key = \"${TAVILY_API_KEY}\""
+            }
+            Need::Email => {
+                "add to majordomo.toml (docs/email.md says more):\n\n\
+                 [email]\n\
+                 host = \"smtp.example.org\"\n\
+                 user = \"majordomo@example.org\"\n\
+                 password = \"${SMTP_PASSWORD}\"\n\
+                 from = \"Majordomo <majordomo@example.org>\"\n\
+                 allow = [\"@example.org\"]"
             }
         }
     }

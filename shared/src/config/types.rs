@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::approvals::ApprovalSettings;
 use super::budget::BudgetSettings;
 use super::builtin;
+use super::email::EmailSettings;
 use super::secret::SecretRef;
 use super::webhook::{CallbackSettings, HookSettings};
 use crate::id::{AgentName, ModelName, PrincipalId, TenantId, ToolName};
@@ -41,6 +43,8 @@ pub struct Settings {
     pub routes: Vec<RouteRule>,
     /// What one task may use.
     pub limits: Limits,
+    /// Which calls of tools people are asked about before they are made.
+    pub approvals: ApprovalSettings,
     /// What may be spent in a day, a month and in all, by whom.
     pub budget: BudgetSettings,
     /// How failed model and tool calls are repeated.
@@ -58,6 +62,8 @@ pub struct Settings {
     pub egress: EgressSettings,
     /// The provider behind `web_search`.
     pub search: Option<SearchSettings>,
+    /// The server that e-mail goes out by, and to whom; none is sent where this is absent.
+    pub email: Option<EmailSettings>,
     /// What calls of tools cost, by the tools' names.
     pub tools: BTreeMap<ToolName, ToolPrice>,
     /// The engine's sizes.

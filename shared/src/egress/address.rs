@@ -57,10 +57,18 @@ impl AllowList {
         let Some(host) = url.host().map(|host| canonical(host.to_owned())) else {
             return false;
         };
-        let port = url.port_or_known_default();
+        self.has_host(&host, url.port_or_known_default())
+    }
+
+    /// Whether this host is on the list for this port.
+    pub fn has(&self, host: &Host<String>, port: u16) -> bool {
+        self.has_host(&canonical(host.clone()), Some(port))
+    }
+
+    fn has_host(&self, host: &Host<String>, port: Option<u16>) -> bool {
         self.0
             .iter()
-            .any(|(allowed, only)| *allowed == host && (only.is_none() || *only == port))
+            .any(|(allowed, only)| allowed == host && (only.is_none() || *only == port))
     }
 }
 

@@ -1,5 +1,6 @@
-//! The egress gateway: the one place in the system that builds an HTTP client. Everything that goes
-//! out (models, search, pages) goes through here, so that one set of rules decides where to.
+//! The egress gateway: the one place in the system that builds an HTTP client, or speaks to a mail
+//! server. Everything that goes out (models, search, pages, letters) goes through here, so that one set
+//! of rules decides where to.
 //!
 //! ```text
 //!   model, web_search ──trusted(base URL from the config)──► client bound to that host ──┐
@@ -7,10 +8,11 @@
 //!   fetch_page ──fetch(address from anywhere)──► check URL ► resolve, drop forbidden ► connect
 //!                     ▲                                                                  │
 //!                     └──────────── redirect: checked again, five at most ───────────────┘
+//!   letters ──smtp(server from the config)──► resolve, drop forbidden ► connect ► TLS
 //! ```
 //! It owns which addresses may be reached ([`address`]), resolving ([`resolver`]), following
-//! redirects with size and time caps ([`fetch`]), and turning transport errors and statuses into
-//! [`Failure`]s ([`failure`]). It makes one attempt per call, knows no proxies, and keeps neither
+//! redirects with size and time caps ([`fetch`]), turning transport errors and statuses into
+//! [`Failure`]s ([`failure`]), and SMTP ([`smtp`]). It makes one attempt per call, knows no proxies, and keeps neither
 //! cookies nor secrets: callers put their keys into their own requests.
 
 pub mod address;
@@ -18,8 +20,10 @@ pub mod failure;
 mod fetch;
 mod post;
 pub mod resolver;
+pub mod smtp;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;

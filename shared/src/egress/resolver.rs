@@ -1,6 +1,6 @@
-//! Resolving names for the gateway: asks a [`Lookup`] and hands the HTTP client only addresses that
-//! it may connect to. What is checked is what is connected to, so a name that resolves differently
-//! the next time gains nothing. A literal IP never comes here (the client skips resolving it):
+//! Resolving names for the gateway: asks a [`Lookup`] and hands its clients only addresses that they may
+//! connect to. What is checked is what is connected to, so a name that resolves differently
+//! the next time gains nothing. A literal IP never comes here (the HTTP client skips resolving it):
 //! `address::check` sees those.
 
 use std::io;
@@ -75,7 +75,11 @@ impl Resolve for Guard {
 }
 
 /// The addresses that may be connected to; an error where there were some but none of those.
-fn within(reach: &Reach, host: &str, found: Vec<IpAddr>) -> Result<Vec<IpAddr>, Forbidden> {
+pub(super) fn within(
+    reach: &Reach,
+    host: &str,
+    found: Vec<IpAddr>,
+) -> Result<Vec<IpAddr>, Forbidden> {
     if matches!(reach, Reach::Any | Reach::Only { private: true, .. }) {
         return Ok(found);
     }

@@ -11,7 +11,9 @@ use futures::future::BoxFuture;
 use wiremock::matchers::{any, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
+use super::smtp::{ServerError, SmtpServer};
 use super::*;
+use crate::config::MailTls;
 
 /// Answers from a table; each further question gets the next answer, the last one for ever.
 #[derive(Default)]
@@ -278,6 +280,78 @@ async fn a_trusted_client_reaches_its_host_only_and_private_ones_only_where_mean
     let failure = status(&public, public.url("chat")).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Refused, "{failure}");
     assert_eq!(server.received_requests().await.unwrap().len(), 3);
+}
+
+fn mail_server(host: &str, port: u16, tls: MailTls) -> SmtpServer {
+    SmtpServer {
+        host: host.into(),
+        port,
+        tls,
+        login: None,
+        roots: None,
+        timeout: Duration::from_millis(500),
+        hello: "house.example".into(),
+    }
+}
+
+#[tokio::test]
+async fn a_mail_server_is_reached_where_it_is_public_or_meant() {
+    let inward = || {
+        Table::of(&[
+            ("mail.example", &[&["127.0.0.1"]]),
+            ("mixed.example", &[&["10.0.0.1", "127.0.0.1"]]),
+            // Public once, then inward: each attempt resolves and checks for itself.
+            ("rebind.example", &[&["3ffe::1"], &["127.0.0.1"]]),
+        ])
+    };
+    let oracle = Oracle::new();
+    for name in ["mail.example", "mixed.example", "rebind.example"] {
+        let gateway = gateway(&["mail.example:1"], inward());
+        let server = mail_server(name, oracle.port, MailTls::Starttls);
+        let smtp = gateway.smtp(server).unwrap();
+        for attempt in 0..3 {
+            let failure = smtp.greet().await.unwrap_err();
+            let is_refused = failure.kind == FailureKind::Permanent;
+            assert!(
+                is_refused || name == "rebind.example" && attempt == 0,
+                "{name}: {failure}"
+            );
+            assert!(!failure.may_have_happened, "{name}");
+        }
+        assert_eq!(oracle.connections(), 0, "{name}");
+    }
+    // What the operator names by its address, or has on the list, is connected to.
+    for (name, listed) in [
+        ("127.0.0.1", "x.example"),
+        ("mail.example", "mail.example"),
+        ("localhost", "x.example"),
+    ] {
+        let lookup = Table::of(&[
+            ("mail.example", &[&["127.0.0.1"]]),
+            ("localhost", &[&["127.0.0.1"]]),
+        ]);
+        let gateway = gateway(&[listed], lookup);
+        let smtp = gateway
+            .smtp(mail_server(name, oracle.port, MailTls::Starttls))
+            .unwrap();
+        let failure = smtp.greet().await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Transient, "{name}: {failure}");
+        assert_eq!(oracle.connections(), 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn without_tls_nothing_leaves_this_machine() {
+    let lookup = Table::of(&[("localhost", &[&["10.0.0.1"]])]);
+    let gateway = gateway(&["mail.example"], lookup);
+    for name in ["mail.example", "10.0.0.1", "localhost.example", "0.0.0.0"] {
+        let refused = gateway.smtp(mail_server(name, 25, MailTls::None));
+        assert!(matches!(refused, Err(ServerError::Clear(_))), "{name}");
+    }
+    // Whatever this machine's own name leads to.
+    let smtp = gateway.smtp(mail_server("localhost", 25, MailTls::None));
+    let failure = smtp.unwrap().greet().await.unwrap_err();
+    assert!(failure.message.contains("no address"), "{failure}");
 }
 
 #[tokio::test]

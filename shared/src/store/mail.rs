@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Duty, Error};
-use crate::id::{AgentName, TaskId, TenantId};
+use crate::id::{AgentName, AskId, TaskId, TenantId};
 use crate::run::Timestamp;
 
 /// A message of a channel, as it came.
@@ -110,8 +110,10 @@ pub struct Out {
     pub key: String,
     /// Where it belongs.
     pub conversation: String,
-    /// The task whose progress and end it shows; none for a word.
+    /// The task whose progress and end it shows.
     pub task: Option<TaskId>,
+    /// The ask that it shows. Where it shows neither, it is a word.
+    pub ask: Option<AskId>,
     /// What is said; for a card, what it answers to.
     pub body: Value,
     /// The far side's ids of the messages that stand for it there.
@@ -233,6 +235,14 @@ pub trait Mailroom: Send + Sync {
 
     /// The card of a task in a channel, whatever its state; and where it stands.
     async fn card(&self, tenant: &TenantId, task: TaskId) -> Result<Option<(Out, String)>, Error>;
+
+    /// What is owed under this key in a channel, or was, whatever its state; and where it stands.
+    async fn said(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        key: &str,
+    ) -> Result<Option<(Out, String)>, Error>;
 
     /// Records what was sent, under the duty of the one who sends. `false`, and nothing changed, where
     /// the duty is lost or the row is not owed any more.

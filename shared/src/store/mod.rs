@@ -6,6 +6,7 @@
 //! statement itself checks that the run is still this worker's, in this epoch, and running. A write
 //! that is refused changed nothing, and the run must stop.
 
+mod ask;
 mod bell;
 mod halt;
 mod identity;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub use ask::*;
 pub use bell::{Bell, Seat};
 pub use halt::*;
 pub use identity::*;
@@ -119,6 +121,9 @@ pub trait Store: Send + Sync {
     /// Who is who in channels.
     fn identities(&self) -> &dyn Identities;
 
+    /// What people are asked.
+    fn asks(&self) -> &dyn Asks;
+
     /// What an operator has stopped.
     fn halts(&self) -> &dyn Halts;
 
@@ -185,7 +190,7 @@ pub trait Store: Send + Sync {
         task: TaskId,
     ) -> Result<Vec<(Run, Vec<Step>)>, Error>;
 
-    /// Delivers an answer to a waiting run and wakes it. The first one wins; one that comes after
+    /// Delivers an answer to a waiting run and wakes it: it decides the run's ask ([`Asks`]). The first one wins; one that comes after
     /// its deadline, or for a run that has ended, changes nothing.
     async fn deliver(&self, signal: NewSignal) -> Result<Delivered, Error>;
 

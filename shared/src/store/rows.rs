@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::NewOut;
+use crate::ask::Ask;
 use crate::blob::Blob;
 use crate::event::Event;
 use crate::hash::Hash;
@@ -395,6 +396,20 @@ pub struct Entry {
     pub survived: bool,
 }
 
+impl Entry {
+    /// Whether people are asked something with it, or something that they were asked is settled.
+    pub(super) fn changes_asks(&self) -> bool {
+        match &self.change {
+            Change::Step { step, ask, .. } => {
+                let settled = step.kind == StepKind::Signal && step.recorded.is_some();
+                ask.is_some() || settled
+            }
+            Change::Finish(finish) => finish.task.is_some() && finish.state != RunState::Done,
+            Change::Park { .. } | Change::Release => false,
+        }
+    }
+}
+
 /// What an entry changes.
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -406,6 +421,8 @@ pub enum Change {
         spawn: Option<Box<NewRun>>,
         /// Refuse where an answer of this name has come: a time-out and an answer race here.
         unless_signal: Option<SignalName>,
+        /// What people are asked whose answer it waits for, under this name.
+        ask: Option<Box<(SignalName, Ask)>>,
     },
     /// The run leaves memory until something comes. Where more rings had come than the run had
     /// heard, it is queued instead.

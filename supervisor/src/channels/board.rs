@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::email::Mailer;
 use shared::store::{Error, Standing};
 
 use super::callback;
+use super::email;
 use super::health::Channels;
 use super::{Channel, Seen};
 use crate::desk::Desk;
@@ -31,6 +33,8 @@ pub struct Board {
     pub health: Option<Channels>,
     /// Whether nobody looks after them.
     pub idle: bool,
+    /// By which letters leave, where a mail server is configured.
+    pub mailer: Option<Arc<dyn Mailer>>,
     /// Who is who.
     pub people: Arc<Directory>,
     /// The store, and whose channels they are.
@@ -77,6 +81,13 @@ impl Board {
     /// Tries a channel out, as far as that changes nothing, and writes to its admins where all else is
     /// well.
     pub async fn test(&self, name: &str) -> Result<Vec<Finding>, TestError> {
+        if name == callback::CHANNEL {
+            return Ok(vec![self.callbacks().await?]);
+        }
+        if name == email::NAME {
+            let examined = self.examine_email().await;
+            return Ok(vec![examined.ok_or_else(|| self.closed(name))?]);
+        }
         let channel = self.channels.iter().find(|channel| channel.name() == name);
         let channel = channel.ok_or_else(|| self.closed(name))?;
         let examined = tokio::time::timeout(PATIENCE, channel.examine(self.seen(name))).await;
@@ -88,6 +99,38 @@ impl Board {
             findings.extend(self.greet(&**channel).await?);
         }
         Ok(findings)
+    }
+
+    /// Callbacks have no far side of their own that could be asked.
+    async fn callbacks(&self) -> Result<Finding, Error> {
+        let all = self.list().await?.into_iter();
+        let mut callbacks = all.filter(|view| view.name == callback::CHANNEL);
+        let (owed, dead) = callbacks
+            .next()
+            .map_or((0, 0), |view| (view.owed, view.dead));
+        let found = format!(
+            "a task's end is told to the callback_url that came with it, so there is nobody to ask; {owed} \
+             owed, {dead} undelivered"
+        );
+        Ok(match dead {
+            0 => Finding {
+                todo: Some(
+                    "to try it, hand in a task with a callback_url of yours: docs/http.md".into(),
+                ),
+                ..Finding::ok(callback::CHANNEL, found)
+            },
+            _ => Finding::warning(
+                callback::CHANNEL,
+                found,
+                "majordomo channels retry callback tries them again",
+            ),
+        })
+    }
+
+    /// How e-mail is, where it is configured.
+    pub async fn examine_email(&self) -> Option<Finding> {
+        let mailer = self.mailer.as_ref()?;
+        Some(email::examine(&**mailer).await)
     }
 
     /// Puts what could not be delivered back among what is owed. Answers how much that was.

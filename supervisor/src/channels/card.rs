@@ -2,12 +2,7 @@
 //! becomes the answer. Pure.
 
 use shared::event::{Event, Recorded};
-use shared::hash::Hash;
-use shared::id::{RunId, StepKey};
 use shared::task::{Phase, Task, TaskState};
-
-use super::Button;
-use super::text::in_one_line;
 
 /// What stands where an answer will stand, before anything is known.
 pub const PLACEHOLDER: &str = "⏳ One moment…";
@@ -18,28 +13,6 @@ pub struct Card {
     doing: Option<String>,
     steps: u32,
     waits: Option<&'static str>,
-    doubt: Option<Doubt>,
-}
-
-/// An effect that only a person can say of whether it happened.
-struct Doubt {
-    /// What was done.
-    what: String,
-    /// By what the task and the step are known, within a button.
-    step: String,
-}
-
-/// What a person may say of it: what begins the data of a button, and what the button says.
-pub const WORDS: [(&str, &str); 3] = [
-    ("happened", "It happened"),
-    ("again", "Do it again"),
-    ("give_up", "Leave it"),
-];
-
-/// By what a step in doubt is known within a button, which has room for 64 bytes.
-pub fn short(run: RunId, key: &StepKey) -> String {
-    let hash = Hash::of_bytes(format!("{run}/{key}").as_bytes()).to_string();
-    hash[..8].to_owned()
 }
 
 impl Card {
@@ -54,15 +27,6 @@ impl Card {
                     TaskState::Paused => Some("is paused"),
                     _ => None,
                 };
-                if *state != TaskState::AwaitingHuman {
-                    self.doubt = None;
-                }
-            }
-            Event::InDoubt { key, what, .. } => {
-                self.doubt = Some(Doubt {
-                    what: what.clone(),
-                    step: format!("{}:{}", recorded.task, short(recorded.run, key)),
-                });
             }
             Event::Phase { phase } => {
                 self.doing = Some(match phase {
@@ -97,27 +61,8 @@ impl Card {
         self.waits.is_none() && self.doing.is_some()
     }
 
-    /// The buttons below it.
-    pub fn buttons(&self) -> Vec<Vec<Button>> {
-        let (Some(doubt), Some(_)) = (&self.doubt, &self.waits) else {
-            return Vec::new();
-        };
-        let button = |(word, label): (&str, &str)| Button {
-            label: label.into(),
-            data: format!("{word}:{}", doubt.step),
-        };
-        vec![WORDS.map(button).into()]
-    }
-
     /// What it shows now; none while there is nothing to tell.
     pub fn text(&self) -> Option<String> {
-        if let (Some(doubt), Some(_)) = (&self.doubt, &self.waits) {
-            return Some(format!(
-                "⚠️ **{}** broke off, and nobody but a person can tell whether it happened. Look there, and \
-                 say so: until then this waits, and nothing is done twice.",
-                in_one_line(&doubt.what)
-            ));
-        }
         let doing = match (&self.waits, &self.doing) {
             (Some(waits), _) => return Some(format!("⏸ This {waits}.")),
             (None, Some(doing)) => doing,
@@ -193,18 +138,5 @@ mod tests {
         assert_eq!(card.text().as_deref(), Some("⏸ This waits for a person."));
         card.hear(&heard(state(TaskState::Running)));
         assert_eq!(card.text().as_deref(), Some(doing));
-        card.hear(&heard(Event::InDoubt {
-            key: "tool/1.0".into(),
-            agent: "executor".into(),
-            what: "send".into(),
-            evidence: Vec::new(),
-        }));
-        assert!(card.buttons().is_empty(), "it does not wait yet");
-        card.hear(&heard(state(TaskState::AwaitingHuman)));
-        assert!(card.text().unwrap().contains("**send** broke off"));
-        let buttons = &card.buttons()[0];
-        assert!(buttons.len() == 3 && buttons.iter().all(|button| button.data.len() <= 64));
-        card.hear(&heard(state(TaskState::Running)));
-        assert!(card.buttons().is_empty());
     }
 }

@@ -1,7 +1,8 @@
 //! The courier: brings what a channel's far side is owed, each conversation at its own pace.
 //!
 //! ```text
-//!   word   post ─► record: sent
+//!   word   post ─► record: sent; or instead of an earlier one: change that ─► record: sent
+//!   ask    as a card, page by page; again when it is decided
 //!   card   post a placeholder ─► record its id ─► change it as the task goes on
 //!              └─ the task has ended ─► change it into the answer, page by page
 //!                    └─ then each file: place ─► record its id ─► attach ─► record: sent
@@ -21,18 +22,23 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use shared::ask::Asked;
 use shared::event::Live;
-use shared::id::{TaskId, TenantId};
+use shared::id::{AskId, TaskId, TenantId};
 use shared::run::Timestamp;
 use shared::store::{Duty, Error, Identity, NewOut, Out, OutState, Store};
 
-use super::card::{Card, PLACEHOLDER};
+use super::card::{Card, PLACEHOLDER, last};
 use super::health::Channels;
+use super::invite::invitation;
 use super::lanes::Lanes;
 use super::pace::{Pace, Turn};
+use super::text::in_one_line;
 use super::{Channel, Document, Page, Undelivered, Word};
+use crate::asks;
 use crate::engine::Engine;
 use crate::follow::Follower;
+use crate::people::code;
 use crate::people::directory::Directory;
 use files::Answer;
 
@@ -52,6 +58,8 @@ const IN_FLIGHT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// So often a message that was deleted is posted anew.
 const DELETED: u32 = 5;
+/// Characters that admins are told of what could not be delivered.
+const BEGINS: usize = 120;
 /// How the keys of words begin that tell of what could not be delivered.
 const DEAD: &str = "dead/";
 /// The longest.
@@ -85,6 +93,8 @@ pub struct Courier {
 
 /// What is said to the far side.
 enum Call<'a> {
+    /// A word, in reply to a message.
+    Say(Option<&'a str>, &'a Page),
     /// A page, in reply to a message.
     Post(Option<&'a str>, &'a Page),
     /// A page, in place of a message.
@@ -110,6 +120,10 @@ impl From<Error> for Left {
         tracing::warn!(%error, "what is owed to a channel cannot be recorded now");
         Left::Later
     }
+}
+
+fn gone() -> Left {
+    Left::Dead("the message is gone".into())
 }
 
 impl Courier {
@@ -190,9 +204,9 @@ impl Courier {
                 }
             }
         };
-        match out.task {
-            Some(_) => drop(tracker.spawn(bring(out))),
-            None => words.push(&out.conversation.clone(), out, bring),
+        match (out.task, out.ask) {
+            (Some(_), _) | (_, Some(_)) => drop(tracker.spawn(bring(out))),
+            (None, None) => words.push(&out.conversation.clone(), out, bring),
         }
     }
 
@@ -202,9 +216,10 @@ impl Courier {
             // Brought since the page was read on which it stood.
             Ok(None) => return false,
             Ok(Some(out)) => {
-                let brought = match out.task {
-                    Some(task) => self.card(&out, task).await,
-                    None => self.word(&out).await,
+                let brought = match (out.task, out.ask) {
+                    (Some(task), _) => self.card(&out, task).await,
+                    (None, Some(ask)) => self.ask(&out, ask).await,
+                    (None, None) => self.word(&out).await,
                 };
                 match brought {
                     Err(Left::Dead(why)) => self.give_up(&out, &why).await,
@@ -240,17 +255,45 @@ impl Courier {
 
     /// Says a word.
     async fn word(&self, out: &Out) -> Result<(), Left> {
-        let word: Word = serde_json::from_value(out.body.clone()).unwrap_or_default();
+        let mut word: Word = serde_json::from_value(out.body.clone()).unwrap_or_default();
+        if let Some(id) = &word.code_for
+            && let Some(text) = invitation(&self.people, &*self.channel, id).await?
+        {
+            word.text = text;
+        }
         let mut pages = self.channel.pages(&word.text);
         if let Some(last) = pages.last_mut() {
             last.buttons = word.buttons;
         }
+        if let Some(earlier) = &word.instead_of {
+            return self.say_instead(out, earlier, &pages).await;
+        }
         let mut far = out.far.clone();
         for page in pages.iter().skip(far.len()) {
-            far.push(self.post(out, word.reply_to.as_deref(), page).await?);
+            let said = self.speak(out, Call::Say(word.reply_to.as_deref(), page));
+            far.push(said.await?.ok_or_else(gone)?);
             self.record(out, &far, OutState::Owed(Timestamp(0))).await?;
         }
         self.record(out, &far, OutState::Sent).await
+    }
+
+    /// Has the messages of an earlier word say this. Nobody misses it where they are gone, or were never
+    /// there.
+    async fn say_instead(&self, out: &Out, earlier: &str, pages: &[Page]) -> Result<(), Left> {
+        let (mail, channel) = (self.store.mail(), self.channel.name());
+        let earlier = match mail.said(&self.tenant, channel, earlier).await? {
+            // It is on its way still.
+            Some((_, state)) if state == "owed" => return Err(Left::Later),
+            Some((earlier, _)) => earlier.far,
+            None => Vec::new(),
+        };
+        for (message, page) in earlier.iter().zip(pages) {
+            match self.change(out, message, page).await {
+                Ok(_) | Err(Left::Dead(_)) => {}
+                Err(left) => return Err(left),
+            }
+        }
+        self.record(out, &[], OutState::Sent).await
     }
 
     /// Shows a task until it has ended, and then its answer.
@@ -279,6 +322,46 @@ impl Courier {
                 .await?;
         }
         self.record(out, &far, OutState::Sent).await
+    }
+
+    /// Shows an ask, and what became of it. It is owed again when that changes.
+    async fn ask(&self, out: &Out, id: AskId) -> Result<(), Left> {
+        let asked = self.store.asks().get(&self.tenant, id).await?;
+        let task = match &asked {
+            Some(asked) => self.store.task(&self.tenant, asked.task).await?,
+            None => None,
+        };
+        let (Some(asked), Some(task)) = (asked, task) else {
+            // It went with its task's journal: what stands there is the last word.
+            return self.record(out, &out.far, OutState::Sent).await;
+        };
+        let word: Word = serde_json::from_value(out.body.clone()).unwrap_or_default();
+        let (reply_to, shown) = (word.reply_to.as_deref(), asks::card::show(&asked, &task));
+        let mut pages = self.channel.pages(&shown.text);
+        if let Some(last) = pages.last_mut() {
+            last.buttons = shown.buttons;
+        }
+        let mut far = out.far.clone();
+        for (place, page) in pages.iter().enumerate() {
+            self.slot(out, reply_to, &mut far, place).await?;
+            self.fill(out, reply_to, &mut far, place, page).await?;
+        }
+        // Fewer pages than before: what stood on the others is over.
+        let over = self.channel.pages("·").swap_remove(0);
+        for left in far.iter().skip(pages.len()) {
+            self.change(out, left, &over).await?;
+        }
+        self.record(out, &far, OutState::Sent).await?;
+        self.again_if_late(out, &asked).await
+    }
+
+    /// Owes a card again whose ask changed while it was brought: it was owed already, so nobody could.
+    async fn again_if_late(&self, out: &Out, shown: &Asked) -> Result<(), Left> {
+        let now = self.store.asks().get(&self.tenant, shown.id).await?;
+        if now.is_some_and(|now| now.state != shown.state) {
+            self.store.mail().reopen(&self.tenant, out.seq).await?;
+        }
+        Ok(())
     }
 
     /// Makes sure that a message stands at this place of a card, and that its id is recorded.
@@ -349,8 +432,7 @@ impl Courier {
                 },
                 _ = tick.tick(), if card.text() != shown => {
                     let text = card.text().unwrap_or_default();
-                    let mut page = self.channel.pages(&text).swap_remove(0);
-                    page.buttons = card.buttons();
+                    let page = self.channel.pages(&text).swap_remove(0);
                     let shows = self.show(out, message, &page).await?;
                     if shows {
                         shown = Some(text);
@@ -365,7 +447,7 @@ impl Courier {
 
     async fn post(&self, out: &Out, reply_to: Option<&str>, page: &Page) -> Result<String, Left> {
         let posted = self.speak(out, Call::Post(reply_to, page)).await?;
-        posted.ok_or_else(|| Left::Dead("the message is gone".into()))
+        posted.ok_or_else(gone)
     }
 
     /// False where the message is not there any more.
@@ -381,6 +463,10 @@ impl Courier {
         shared::crash_point!("send.before");
         let conversation = &out.conversation;
         let answer = match call {
+            Call::Say(reply_to, page) => {
+                let said = self.channel.say(conversation, *reply_to, page);
+                said.await.map(Some)
+            }
             Call::Post(reply_to, page) => {
                 let posted = self.channel.post(conversation, *reply_to, page);
                 posted.await.map(Some)
@@ -504,18 +590,41 @@ impl Courier {
         }
     }
 
+    /// Whose something is that is owed, and how it begins, in one line and without codes.
+    async fn in_words(&self, out: &Out) -> Result<(String, String), Left> {
+        let task = match out.task {
+            Some(task) => self.store.task(&self.tenant, task).await?,
+            None => None,
+        };
+        let (what, said) = match task {
+            Some(task) => {
+                let answer = last(&task).unwrap_or_else(|| task.request.text.clone());
+                let whose = format!("The answer of task {}, {}'s,", task.id, task.principal);
+                (whose, answer)
+            }
+            None => {
+                let word = serde_json::from_value::<Word>(out.body.clone());
+                ("A message".into(), word.unwrap_or_default().text)
+            }
+        };
+        let said = code::hidden_in(&said);
+        let mut begins: String = said.chars().take(BEGINS).collect();
+        if begins.len() < said.len() {
+            begins.push('…');
+        }
+        Ok((what, in_one_line(begins.trim())))
+    }
+
     /// Has admins hear of what could not be delivered, wherever they are but there.
     async fn tell_admins(&self, out: &Out, why: &str) -> Result<(), Left> {
         let here = self.channel.name();
         if out.key.starts_with(DEAD) {
             return Ok(());
         }
-        let what = match out.task {
-            Some(task) => format!("The answer of task {task}"),
-            None => "A message".into(),
-        };
+        let (what, said) = self.in_words(out).await?;
         let text = format!(
-            "⚠️ {what} could not be delivered to {here}, conversation {}: {why}. It is kept.",
+            "⚠️ {what} could not be delivered to {here}, conversation {}: {why}. It is kept, and \
+             `majordomo channels retry {here}` tries it again. It was to say: {said}",
             out.conversation
         );
         let admins = self.people.admins().await?.into_iter();

@@ -7,19 +7,23 @@
 //! ```
 //! Chats differ in how they are read, rendered and spoken to: that is a [`Channel`]. What a message
 //! leads to ([`reception`]) and how what is owed gets there ([`courier`]) is the same for all.
-//! [`http`] answers at once and stands apart; whoever wants to be told later is by [`callback`].
+//! [`http`] answers at once and stands apart; whoever wants to be told later is by [`callback`]; [`email`]
+//! only sends.
 
 pub mod board;
 pub mod callback;
 pub mod card;
 pub mod command;
 pub mod courier;
+pub mod email;
 pub mod health;
 pub mod http;
+mod invite;
 mod lanes;
 mod pace;
 pub mod papers;
 pub mod reception;
+mod seal;
 pub mod signature;
 pub mod slack;
 pub mod station;
@@ -114,6 +118,17 @@ pub trait Channel: Send + Sync {
         page: &Page,
     ) -> Result<String, Undelivered>;
 
+    /// Says a word, as far as the far side can to whoever it is for and to nobody else. Answers its id
+    /// there.
+    async fn say(
+        &self,
+        conversation: &str,
+        reply_to: Option<&str>,
+        page: &Page,
+    ) -> Result<String, Undelivered> {
+        self.post(conversation, reply_to, page).await
+    }
+
     /// Makes a page out of a message that was posted before. Safe to repeat.
     async fn change(&self, conversation: &str, id: &str, page: &Page) -> Result<(), Undelivered>;
 
@@ -122,6 +137,12 @@ pub trait Channel: Send + Sync {
 
     /// Confirms a press of a button.
     async fn pressed(&self, press: &str, word: &str);
+
+    /// Opens what somebody asked for in a conversation to write in, by what the far side gave them for it,
+    /// or tells them that it cannot. Not to be repeated.
+    async fn open(&self, conversation: &str, trigger: &str) {
+        let (_, _) = (conversation, trigger);
+    }
 
     /// A file that came with a message, with its bytes, at most `limit` of them.
     async fn fetch(&self, file: &Attached, limit: u64) -> Result<Enclosure, Undelivered> {
@@ -155,7 +176,8 @@ pub trait Channel: Send + Sync {
         Err(Undelivered::Never(format!("{} cannot be sent", file.name)))
     }
 
-    /// Whether somebody belongs to a group there. An error where that cannot be found out.
+    /// Whether somebody belongs to a group there. An error where that cannot be found out: a lasting one,
+    /// such as [`Undelivered::Never`], where it will not be until somebody mends it.
     async fn belongs(&self, group: &Group, id: &str) -> Result<bool, Undelivered>;
 
     /// Asks the far side who we are there, and whether we have what we need. Changes nothing; `seen` is
@@ -219,12 +241,18 @@ pub struct Word {
     /// The message that it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
+    /// The key of an earlier word, whose message says this from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<String>,
     /// What it answers, where nobody saw that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
     /// Buttons, in rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buttons: Vec<Vec<Button>>,
+    /// Whose code is told in its place, by their id there: it is made when it is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_for: Option<String>,
 }
 
 /// Why something was not delivered.
@@ -253,6 +281,8 @@ pub struct Incoming {
     pub at: Timestamp,
     /// The far side's id of the message.
     pub message: Option<String>,
+    /// The message that it replies to, where the channel says.
+    pub replies_to: Option<String>,
     /// What it says.
     pub says: Says,
     /// What came with it.
@@ -299,6 +329,8 @@ pub enum Says {
         /// The button's data.
         data: String,
     },
+    /// Something to write in is asked for; what the far side gave for it.
+    Window(String),
     /// Something that cannot be taken; a word why.
     Unreadable(String),
     /// Nothing that is for us.

@@ -7,19 +7,21 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agents::run::Resolution;
+use shared::ask::{Asked, Decision};
 use shared::event::{Live, Recorded};
-use shared::id::TaskId;
+use shared::id::{AskId, TaskId};
 use shared::money::Usd;
-use shared::store::{Accepted, Error as StoreError, Renewed, TaskFilter};
+use shared::store::{Accepted, AskFilter, Error as StoreError, Renewed, TaskFilter};
 use shared::task::{Budget, Request, Said};
 
 use super::client::{self, Client};
 use super::context::Context;
 use super::exit::Fault;
 use crate::app::{App, GRACE};
-use crate::auth::LOCAL;
+use crate::asks::{self, Collection, Decided, Who};
+use crate::auth::{Caller, LOCAL};
 use crate::channels::papers::enclose::Enclosed;
+use crate::channels::papers::turns::Owner;
 use crate::desk::{Desk, Resolved, refusal};
 use crate::follow::Follower;
 use crate::instance::Instance;
@@ -27,7 +29,7 @@ use crate::intake::{Refused, Submission};
 use crate::storage;
 use crate::transcript::Transcript;
 use crate::view::TaskView;
-use crate::wire::{self, DeadView, TaskOrder};
+use crate::wire::{self, AskPage, AskView, DeadView, TaskOrder};
 
 /// How long a held data folder is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -205,7 +207,7 @@ impl Access {
         &self,
         task: TaskId,
         step: &str,
-        resolution: &Resolution,
+        resolution: &Decision,
     ) -> anyhow::Result<()> {
         let desk = match self.desk() {
             Ok(desk) => desk,
@@ -221,6 +223,67 @@ impl Access {
                 let help = format!("--step takes the full name: {}", names.join(", "));
                 Fault::usage(format!("several steps are named {step}")).help(help)
             }
+        };
+        Err(fault.into())
+    }
+
+    /// What is asked in a collection, newest first.
+    pub async fn asks(&self, which: Collection, filter: &AskFilter) -> anyhow::Result<AskPage> {
+        match self.desk() {
+            Ok(desk) => {
+                let filter = AskFilter {
+                    kinds: which.kinds().to_vec(),
+                    ..filter.clone()
+                };
+                let found = desk.asks(&myself(), &filter).await?;
+                let full = found.len() == filter.limit as usize;
+                let next = found.last().map(|asked| asked.id).filter(|_| full);
+                let asks = found.into_iter().map(AskView::of).collect();
+                Ok(AskPage { asks, next })
+            }
+            Err(client) => client.asks(which, filter).await,
+        }
+    }
+
+    /// What a collection holds whose id begins so: what is open, where anything is.
+    pub async fn asks_like(&self, which: Collection, part: &str) -> anyhow::Result<Vec<AskView>> {
+        match self.desk() {
+            Ok(desk) => {
+                let found = desk.asks_like(&myself(), which.kinds(), part).await?;
+                Ok(found.into_iter().map(AskView::of).collect())
+            }
+            Err(client) => client.asks_like(which, part).await,
+        }
+    }
+
+    /// What is asked, with all that is needed to decide it.
+    pub async fn asked(&self, which: Collection, id: AskId) -> anyhow::Result<Option<AskView>> {
+        match self.desk() {
+            Ok(desk) => match desk.asked(&myself(), id).await? {
+                Some(asked) => in_full(&desk, asked).await.map(Some),
+                None => Ok(None),
+            },
+            Err(client) => client.asked(which, id).await,
+        }
+    }
+
+    /// Says what becomes of it. Answers how it stands then.
+    pub async fn decide(
+        &self,
+        which: Collection,
+        id: AskId,
+        decision: &Decision,
+    ) -> anyhow::Result<AskView> {
+        let desk = match self.desk() {
+            Ok(desk) => desk,
+            Err(client) => return client.decide(which, id, decision).await,
+        };
+        let fault = match desk.decide(id, decision.clone(), &myself()).await? {
+            Decided::Taken(asked) => return in_full(&desk, *asked).await,
+            Decided::Before(asked) => Fault::failed(asks::too_late(&asked)),
+            Decided::Denied(why) => Fault::failed(why),
+            Decided::Unfit(why) => Fault::usage(why),
+            Decided::Missing => Fault::failed(format!("there is no such {}", which.one())),
         };
         Err(fault.into())
     }
@@ -265,6 +328,20 @@ impl Access {
             Access::Store(desk) => Ok(desk.clone()),
         }
     }
+}
+
+/// Who decides at the machine itself.
+fn myself() -> Who {
+    Who::from(&Caller::local())
+}
+
+async fn in_full(desk: &Desk, asked: Asked) -> anyhow::Result<AskView> {
+    let task = desk.task(asked.task).await?;
+    let view = AskView::of(asked);
+    Ok(match task {
+        Some(task) => view.within(task),
+        None => view,
+    })
 }
 
 /// Why a task was not taken in, with the exit code that fits.
@@ -356,7 +433,11 @@ async fn enclosed(app: &App, mut order: TaskOrder) -> Result<Submission, Fault> 
         std::mem::take(&mut order.text),
         std::mem::take(&mut order.files),
     );
-    let enclosed = wire::enclose(&app.readers, text, files).await;
+    let owner = Owner {
+        tenant: app.desk.tenant.clone(),
+        principal: LOCAL.into(),
+    };
+    let enclosed = wire::enclose((&app.readers, &owner), text, files).await;
     Ok(submission(order, enclosed.map_err(Fault::usage)?))
 }
 
@@ -400,6 +481,7 @@ mod tests {
     use shared::id::TenantId;
     use shared::store::NewTask;
 
+    use super::super::asks::text::tests::approval;
     use super::super::exit::Exit;
     use super::super::pick::pick;
     use super::super::progress::Progress;
@@ -476,6 +558,19 @@ mod tests {
             (StatusCode::FORBIDDEN, Json(problem))
         };
         let story = async || Json(serde_json::to_value(transcript()).unwrap());
+        let asks = async |State(sent): State<Sent>, uri: axum::http::Uri| {
+            sent.note("asks", json!(uri.to_string()));
+            Json(json!({"asks": [approval()], "next": null}))
+        };
+        let decide = async |State(sent): State<Sent>, Json(body): Json<Value>| {
+            if body["decision"] == "reject" {
+                let problem = json!({"type": "urn:x", "title": "No", "status": 409,
+                    "detail": "it was decided before: approved by ann"});
+                return (StatusCode::CONFLICT, Json(problem)).into_response();
+            }
+            sent.note("decide", body);
+            Json(approval()).into_response()
+        };
         let router = Router::new()
             .route("/healthz", get(async || "ok"))
             .route("/v1/tasks", post(submit).get(list))
@@ -484,6 +579,12 @@ mod tests {
             .route("/v1/tasks/{id}/resolve", post(resolve))
             .route("/v1/tasks/{id}/cancel", post(cancel))
             .route("/v1/tasks/{id}/transcript", get(story))
+            .route("/v1/approvals", get(asks))
+            .route(
+                "/v1/approvals/{id}",
+                post(decide).get(async || Json(approval())),
+            )
+            .route("/v1/questions/{id}", get(async || StatusCode::NOT_FOUND))
             .with_state(sent.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -508,7 +609,7 @@ mod tests {
         let story = access.transcript(id).await.unwrap();
         assert_eq!(story.entries.len(), transcript().entries.len());
         access
-            .resolve(id, &format!("{id}/tool/1.0"), &Resolution::Again)
+            .resolve(id, &format!("{id}/tool/1.0"), &Decision::Again)
             .await
             .unwrap();
         let sent = sent.0.lock().unwrap().clone();
@@ -522,6 +623,44 @@ mod tests {
         assert_eq!(sent[1], ("list".into(), json!("limit=200")));
         let resolved = json!({"step": "tool/1.0", "decision": "again", "run": id});
         assert_eq!(sent.last().unwrap(), &("resolve".into(), resolved));
+    }
+
+    #[tokio::test]
+    async fn a_live_instance_is_asked_what_people_are_asked() {
+        use Collection::{Approvals, Questions};
+        let (access, sent) = fake().await;
+        let id = approval().id;
+        let filter = AskFilter {
+            limit: 7,
+            before: Some(id),
+            ..AskFilter::default()
+        };
+        let page = access.asks(Approvals, &filter).await.unwrap();
+        assert_eq!(page.asks, [approval()]);
+        let like = access.asks_like(Approvals, "1a2b").await.unwrap();
+        assert_eq!(like, [approval()]);
+        let asked = access.asked(Approvals, id).await.unwrap();
+        assert_eq!(asked, Some(approval()));
+        assert_eq!(access.asked(Questions, id).await.unwrap(), None);
+        let args = json!({"to": []});
+        let changed = Decision::Edit { args: args.clone() };
+        access.decide(Approvals, id, &changed).await.unwrap();
+        let no = Decision::Reject {
+            reason: String::new(),
+        };
+        let late = access.decide(Approvals, id, &no).await.unwrap_err();
+        assert_eq!(Exit::of_error(&late), Exit::Failed);
+        assert!(late.to_string().contains("approved by ann"), "{late}");
+        let sent = sent.0.lock().unwrap().clone();
+        let wanted = [
+            (
+                "asks",
+                json!(format!("/v1/approvals?state=all&limit=7&before={id}")),
+            ),
+            ("asks", json!("/v1/approvals?id=1a2b")),
+            ("decide", json!({"decision": "edit", "args": args})),
+        ];
+        assert_eq!(sent, wanted.map(|(what, body)| (what.to_owned(), body)));
     }
 
     #[tokio::test]
@@ -631,7 +770,7 @@ mod tests {
         assert!(listed[0].halted, "nothing runs it");
         assert!(access.task(task.id).await.unwrap().unwrap().halted);
         let doubt = access
-            .resolve(task.id, "tool/1.0", &Resolution::GiveUp)
+            .resolve(task.id, "tool/1.0", &Decision::GiveUp)
             .await
             .unwrap_err();
         assert_eq!(Exit::of_error(&doubt), Exit::Failed);

@@ -9,19 +9,23 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use shared::id::TaskId;
+use shared::ask::AskState;
+use shared::event::Recorded;
+use shared::id::{AskId, TaskId};
 use shared::task::TaskState;
 
-use super::access::Access;
+use super::access::{Access, Watch};
+use super::asks::{self, inline, inline::Keyboard};
 use super::context::Context;
 use super::exit::{Exit, Fault};
 use super::progress::{Progress, Rest};
 use super::signals::Signals;
 use super::{story, words};
 use crate::app::GRACE;
+use crate::asks::Collection;
 use crate::equip::ModelCard;
 use crate::view::TaskView;
-use crate::wire::{BudgetOrder, FileOrder, TaskOrder};
+use crate::wire::{AskView, BudgetOrder, FileOrder, TaskOrder};
 
 /// How often the line that says what goes on is drawn anew.
 const TICK: Duration = Duration::from_millis(120);
@@ -241,19 +245,23 @@ async fn follow(
     };
     let screen = Screen::new(ask.quiet);
     screen.print(&format!("task {id}"));
+    let mut watcher = Watcher {
+        access,
+        id,
+        events: access.watch(id),
+        progress: Progress::default(),
+        screen,
+        keyboard: Keyboard::find().filter(|_| !ask.quiet),
+    };
     let watched = tokio::select! {
-        rest = watch(access, id, &screen) => Some(rest),
+        view = watcher.watch() => Some(view),
         () = signals.next() => None,
     };
-    screen.clear();
-    let Some(rest) = watched else {
+    watcher.screen.clear();
+    if watched.is_none() {
         eprintln!("{}", interrupted(access, id));
-        return Ok(None);
-    };
-    let _: Rest = rest?;
-    let view = access.task(id).await?;
-    let view = view.ok_or_else(|| Fault::failed(format!("task {id} is gone")))?;
-    Ok(Some(view))
+    }
+    watched.transpose()
 }
 
 /// What becomes of a task whose watcher leaves.
@@ -273,18 +281,161 @@ fn interrupted(access: &Access, id: TaskId) -> String {
     )
 }
 
-async fn watch(access: &Access, id: TaskId, screen: &Screen) -> anyhow::Result<Rest> {
-    let mut events = access.watch(id);
-    let mut progress = Progress::default();
-    loop {
-        let event = events.next().await?;
-        if let Some(line) = progress.line(&event) {
-            screen.print(&line);
+/// Whoever watches a task, and answers what it asks where there is a terminal to do so.
+struct Watcher<'a> {
+    access: &'a Access,
+    id: TaskId,
+    events: Watch,
+    progress: Progress,
+    screen: Screen,
+    keyboard: Option<Keyboard>,
+}
+
+/// What came of asking somebody at the terminal.
+enum Put {
+    /// It is decided.
+    Decided,
+    /// Nobody will decide it here.
+    Left,
+    /// The task came to rest meanwhile.
+    Rest,
+}
+
+impl Watcher<'_> {
+    /// The task when it has ended, was paused, or waits for somebody who is not here.
+    async fn watch(&mut self) -> anyhow::Result<TaskView> {
+        loop {
+            let Rest(state) = self.next_rest().await?;
+            if state != TaskState::AwaitingHuman {
+                return self.task().await;
+            }
+            match self.ask_here().await? {
+                // What it waited for was said, here or elsewhere: it goes on.
+                Put::Decided => {}
+                Put::Left | Put::Rest => return self.task().await,
+            }
         }
-        screen.show(progress.now());
-        if let Some(rest) = Progress::rest(&event.event) {
-            return Ok(rest);
+    }
+
+    async fn next_rest(&mut self) -> anyhow::Result<Rest> {
+        loop {
+            let event = self.events.next().await?;
+            if let Some(line) = self.progress.line(&event) {
+                self.screen.print(&line);
+            }
+            self.screen.show(self.progress.now());
+            if let Some(rest) = Progress::rest(&event.event) {
+                return Ok(rest);
+            }
         }
+    }
+
+    async fn task(&self) -> anyhow::Result<TaskView> {
+        let view = self.access.task(self.id).await?;
+        Ok(view.ok_or_else(|| Fault::failed(format!("task {} is gone", self.id)))?)
+    }
+
+    /// Puts one thing after the other that is asked to whoever sits at the terminal, the oldest first.
+    async fn ask_here(&mut self) -> anyhow::Result<Put> {
+        loop {
+            let open = self.task().await?.asks;
+            let Some(oldest) = open.last() else {
+                self.screen.resume();
+                return Ok(Put::Decided);
+            };
+            let which = Collection::of(oldest.kind);
+            let Some(mut keyboard) = self.keyboard.take() else {
+                return Ok(Put::Left);
+            };
+            self.screen.clear();
+            let put = match self.access.asked(which, oldest.id).await? {
+                Some(asked) => self.put(&mut keyboard, which, &asked).await?,
+                None => Put::Left,
+            };
+            self.keyboard = Some(keyboard);
+            if !matches!(put, Put::Decided) {
+                return Ok(put);
+            }
+        }
+    }
+
+    /// Puts one of them.
+    async fn put(
+        &mut self,
+        keyboard: &mut Keyboard,
+        which: Collection,
+        asked: &AskView,
+    ) -> anyhow::Result<Put> {
+        eprint!("\n{}\n", words::plain(&asks::text::body(asked)));
+        keyboard.forget();
+        loop {
+            eprint!("{}", inline::prompt(asked));
+            let line = tokio::select! {
+                line = keyboard.line() => line,
+                event = self.events.next() => {
+                    match self.meanwhile(&event?, which, asked.id).await? {
+                        Some(put) => return Ok(put),
+                        None => continue,
+                    }
+                }
+            };
+            let Some(line) = line else {
+                eprintln!();
+                return Ok(Put::Left);
+            };
+            let Some(decision) = inline::decision(asked, &line) else {
+                continue;
+            };
+            match self.access.decide(which, asked.id, &decision).await {
+                Ok(now) => {
+                    eprintln!("{}", words::plain(&asks::text::decided(&now)));
+                    return Ok(Put::Decided);
+                }
+                Err(error) => {
+                    eprintln!("{}", words::plain(&error.to_string()));
+                    if Exit::of_error(&error) == Exit::Usage {
+                        continue;
+                    }
+                    return Ok(match self.is_open(which, asked.id).await? {
+                        true => Put::Left,
+                        false => Put::Decided,
+                    });
+                }
+            }
+        }
+    }
+
+    /// What an event means that comes while somebody is being asked; none where they are asked still.
+    async fn meanwhile(
+        &mut self,
+        event: &Recorded,
+        which: Collection,
+        id: AskId,
+    ) -> anyhow::Result<Option<Put>> {
+        let line = self.progress.line(event);
+        let rest = Progress::rest(&event.event);
+        if line.is_some() || rest.is_some() {
+            eprintln!();
+        }
+        if let Some(line) = line {
+            self.screen.print(&line);
+        }
+        if rest.is_some_and(|rest| rest.0 != TaskState::AwaitingHuman) {
+            return Ok(Some(Put::Rest));
+        }
+        match self.access.asked(which, id).await? {
+            Some(now) if now.state == AskState::Open => Ok(None),
+            Some(now) => {
+                eprintln!("{}", words::plain(&asks::text::decided(&now)));
+                Ok(Some(Put::Decided))
+            }
+            None => Ok(Some(Put::Decided)),
+        }
+    }
+
+    async fn is_open(&self, which: Collection, id: AskId) -> anyhow::Result<bool> {
+        let asked = self.access.asked(which, id).await?;
+        Ok(asked.is_some_and(|asked| asked.state == AskState::Open))
     }
 }
 
@@ -374,9 +525,17 @@ impl Screen {
         }
     }
 
-    fn clear(&self) {
-        if let Some(bar) = &self.bar {
+    /// Takes away the line that says what goes on.
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
+        }
+    }
+
+    /// Draws it again.
+    fn resume(&mut self) {
+        if self.bar.is_none() {
+            *self = Self::new(self.quiet);
         }
     }
 }

@@ -14,6 +14,7 @@ use super::{doctor, words};
 use crate::channels::board::{Board, TestError};
 use crate::channels::callback::CHANNEL as CALLBACK;
 use crate::channels::configured;
+use crate::channels::email;
 use crate::desk::Desk;
 use crate::doctor::{Finding, Level};
 use crate::people::directory::Directory;
@@ -50,6 +51,9 @@ enum Command {
     },
 }
 
+const NONE: &str =
+    "no channel is configured; docs/telegram.md, docs/slack.md and docs/email.md say how";
+
 /// Runs the command.
 pub async fn run(context: &Context, channels: Channels) -> anyhow::Result<Exit> {
     let access = Access::to_look(context).await?;
@@ -64,7 +68,8 @@ pub async fn run(context: &Context, channels: Channels) -> anyhow::Result<Exit> 
 
 /// The board of an installation that nothing runs here of.
 async fn board(context: &Context, desk: Desk) -> anyhow::Result<Board> {
-    let settings = context.equip()?.config.settings;
+    let equipped = context.equip()?;
+    let settings = equipped.config.settings;
     let gateway = Gateway::new(&settings.egress)?;
     let channels = configured(&settings, &gateway, Vec::new())
         .map_err(|error| Fault::usage(format!("{error:#}")))?;
@@ -73,6 +78,7 @@ async fn board(context: &Context, desk: Desk) -> anyhow::Result<Board> {
         health: None,
         // Who holds the data folder is alone; on Postgres another machine's instance may be at it.
         idle: context.database_url().is_none() || desk.store.census().await?.workers == 0,
+        mailer: equipped.mailer,
         people: Arc::new(Directory::new(&settings, desk.store.clone())),
         desk,
     })
@@ -83,13 +89,7 @@ async fn list(context: &Context, access: &Access, json: bool) -> anyhow::Result<
         Err(client) => client.channels().await?,
         Ok(desk) => board(context, desk).await?.list().await?,
     };
-    match json {
-        true => words::say(serde_json::to_string_pretty(&channels)?),
-        false if channels.is_empty() => {
-            eprintln!("no channel is configured; docs/telegram.md and docs/slack.md say how");
-        }
-        false => words::say(table(&channels, shared::clock::now().0).trim_end()),
-    }
+    words::list(&channels, json, NONE, table)?;
     Ok(Exit::Done)
 }
 
@@ -141,14 +141,15 @@ async fn test(
             let all = board
                 .channels
                 .iter()
-                .map(|channel| channel.name().to_owned());
+                .map(|channel| channel.name().to_owned())
+                .chain(board.mailer.iter().map(|_| email::NAME.to_owned()));
             for name in wanted(name, all) {
                 findings.extend(board.test(&name).await.map_err(refused)?);
             }
         }
     }
     if findings.is_empty() {
-        eprintln!("no channel is configured; docs/telegram.md and docs/slack.md say how");
+        eprintln!("{NONE}");
     }
     match json {
         true => words::say(format_args!(

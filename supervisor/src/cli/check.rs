@@ -110,6 +110,14 @@ fn plan(equipped: &Equipped, context: &Context) -> String {
     if let Some(SearchSettings::Tavily { base_url, .. }) = &settings.search {
         field("search", format!("tavily at {base_url}"));
     }
+    if let Some(email) = &settings.email {
+        let allowed = match email.allow.is_empty() {
+            true => "nobody".into(),
+            false => email.allow.join(", "),
+        };
+        let server = format!("{}:{}", email.host, email.port());
+        field("email", format!("{} by {server}, to {allowed}", email.from));
+    }
 
     text.push_str("\nmodels\n");
     for card in &equipped.models {

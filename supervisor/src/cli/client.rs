@@ -11,16 +11,18 @@ use futures::stream::BoxStream;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
-use agents::run::Resolution;
+use shared::ask::Decision;
 use shared::event::Recorded;
-use shared::id::{RunId, TaskId};
-use shared::store::TaskFilter;
+use shared::id::{AskId, RunId, TaskId};
+use shared::store::{AskFilter, TaskFilter};
 
 use super::exit::Fault;
+use crate::asks::Collection;
 use crate::doctor::Finding;
 use crate::instance::{Instance, client_for};
 use crate::transcript::Transcript;
 use crate::view::TaskView;
+use crate::wire::{AskPage, AskView};
 use crate::wire::{BudgetPage, BudgetView, LimitOrder, UsagePage};
 use crate::wire::{
     ChannelPage, ChannelView, PairingCode, PairingOrder, PeoplePage, PersonView, RemovedView,
@@ -139,7 +141,7 @@ impl Client {
         &self,
         task: TaskId,
         step: &str,
-        resolution: &Resolution,
+        resolution: &Decision,
     ) -> anyhow::Result<()> {
         let (run, key) = split(step);
         let body = Settlement::of(key.to_owned(), run, resolution.clone());
@@ -147,6 +149,45 @@ impl Client {
         accepted(self.send(request.timeout(ANSWER).json(&body)).await?)
             .await
             .map(drop)
+    }
+
+    /// `GET /v1/approvals`, `questions` or `escalations`.
+    pub async fn asks(&self, which: Collection, filter: &AskFilter) -> anyhow::Result<AskPage> {
+        let state = if filter.open { "open" } else { "all" };
+        let mut query = vec![("state", state.to_owned())];
+        query.push(("limit", filter.limit.to_string()));
+        query.extend(filter.task.map(|task| ("task", task.to_string())));
+        query.extend(filter.before.map(|ask| ("before", ask.to_string())));
+        let request = self.request(Method::GET, &format!("/v1/{}", which.as_str()));
+        self.read(request.query(&query)).await
+    }
+
+    /// The same, by the beginning of an id.
+    pub async fn asks_like(&self, which: Collection, part: &str) -> anyhow::Result<Vec<AskView>> {
+        let request = self.request(Method::GET, &format!("/v1/{}", which.as_str()));
+        let page: AskPage = self.read(request.query(&[("id", part)])).await?;
+        Ok(page.asks)
+    }
+
+    /// `GET /v1/approvals/{id}`, or of another collection.
+    pub async fn asked(&self, which: Collection, id: AskId) -> anyhow::Result<Option<AskView>> {
+        let request = self.request(Method::GET, &format!("/v1/{}/{id}", which.as_str()));
+        let answer = self.send(request.timeout(ANSWER)).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        Ok(Some(accepted(answer).await?.json().await?))
+    }
+
+    /// `POST /v1/approvals/{id}`, or of another collection: how it stands then.
+    pub async fn decide(
+        &self,
+        which: Collection,
+        id: AskId,
+        decision: &Decision,
+    ) -> anyhow::Result<AskView> {
+        let request = self.request(Method::POST, &format!("/v1/{}/{id}", which.as_str()));
+        self.read(request.json(decision)).await
     }
 
     /// `GET /v1/tasks/{id}/transcript`.
@@ -255,16 +296,27 @@ impl Client {
 
     /// `POST /v1/channels/{name}/test`.
     pub async fn test_channel(&self, name: &str) -> anyhow::Result<Vec<Finding>> {
-        let request = self.at(Method::POST, &["v1", "channels", name, "test"])?;
-        let page: DoctorPage = self.read(request).await?;
+        let page: DoctorPage = self.of_channel(name, "test").await?;
         Ok(page.findings)
     }
 
     /// `POST /v1/channels/{name}/retry`: how much is tried again.
     pub async fn retry_channel(&self, name: &str) -> anyhow::Result<u64> {
-        let request = self.at(Method::POST, &["v1", "channels", name, "retry"])?;
-        let revived: Revived = self.read(request).await?;
+        let revived: Revived = self.of_channel(name, "retry").await?;
         Ok(revived.revived)
+    }
+
+    /// Has something done to a channel. A name that is no channel's is a fault of the command line.
+    async fn of_channel<T: DeserializeOwned>(&self, name: &str, what: &str) -> anyhow::Result<T> {
+        let request = self.at(Method::POST, &["v1", "channels", name, what])?;
+        let answer = self.send(request.timeout(ANSWER)).await?;
+        match answer.status() {
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
+                let told = told(answer.status(), answer.json().await.ok());
+                Err(Fault::usage(told).into())
+            }
+            _ => Ok(accepted(answer).await?.json().await?),
+        }
     }
 
     /// `GET /v1/tasks/{id}/events`, from the first one on.
@@ -372,9 +424,32 @@ async fn accepted(answer: Response) -> anyhow::Result<Response> {
 }
 
 fn fault(status: StatusCode, problem: Option<ProblemBody>) -> Fault {
-    let halted = |problem: &ProblemBody| problem.kind == "urn:majordomo:problem:halted";
-    let is_halted = problem.as_ref().is_some_and(halted);
-    let told = match problem {
+    let kind = problem.as_ref().map(|problem| problem.kind.clone());
+    let is = |name: &str| kind.as_ref().is_some_and(|kind| *kind == kind_of(name));
+    let told = told(status, problem);
+    match status {
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Fault::usage(told),
+        StatusCode::PAYLOAD_TOO_LARGE => Fault::usage(told)
+            .help("[server] body_limit_kib in the instance's configuration says how much it takes"),
+        StatusCode::UNAUTHORIZED => Fault::unreachable(told)
+            .help("the instance does not know the token in its own data folder: was it restarted just now? try again"),
+        StatusCode::SERVICE_UNAVAILABLE if is("halted") => Fault::halted(told),
+        // The instance answers, and its store does as well: it cannot write, as on a full disk.
+        StatusCode::SERVICE_UNAVAILABLE if is("store") => {
+            Fault::failed(told).help("the instance's log says why; `majordomo doctor` looks for it")
+        }
+        StatusCode::SERVICE_UNAVAILABLE => Fault::unreachable(told),
+        _ => Fault::failed(told),
+    }
+}
+
+fn kind_of(name: &str) -> String {
+    format!("urn:majordomo:problem:{name}")
+}
+
+/// What is wrong, as the instance says.
+fn told(status: StatusCode, problem: Option<ProblemBody>) -> String {
+    match problem {
         None => format!("the instance answered {status}"),
         Some(ProblemBody {
             field: Some(field),
@@ -382,16 +457,6 @@ fn fault(status: StatusCode, problem: Option<ProblemBody>) -> Fault {
             ..
         }) if !detail.starts_with(&field) => format!("{field}: {detail}"),
         Some(problem) => problem.detail,
-    };
-    match status {
-        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Fault::usage(told),
-        StatusCode::PAYLOAD_TOO_LARGE => Fault::usage(told)
-            .help("[server] body_limit_kib in the instance's configuration says how much it takes"),
-        StatusCode::UNAUTHORIZED => Fault::unreachable(told)
-            .help("the instance does not know the token in its own data folder: was it restarted just now? try again"),
-        StatusCode::SERVICE_UNAVAILABLE if is_halted => Fault::halted(told),
-        StatusCode::SERVICE_UNAVAILABLE => Fault::unreachable(told),
-        _ => Fault::failed(told),
     }
 }
 
@@ -462,4 +527,30 @@ async fn connect(
     Ok(whole
         .map(|event| serde_json::from_str(&event.ok()?.data).ok())
         .boxed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::exit::Exit;
+    use super::*;
+
+    #[test]
+    fn a_store_that_cannot_write_is_no_instance_that_cannot_be_reached() {
+        let exit = |name: &str| {
+            let problem = ProblemBody {
+                kind: kind_of(name),
+                title: "x".into(),
+                status: 503,
+                detail: "x".into(),
+                field: None,
+            };
+            let fault = fault(StatusCode::SERVICE_UNAVAILABLE, Some(problem));
+            Exit::of_error(&fault.into())
+        };
+        assert_eq!(exit("store"), Exit::Failed);
+        assert_eq!(exit("database"), Exit::Unreachable);
+        assert_eq!(exit("halted"), Exit::Halted);
+        let unknown = fault(StatusCode::SERVICE_UNAVAILABLE, None);
+        assert_eq!(Exit::of_error(&unknown.into()), Exit::Unreachable);
+    }
 }

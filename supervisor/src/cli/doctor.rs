@@ -5,12 +5,14 @@ use std::path::Path;
 
 use clap::Args;
 
+use shared::config::{Problem, Report};
 use shared::store::{Error, Standing};
 
 use super::access::{self, LOOK};
 use super::context::Context;
 use super::exit::Exit;
 use super::words;
+use crate::channels::{self, email};
 use crate::desk::Desk;
 use crate::doctor::{self, Finding, Level, mib};
 use crate::engine::brake;
@@ -23,7 +25,7 @@ const ROOM: u64 = 1 << 30;
 /// And below this part of it, in percent.
 const ROOM_PERCENT: u64 = 5;
 
-/// Examines the installation: store, leases, runs, queue, clock, disk, instance.
+/// Examines the installation: configuration, store, leases, runs, queue, clock, disk, instance.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes:
   0  all is well, or there are warnings
@@ -36,7 +38,8 @@ pub struct Doctor {
 
 /// Runs the command.
 pub async fn run(context: &Context, doctor: Doctor) -> anyhow::Result<Exit> {
-    let mut findings = examine(context).await;
+    let mut findings = vec![configuration(context)];
+    findings.extend(examine(context).await);
     findings.push(disk(&context.data));
     match doctor.json {
         true => words::say(format_args!(
@@ -65,6 +68,46 @@ pub fn line(finding: &Finding) -> String {
     format!("{level:<8} {check:<12} {found}{todo}")
 }
 
+/// What the configuration is like, as the next start would find it.
+fn configuration(context: &Context) -> Finding {
+    const CHECK: &str = "config";
+    const TODO: &str = "majordomo check shows where, and how to mend it";
+    // The service may have secrets that whoever asks has not.
+    let missing = |error: &anyhow::Error| {
+        let todo =
+            "see that it is there where `majordomo serve` is started; here it may be missing";
+        Finding::warning(CHECK, format!("{error:#}"), todo)
+    };
+    let config = match context.equip().map(|equipped| equipped.config) {
+        Ok(config) => config,
+        Err(error) => {
+            let report = error.downcast_ref::<Report>();
+            let found = report.and_then(|report| first_of(report.problems.iter()));
+            return match found {
+                Some(found) => Finding::problem(CHECK, found, TODO),
+                None => missing(&error),
+            };
+        }
+    };
+    if let Err(error) = channels::check(&config.settings) {
+        return missing(&error);
+    }
+    let warnings = config.warnings.iter();
+    match first_of(warnings.filter(|problem| problem.is_warning())) {
+        Some(found) => Finding::warning(CHECK, found, TODO),
+        None => Finding::ok(CHECK, format!("{} is good", config.origin)),
+    }
+}
+
+/// The first of some problems with its place, and how many there are besides.
+fn first_of<'a>(mut problems: impl Iterator<Item = &'a Problem>) -> Option<String> {
+    let first = problems.next()?.in_one_line();
+    Some(match problems.count() {
+        0 => first,
+        more => format!("{first} (and {more} more)"),
+    })
+}
+
 /// What the instance says of itself, or what this process finds in the store.
 async fn examine(context: &Context) -> Vec<Finding> {
     if let Some(client) = access::live(context).await {
@@ -85,6 +128,10 @@ async fn examine(context: &Context) -> Vec<Finding> {
     }
     let mut findings = vec![instance(&context.data)];
     findings.extend(store(context).await);
+    // What is wrong with the configuration is `check`'s matter.
+    if let Some(mailer) = context.equip().ok().and_then(|equipped| equipped.mailer) {
+        findings.push(email::examine(&*mailer).await);
+    }
     findings
 }
 

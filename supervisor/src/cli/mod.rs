@@ -4,6 +4,7 @@
 
 pub mod access;
 mod ask;
+mod asks;
 mod backup;
 mod bill;
 mod budget;
@@ -116,6 +117,12 @@ enum Command {
     Serve(serve::Serve),
     #[command(subcommand)]
     Tasks(tasks::Tasks),
+    Approvals(asks::Approvals),
+    Approve(asks::Approve),
+    Reject(asks::Reject),
+    Questions(asks::Questions),
+    Answer(asks::Answer),
+    Escalations(asks::Escalations),
     #[command(subcommand)]
     Token(token::Token),
     Pair(pair::Pair),
@@ -198,6 +205,12 @@ async fn command(cli: Cli, tools: Vec<Arc<dyn Tool>>) -> anyhow::Result<Exit> {
         Command::Ask(ask) => ask::run(&context, ask).await,
         Command::Serve(serve) => serve::run(&context, serve).await,
         Command::Tasks(tasks) => tasks::run(&context, tasks).await,
+        Command::Approvals(approvals) => approvals.run(&context).await,
+        Command::Approve(approve) => approve.run(&context).await,
+        Command::Reject(reject) => reject.run(&context).await,
+        Command::Questions(questions) => questions.run(&context).await,
+        Command::Answer(answer) => answer.run(&context).await,
+        Command::Escalations(escalations) => escalations.run(&context).await,
         Command::Token(token) => token::run(&context, token).await,
         Command::Pair(pair) => pair::run(&context, pair).await,
         Command::People(people) => people::run(&context, people).await,
@@ -259,6 +272,21 @@ mod tests {
             "majordomo tasks retry abcd",
             "majordomo tasks fork abcd --from step/2",
             "majordomo tasks dead --json --limit 7",
+            "majordomo approvals",
+            "majordomo approvals --all --json",
+            "majordomo approvals list --all",
+            "majordomo approvals show 1a2b3c4d --json",
+            "majordomo approve 1a2b3c4d --for-task",
+            "majordomo approve 1a2b3c4d --args @args.json",
+            "majordomo reject 1a2b3c4d --reason no",
+            "majordomo questions --json",
+            "majordomo questions show 1a2b3c4d",
+            "majordomo answer 1a2b3c4d the second one",
+            "majordomo escalations",
+            "majordomo escalations show 1a2b3c4d",
+            "majordomo escalations resolve 1a2b3c4d --again",
+            "majordomo escalations resolve 1a2b3c4d --happened --result 7",
+            "majordomo escalations resolve 1a2b3c4d --guide calmly",
             "majordomo token new ci --scope admin --scope on_behalf --principal p",
             "majordomo pair ada --roles member,approver --label phone --ttl-min 5",
             "majordomo people --json",
@@ -297,6 +325,11 @@ mod tests {
             "majordomo tasks resolve abcd",
             "majordomo tasks resolve abcd --again --give-up",
             "majordomo tasks resolve abcd --again --result 7",
+            "majordomo approve",
+            "majordomo approve 1a2b3c4d --for-task --args {}",
+            "majordomo answer 1a2b3c4d",
+            "majordomo escalations resolve 1a2b3c4d",
+            "majordomo escalations resolve 1a2b3c4d --again --result 7",
             "majordomo token new ci --scope root",
             "majordomo pair",
             "majordomo pair ada --roles king",

@@ -80,6 +80,7 @@ async fn make(context: &Context, access: &Access, pair: &Pair) -> anyhow::Result
     let offered = Directory::new(&settings, desk.store).offer(offer).await;
     let (code, until) = offered.map_err(|error| match error {
         NoCode::Store(error) => error.into(),
+        NoCode::Random(error) => error.into(),
         refused => anyhow::Error::from(Fault::usage(refused.to_string())),
     })?;
     Ok(PairingCode {

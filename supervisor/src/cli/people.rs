@@ -6,7 +6,8 @@ use super::access::Access;
 use super::context::Context;
 use super::exit::{Exit, Fault};
 use super::words;
-use crate::people::directory::Directory;
+use crate::people::directory::{Directory, NotRemoved};
+use crate::people::whose;
 use crate::wire::{PersonView, RemovedView};
 
 /// Lists who is known in chats, and how; unlinks people.
@@ -55,13 +56,8 @@ async fn list(context: &Context, access: &Access, json: bool) -> anyhow::Result<
             everybody.map(Into::into).collect()
         }
     };
-    match json {
-        true => words::say(serde_json::to_string_pretty(&people)?),
-        false if people.is_empty() => {
-            eprintln!("nobody is known yet; `majordomo pair NAME` makes a code");
-        }
-        false => words::say(table(&people, shared::clock::now().0).trim_end()),
-    }
+    let nobody = "nobody is known yet; `majordomo pair NAME` makes a code";
+    words::list(&people, json, nobody, table)?;
     Ok(Exit::Done)
 }
 
@@ -84,29 +80,36 @@ fn table(people: &[PersonView], now_ms: i64) -> String {
 }
 
 async fn remove(context: &Context, access: &Access, who: &str) -> anyhow::Result<Exit> {
+    if whose(who).is_none() {
+        return Err(Fault::usage(NotRemoved::Who(who.into()).to_string()).into());
+    }
     let removed: RemovedView = match access.desk() {
         Err(client) => client.remove_person(who).await?,
         Ok(desk) => {
             let settings = context.equip()?.config.settings;
-            Directory::new(&settings, desk.store)
-                .remove(who)
-                .await?
-                .into()
+            let directory = Directory::new(&settings, desk.store);
+            let removed = directory.remove(who).await;
+            let removed = removed.map_err(|error| match error {
+                NotRemoved::Store(error) => anyhow::Error::from(error),
+                nobody => Fault::usage(nobody.to_string()).into(),
+            });
+            removed?.into()
         }
     };
     for identity in &removed.removed {
         eprintln!("{identity} is unlinked");
     }
-    let named = "majordomo.toml names it: take the entry out of [[people]] and start again";
-    match (removed.removed.is_empty(), removed.configured) {
-        (true, true) => Err(Fault::failed(named).into()),
-        (true, false) => {
+    match (removed.removed.is_empty(), removed.still_known) {
+        (true, Some(why)) => Err(Fault::failed(why).into()),
+        (true, None) => {
             let fault = Fault::failed(format!("nobody is linked as {who}"));
-            Err(fault.help("`majordomo people` lists who is").into())
+            let help = "`majordomo people` lists who is; members of a group under [[grants]] are let in \
+                        by it, and removed there";
+            Err(fault.help(help).into())
         }
-        (false, configured) => {
-            if configured {
-                eprintln!("still known: {named}");
+        (false, why) => {
+            if let Some(why) = why {
+                eprintln!("still known: {why}");
             }
             Ok(Exit::Done)
         }

@@ -139,6 +139,10 @@ impl Progress {
                     &format!("{what} is in doubt, it may or may not have happened{why}"),
                 ))
             }
+            Event::Asked { kind, title, .. } => Some(row(
+                "?",
+                &format!("{}: {}", kind.as_str(), words::line(title)),
+            )),
             Event::Decided { what, reason } if reason.is_empty() => Some(row("·", what)),
             Event::Decided { what, reason } => {
                 Some(row("·", &format!("{what} ({})", words::line(reason))))

@@ -18,7 +18,7 @@ use super::words;
 use super::{access, ask, token};
 use crate::app::{App, GRACE};
 use crate::auth::LocalToken;
-use crate::channels::{self, http};
+use crate::channels::{self, http, slack};
 use crate::instance::Instance;
 use crate::telemetry;
 
@@ -189,25 +189,40 @@ async fn answer(
     }
 }
 
-/// Where chats are open and nobody is an admin, prints the code by which somebody becomes one: to people's
-/// eyes, and into no log.
+/// Where chats are open and nobody is an admin, prints the code by which somebody becomes one, for each chat
+/// as it is typed there: to people's eyes, and into no log.
 async fn claim(app: &App) -> anyhow::Result<()> {
-    if app.board().is_none_or(|board| board.channels.is_empty()) {
+    let chats = app.board().map(|board| board.channels.iter());
+    let mut chats = chats.into_iter().flatten().peekable();
+    if chats.peek().is_none() {
         return Ok(());
     }
     if let Some((code, _)) = app.people.offer_claim().await? {
-        eprintln!("{}", frame(&code.expose()));
+        for chat in chats {
+            eprintln!("{}", frame(chat.name(), &code.expose()));
+        }
     }
     Ok(())
 }
 
-/// What is printed of the first admin's code.
-fn frame(code: &str) -> String {
+/// What is printed of the first admin's code for a chat.
+fn frame(chat: &str, code: &str) -> String {
+    let (how, typed) = match chat {
+        // A command brings along what its author is called; a message there does not.
+        slack::NAME => (
+            "In Slack, write this anywhere; nobody else sees it:",
+            format!("/majordomo claim {code}"),
+        ),
+        _ => (
+            "In Telegram, write this to your bot, in private:",
+            format!("/claim {code}"),
+        ),
+    };
     let lines = [
-        "Nobody is an admin in your chats yet. Write this to the bot, in private:".to_owned(),
+        "Nobody is an admin in your chats yet.".to_owned(),
+        how.to_owned(),
         String::new(),
-        format!("    Telegram   /claim {code}"),
-        format!("    Slack      claim {code}"),
+        format!("    {typed}"),
         String::new(),
         "It works once, within 10 minutes. The next start makes a new one.".to_owned(),
     ];
@@ -260,6 +275,11 @@ fn report(context: &Context, app: &App, address: SocketAddr, url: &str) {
     for line in ask::models(&app.models) {
         tracing::info!("{line}");
     }
+    let warnings = app.config.warnings.iter();
+    for problem in warnings.filter(|problem| problem.is_warning()) {
+        let how = problem.how_to_mend().unwrap_or_default();
+        tracing::warn!(config.mend = how, "{}", problem.in_one_line());
+    }
     if app.resumed > 0 {
         tracing::info!(runs.resumed = app.resumed, "going on with unfinished runs");
     }
@@ -286,7 +306,8 @@ mod tests {
 
     #[test]
     fn the_first_admins_code_stands_in_a_frame() {
-        insta::assert_snapshot!(frame("7K3M-Q9XT-2HVN"));
+        let frames = channels::CHATS.map(|chat| frame(chat, "7K3M-Q9XT-2HVN"));
+        insta::assert_snapshot!(frames.join("\n"));
     }
 
     #[tokio::test]

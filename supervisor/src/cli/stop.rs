@@ -73,7 +73,8 @@ pub async fn stop(context: &Context, stop: Stop) -> anyhow::Result<Exit> {
 
 /// What is left where nobody could be told.
 fn by_file(context: &Context, which: &Which, error: anyhow::Error) -> anyhow::Error {
-    match which.all && Exit::of_error(&error) == Exit::Unreachable {
+    let is_untold = matches!(Exit::of_error(&error), Exit::Unreachable | Exit::Failed);
+    match which.all && is_untold {
         false => error,
         true => error.context(format!(
             "nobody could be told; a file {} stops the process of this folder",

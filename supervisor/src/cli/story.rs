@@ -4,7 +4,11 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use shared::ask::AskKind;
+
+use super::asks::text as asks;
 use super::words;
+use crate::asks::Collection;
 use crate::transcript::{Entry, Transcript};
 use crate::view::{StepView, TaskView};
 
@@ -51,6 +55,13 @@ pub fn doubts(task: &TaskView) -> Vec<Doubt> {
 pub fn how_to_resolve(task: &TaskView) -> String {
     let id = words::short(task.id);
     let mut text = String::new();
+    // Doubts are told by their steps.
+    for ask in task.asks.iter().filter(|ask| ask.kind != AskKind::Doubt) {
+        let _ = writeln!(text, "{}", words::line(&ask.title));
+        let look = format!("{} show", Collection::of(ask.kind).as_str());
+        let _ = writeln!(text, "  majordomo {look} {}", words::short_ask(ask.id));
+        text.push_str(&asks::commands(ask.id, ask.kind));
+    }
     for doubt in doubts(task) {
         let _ = writeln!(
             text,
@@ -415,6 +426,7 @@ pub(crate) mod tests {
             fork_from: None,
             pruned_at_ms: None,
             files: Vec::new(),
+            asks: Vec::new(),
             steps: Some(steps),
         };
         let attempt = |failure: Option<Failure>| Attempt {

@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use agents::run::Resolution;
 use agents::tools::folder::{Folder, or_dot};
+use shared::ask::Decision;
 use shared::id::TaskId;
 use shared::store::TaskFilter;
 use shared::task::TaskState;
@@ -160,7 +160,7 @@ pub struct Resolve {
     #[arg(long, value_name = "STEP")]
     step: Option<String>,
     #[command(flatten)]
-    decision: Decision,
+    decision: Word,
     /// What the tool would have answered, as JSON or as plain text.
     #[arg(long, value_name = "RESULT", conflicts_with_all = ["again", "give_up"])]
     result: Option<String>,
@@ -169,7 +169,7 @@ pub struct Resolve {
 /// One of three.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-struct Decision {
+struct Word {
     /// It happened.
     #[arg(long)]
     happened: bool,
@@ -320,7 +320,7 @@ fn inventory(files: &[TaskFile]) -> String {
     }
     let row = |file: &TaskFile| {
         vec![
-            words::line(&file.name),
+            words::name(&file.name).into_owned(),
             file.mime.clone(),
             file.bytes.to_string(),
             file.hash.short(),
@@ -352,9 +352,15 @@ async fn fetch(access: &Access, task: &TaskView, out: &Path) -> anyhow::Result<S
             folder.dir().write(&path, &bytes)
         };
         wrote().with_context(|| shown.display().to_string())?;
-        told.push_str(&format!("{}\n", shown.display()));
+        told.push_str(&fetched(out, &path));
     }
     Ok(told)
+}
+
+/// Tells of a file that was fetched. For eyes: a terminal may stand behind whatever this is piped to.
+fn fetched(out: &Path, path: &Path) -> String {
+    let shown = out.join(path);
+    format!("{}\n", words::name(&shown.to_string_lossy()))
 }
 
 async fn cancel(access: &Access, id: &str) -> anyhow::Result<String> {
@@ -477,13 +483,13 @@ impl Resolve {
         Ok(String::new())
     }
 
-    fn resolution(&self) -> Resolution {
+    fn resolution(&self) -> Decision {
         match (self.decision.happened, self.decision.again) {
-            (true, _) => Resolution::Happened {
+            (true, _) => Decision::Happened {
                 result: self.result.as_deref().map(value_of).unwrap_or_default(),
             },
-            (_, true) => Resolution::Again,
-            _ => Resolution::GiveUp,
+            (_, true) => Decision::Again,
+            _ => Decision::GiveUp,
         }
     }
 }
@@ -536,6 +542,24 @@ mod tests {
         assert!(shown.contains("running, halted (executing)"), "{shown}");
         assert!(shown.contains("majordomo serve"), "{shown}");
         assert!(!transcript().task.at_rest().halted, "it waits for a person");
+    }
+
+    #[test]
+    fn names_of_files_cannot_command_the_terminal() {
+        let file = TaskFile {
+            name: "a\u{1b}[31m/bill\u{202e}fdp.exe".into(),
+            mime: "text/plain".into(),
+            bytes: 1,
+            hash: shared::hash::Hash::of_bytes(b"x"),
+        };
+        let listed = inventory(std::slice::from_ref(&file));
+        assert!(
+            listed.contains("a\\u{1b}[31m/bill\\u{202e}fdp.exe"),
+            "{listed}"
+        );
+        assert!(!listed.contains(['\u{1b}', '\u{202e}']), "{listed}");
+        let told = fetched(Path::new("-"), Path::new(&file.name));
+        assert_eq!(told, "-/a\\u{1b}[31m/bill\\u{202e}fdp.exe\n");
     }
 
     #[test]

@@ -26,9 +26,9 @@ pub enum Token {
     New {
         /// A name for people, unique among live tokens.
         name: String,
-        /// What it may do; may be given several times. tasks: hand in tasks, see and cancel its own.
-        /// on_behalf: hand in tasks for users. approve: settle what its tasks wait for. admin:
-        /// everything, for all.
+        /// What it may do; may be given several times. tasks: hand in tasks, see and cancel its own,
+        /// answer their questions. on_behalf: hand in tasks for users. approve: decide what people are
+        /// asked in any task. admin: everything, for all.
         #[arg(long = "scope", value_name = "SCOPE", value_parser = ALL_SCOPES, default_value = "tasks")]
         scopes: Vec<String>,
         /// Who acts when it is used; `token:NAME` where absent.

@@ -1,6 +1,7 @@
-//! How numbers, times, states and tables are written for people. Pure.
+//! How numbers, times, states, tables and listings are written for people.
 
-use shared::id::TaskId;
+use shared::disguise;
+use shared::id::{AskId, TaskId};
 use shared::task::TaskState;
 use std::borrow::Cow;
 
@@ -24,6 +25,22 @@ pub fn number(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A listing on stdout: as JSON, or as a table of what is at this time, in milliseconds; where it is empty, a
+/// word on stderr.
+pub fn list<T: serde::Serialize>(
+    all: &[T],
+    json: bool,
+    nothing: &str,
+    table: impl FnOnce(&[T], i64) -> String,
+) -> serde_json::Result<()> {
+    match json {
+        true => say(serde_json::to_string_pretty(all)?),
+        false if all.is_empty() => eprintln!("{nothing}"),
+        false => say(table(all, shared::clock::now().0).trim_end()),
+    }
+    Ok(())
 }
 
 /// `12 ms`, `1.2 s`, `3 min 5 s`.
@@ -70,15 +87,28 @@ pub fn short(task: TaskId) -> String {
     id[id.len() - 8..].to_owned()
 }
 
+/// An ask's id as people type it: its first characters.
+pub fn short_ask(ask: AskId) -> String {
+    let mut id = ask.0.simple().to_string();
+    id.truncate(8);
+    id
+}
+
 /// Text by others as a terminal may be given it: nothing in it moves the cursor, changes colours or
-/// turns the direction of reading. Line breaks and tabs stay.
+/// turns the direction of reading, and nothing unseen tells apart what looks alike. Line breaks and tabs stay.
 pub fn plain(text: &str) -> Cow<'_, str> {
-    let harmless = |c: char| {
-        let control = c.is_control() && !matches!(c, '\n' | '\t');
-        let turning = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        !control && !turning
-    };
-    if text.chars().all(harmless) {
+    let harmless = |c: char| matches!(c, '\n' | '\t') || !disguise::in_text(c);
+    spelled(text, harmless)
+}
+
+/// A name by others as it may be shown anywhere: one line, and no two names look alike.
+pub fn name(name: &str) -> Cow<'_, str> {
+    spelled(name, |c| !disguise::in_name(c))
+}
+
+/// The text, with all that is not harmless in it by number.
+fn spelled(text: &str, harmless: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if text.chars().all(&harmless) {
         return Cow::Borrowed(text);
     }
     let shown = |c: char| match harmless(c) {
@@ -146,6 +176,8 @@ mod tests {
             !odd.contains(['\u{1b}', '\u{9b}', '\u{202e}', '\r', '\u{7}']),
             "{odd}"
         );
+        assert_eq!(plain("a\u{200b}b"), "a\\u{200b}b");
+        assert_eq!(name("a\n\u{200d}b.md"), "a\\u{a}\\u{200d}b.md");
         assert!(odd.contains("[31mb") && odd.contains("\\u{1b}"), "{odd}");
     }
 

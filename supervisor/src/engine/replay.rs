@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures::future::try_join_all;
 use serde_json::Value;
 
+use shared::ask::Ask;
 use shared::event::Note;
 use shared::id::{SignalName, StepKey};
 use shared::run::{
@@ -121,7 +122,12 @@ impl RunCtx for Replay {
         recorded.ok_or_else(end_of_journal)
     }
 
-    async fn signal(&self, name: SignalName, _: Duration) -> Result<Option<Value>, Interrupted> {
+    async fn ask(
+        &self,
+        name: SignalName,
+        _: Duration,
+        _: Ask,
+    ) -> Result<Option<Value>, Interrupted> {
         let recorded = self.recorded(&StepKey::from(format!("signal/{name}")));
         match recorded.ok_or_else(end_of_journal)?.outcome {
             Outcome::Done(mut value) => {
@@ -149,6 +155,6 @@ impl RunCtx for Replay {
 pub fn input_of(op: &Op) -> Value {
     match &op.kind {
         OpKind::Think(think) => serde_json::to_value(&think.request).unwrap_or_default(),
-        OpKind::Tool { args, .. } => args.clone(),
+        OpKind::Tool { args, .. } | OpKind::Preview { args, .. } => args.clone(),
     }
 }

@@ -45,10 +45,31 @@ impl Code {
         groups.join("-")
     }
 
+    /// What the store knows by which somebody shows this: what cannot be a code is a wrong one like any
+    /// other.
+    pub fn hash_of(shown: &str) -> Hash {
+        let code = Self::parse(shown).map(|code| code.hash());
+        code.unwrap_or_else(|| Hash::of_bytes(shown.as_bytes()))
+    }
+
     /// What the store knows it by.
     pub fn hash(&self) -> Hash {
         Hash::of_bytes(self.0.as_bytes())
     }
+}
+
+/// A text in which no code can be read that we wrote into it.
+pub fn hidden_in(text: &str) -> String {
+    let is_within = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let words = text.split_inclusive(|c| !is_within(c));
+    let hidden = words.map(|word| {
+        let code = word.trim_end_matches(|c| !is_within(c));
+        match Code::parse(code).is_some_and(|parsed| parsed.expose() == code) {
+            true => format!("[code]{}", &word[code.len()..]),
+            false => word.to_owned(),
+        }
+    });
+    hidden.collect()
 }
 
 impl fmt::Debug for Code {
@@ -60,6 +81,14 @@ impl fmt::Debug for Code {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_repeated_of_our_words_holds_no_code() {
+        let code = Code::fresh().unwrap().expose();
+        let text = format!("In a conversation, write `/pair {code}`.\n{code}");
+        let hidden = "In a conversation, write `/pair [code]`.\n[code]";
+        assert_eq!(hidden_in(&text), hidden);
+    }
 
     #[test]
     fn a_code_is_itself_however_it_is_typed() {

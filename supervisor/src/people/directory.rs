@@ -16,9 +16,9 @@ use shared::store::{Attempt, Error, Identity, Link, NewCode, Purpose, Redeemed, 
 
 use super::code::Code;
 use super::groups::{Group, Memory, Verdict, granted, verdict};
-use super::{Known, People, identity, name_of};
+use super::{Known, People, identity, name_of, whose};
 use crate::auth::NoRandomness;
-use crate::channels::Channel;
+use crate::channels::{Channel, Undelivered};
 
 /// How long a code is good where nobody says otherwise.
 pub const CODE_LASTS: Duration = Duration::from_secs(10 * 60);
@@ -74,6 +74,17 @@ pub enum NoCode {
     Store(#[from] Error),
 }
 
+/// Why nobody was unlinked.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRemoved {
+    /// It means nobody.
+    #[error("{0:?} is neither a person's name nor CHANNEL:ID, such as telegram:7")]
+    Who(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
 /// What an admin gives with a code.
 #[derive(Clone, Debug)]
 pub struct Offer {
@@ -122,6 +133,25 @@ pub struct Removed {
     pub links: Vec<Link>,
     /// Whether the configuration names them all the same.
     pub configured: bool,
+    /// The groups that they were lately found to belong to, and that let them in all the same.
+    pub groups: Vec<String>,
+}
+
+impl Removed {
+    /// Why they are known all the same, and what ends that.
+    pub fn still_known(&self) -> Option<String> {
+        if self.configured {
+            let named = "majordomo.toml names it: take the entry out of [[people]] and start again";
+            return Some(named.into());
+        }
+        (!self.groups.is_empty()).then(|| {
+            format!(
+                "{} lets them in: remove them there, which counts within ten minutes; or take the grant \
+                 out of [[grants]] and start again",
+                self.groups.join(", ")
+            )
+        })
+    }
 }
 
 impl Directory {
@@ -144,7 +174,7 @@ impl Directory {
         }
         let mut said = Vec::new();
         let groups = self.granted.iter();
-        for (group, roles) in groups.filter(|(group, _)| group.channel() == channel.name()) {
+        for (group, roles) in groups.filter(|(group, _)| group.may_hold(channel.name(), id)) {
             said.push((&roles[..], self.belongs(channel, group, id).await));
         }
         Ok(match verdict(said) {
@@ -199,7 +229,14 @@ impl Directory {
                 self.memory().learn(group, id, belongs, now);
                 return Ok(belongs);
             }
-            Ok(Err(undelivered)) => undelivered.to_string(),
+            Ok(Err(lasting @ (Undelivered::Never(_) | Undelivered::Missing))) => {
+                let channel = channel.name();
+                tracing::error!(channel, %group, why = %lasting, "nobody belongs to a group that cannot be asked");
+                let now = self.store.now();
+                self.memory().learn(group, id, false, now);
+                return Ok(false);
+            }
+            Ok(Err(passing)) => passing.to_string(),
             Err(_) => format!("no answer in {} s", PATIENCE.as_secs()),
         };
         let channel = channel.name();
@@ -214,6 +251,16 @@ impl Directory {
         let admins = entries.filter(|entry| entry.roles.contains(&Role::Admin));
         Ok(admins
             .map(|entry| identity(&entry.channel, &entry.id))
+            .collect())
+    }
+
+    /// Everybody who is known by name and has this role, or one that includes it.
+    pub async fn holders(&self, role: Role) -> Result<Vec<(PrincipalId, Identity)>, Error> {
+        let entries = self.entries().await?.into_iter();
+        let holders = entries
+            .filter(|entry| entry.roles.contains(&role) || entry.roles.contains(&Role::Admin));
+        Ok(holders
+            .filter_map(|entry| Some((entry.principal?, identity(&entry.channel, &entry.id))))
             .collect())
     }
 
@@ -366,27 +413,19 @@ impl Directory {
         Ok((code, until))
     }
 
-    /// Uses a code that names somebody.
+    /// Uses a code that names somebody, by its hash.
     pub async fn redeem(
         &self,
         identity: Identity,
         key: &str,
-        shown: &str,
+        shown: Hash,
     ) -> Result<Redeemed, Error> {
         self.attempt(identity, key, shown, None).await
     }
 
     /// Has a code be good no more that others saw. Whether it was one that nobody had used.
-    pub async fn burn(&self, shown: &str) -> Result<bool, Error> {
-        match Code::parse(shown) {
-            Some(code) => {
-                self.store
-                    .identities()
-                    .burn(&self.tenant, code.hash())
-                    .await
-            }
-            None => Ok(false),
-        }
+    pub async fn burn(&self, shown: Hash) -> Result<bool, Error> {
+        self.store.identities().burn(&self.tenant, shown).await
     }
 
     /// Uses the first admin's code; who does is called by their handle, where that is possible. None
@@ -395,7 +434,7 @@ impl Directory {
         &self,
         identity: Identity,
         key: &str,
-        shown: &str,
+        shown: Hash,
         handle: Option<&str>,
     ) -> Result<Option<Redeemed>, Error> {
         let entries = self.entries().await?;
@@ -418,15 +457,13 @@ impl Directory {
         &self,
         identity: Identity,
         key: &str,
-        shown: &str,
+        shown: Hash,
         claims: Option<PrincipalId>,
     ) -> Result<Redeemed, Error> {
-        // What cannot be a code is a wrong one like any other.
-        let code = Code::parse(shown).map(|code| code.hash());
         let attempt = Attempt {
             identity,
             key: key.to_owned(),
-            hash: code.unwrap_or_else(|| Hash::of_bytes(shown.as_bytes())),
+            hash: shown,
             claims,
         };
         let identities = self.store.identities();
@@ -440,11 +477,8 @@ impl Directory {
 
     /// Unlinks a person, by their name, or one identity, as `CHANNEL:ID`. They are strangers from their
     /// next message on.
-    pub async fn remove(&self, who: &str) -> Result<Removed, Error> {
-        let whose = match who.split_once(':') {
-            Some((channel, id)) => Whose::Identity(identity(channel, id)),
-            None => Whose::Person(who.into()),
-        };
+    pub async fn remove(&self, who: &str) -> Result<Removed, NotRemoved> {
+        let whose = whose(who).ok_or_else(|| NotRemoved::Who(who.into()))?;
         let links = self.store.identities().unlink(&self.tenant, &whose).await?;
         let configured = match &whose {
             Whose::Identity(identity) => self.people.who(identity).is_some(),
@@ -454,7 +488,25 @@ impl Directory {
                 .iter()
                 .any(|(_, known)| known.principal == *name),
         };
-        Ok(Removed { links, configured })
+        let groups = match &whose {
+            Whose::Identity(identity) => self.groups_of(identity),
+            Whose::Person(_) => Vec::new(),
+        };
+        Ok(Removed {
+            links,
+            configured,
+            groups,
+        })
+    }
+
+    /// The granted groups that somebody was lately found to belong to.
+    fn groups_of(&self, identity: &Identity) -> Vec<String> {
+        let (memory, now) = (self.memory(), self.store.now());
+        let theirs = self.granted.iter().filter(|(group, _)| {
+            group.channel() == identity.channel
+                && memory.last(group, &identity.id, now) == Some(true)
+        });
+        theirs.map(|(group, _)| group.to_string()).collect()
     }
 
     /// Has what is remembered of groups be so much older. For tests, which do not wait.

@@ -2,7 +2,9 @@
 //! of who belongs. Pure; whoever asks the far side is the [`super::directory`].
 //!
 //! What was found out counts for some minutes. After that the far side is asked again, and where it does
-//! not answer, a yes counts a little longer; then nobody knows, and nothing runs.
+//! not answer, a yes counts a little longer; then nobody knows, and nothing runs. A group that cannot be asked
+//! until somebody mends that, such as one that the bot was thrown out of, has no members: to wait would
+//! help nobody.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -49,6 +51,19 @@ impl Group {
         match self {
             Group::Telegram(_) => "telegram",
             _ => "slack",
+        }
+    }
+
+    /// Whether somebody with this id could belong: a group has nobody from elsewhere.
+    pub fn may_hold(&self, channel: &str, id: &str) -> bool {
+        let of_team = |team: &str| {
+            let whose = id.split_once('/').map(|(whose, _)| whose);
+            channel == "slack" && whose == Some(team)
+        };
+        match self {
+            Group::Telegram(_) => channel == "telegram",
+            Group::Workspace(team) => of_team(team),
+            Group::UserGroup { team, .. } | Group::Conversation { team, .. } => of_team(team),
         }
     }
 
@@ -196,6 +211,27 @@ mod tests {
         assert_eq!(at(0, "8"), (Some(false), Some(false)));
         assert_eq!(at(1, "8"), (None, Some(false)));
         assert_eq!(at(0, "9"), (None, None));
+    }
+
+    #[test]
+    fn nobody_from_elsewhere_could_belong() {
+        let (team, id) = ("T1".to_owned(), "S1".to_owned());
+        let of_slack = [
+            Group::Workspace(team.clone()),
+            Group::UserGroup {
+                team: team.clone(),
+                id: id.clone(),
+            },
+            Group::Conversation { team, id },
+        ];
+        for group in of_slack {
+            assert!(group.may_hold("slack", "T1/U1"));
+            for (channel, id) in [("slack", "T12/U1"), ("slack", "U1"), ("telegram", "T1/U1")] {
+                assert!(!group.may_hold(channel, id), "{group} {channel} {id}");
+            }
+        }
+        assert!(Group::Telegram(-5).may_hold("telegram", "7"));
+        assert!(!Group::Telegram(-5).may_hold("slack", "T1/U1"));
     }
 
     #[test]

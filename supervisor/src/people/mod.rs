@@ -15,7 +15,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use shared::config::{Person, Role, is_name};
 use shared::id::PrincipalId;
-use shared::store::{Identity, Link, Purpose};
+use shared::store::{Identity, Link, Purpose, Whose};
 
 use crate::auth::LOCAL;
 
@@ -122,6 +122,18 @@ pub fn identity(channel: &str, id: &str) -> Identity {
     }
 }
 
+/// Whose links a text means: a person's, by their name, or that of an identity, as `CHANNEL:ID`. None
+/// where it is neither.
+pub fn whose(text: &str) -> Option<Whose> {
+    let is_word = |part: &str| !part.is_empty() && !part.contains(char::is_whitespace);
+    match text.split_once(':') {
+        Some((channel, id)) => {
+            (is_word(channel) && is_word(id)).then(|| Whose::Identity(identity(channel, id)))
+        }
+        None => is_name(text).then(|| Whose::Person(text.into())),
+    }
+}
+
 /// The name of a first admin: their handle, where it is a name and nobody's; handles are chosen freely,
 /// and must make nobody into somebody who is there.
 pub fn name_of(handle: Option<&str>, is_taken: impl Fn(&str) -> bool) -> PrincipalId {
@@ -194,6 +206,26 @@ mod tests {
             [Member],
             "a code gives what it gives"
         );
+    }
+
+    #[test]
+    fn a_text_means_a_person_an_identity_or_nobody() {
+        assert_eq!(whose("ada"), Some(Whose::Person("ada".into())));
+        let of_slack = identity("slack", "T1/U1");
+        assert_eq!(whose("slack:T1/U1"), Some(Whose::Identity(of_slack)));
+        // The first admin's code is nobody's yet, and must not go with a slip of the hand.
+        for nobody in [
+            "",
+            " ",
+            "..",
+            ":",
+            "slack:",
+            ":7",
+            "slack: ",
+            "Ada Lovelace",
+        ] {
+            assert_eq!(whose(nobody), None, "{nobody:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, new_task, tenant, tool};
 use majordomo_tests::place::{Kind, Place};
+use shared::ask::Ask;
 use shared::clock::{Stopwatch, stopwatch};
 use shared::id::{RunId, TaskId};
 use shared::run::{Child, Effect};
@@ -332,7 +333,8 @@ fn asks(steps: usize, told: mpsc::UnboundedSender<TaskId>) -> Arc<Code> {
                 let op = tool(Effect::Idempotent, json!({ "n": n }));
                 ctx.act(format!("step/{n}").as_str().into(), op).await?;
             }
-            ctx.signal("word".into(), LONG).await?;
+            ctx.ask("word".into(), LONG, Ask::question("a word?"))
+                .await?;
             let _ = told.send(run.task);
             Ok(ended(json!("done")))
         }
@@ -448,7 +450,8 @@ fn parents(_: usize, told: mpsc::UnboundedSender<TaskId>) -> Arc<Code> {
         let told = told.clone();
         async move {
             if run.parent.is_some() {
-                ctx.signal("word".into(), LONG).await?;
+                ctx.ask("word".into(), LONG, Ask::question("a word?"))
+                    .await?;
                 return Ok(ended(json!("part")));
             }
             let part = Child {

@@ -6,8 +6,21 @@
 use majordomo_tests::doubles::control;
 use majordomo_tests::doubles::telegram::{FakeTelegram, Settings, commands};
 
+const IS: &str =
+    "A Telegram for trying things out: a Bot API server that behaves as the real one does.";
+const EXAMPLE: &str = r#"  sleep 3600 | fake-telegram --port 8081 --control-port 8082 &
+  export TELEGRAM_API_URL=http://127.0.0.1:8081 TELEGRAM_BOT_TOKEN=...   # from the line that it prints
+  majordomo serve --dir ./docs                                         # with [telegram] in its settings
+  curl -s http://127.0.0.1:8082/control/user_says -d '{"chat": 7, "user": 7, "text": "Hello"}'
+  curl -s http://127.0.0.1:8082/control/chat -d '{"chat": 7}'"#;
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let defaults = serde_json::to_value(Settings::default())?;
+    if let Some(help) = control::help("fake-telegram", IS, &defaults, EXAMPLE) {
+        println!("{help}");
+        return Ok(());
+    }
     let (ports, rest) = control::arguments(std::env::args().skip(1))?;
     let mut settings = Settings::default();
     for (name, value) in rest {

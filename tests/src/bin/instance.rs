@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agents::run::Resolution;
 use majordomo_tests::app::TestApp;
 use majordomo_tests::world::Post;
+use shared::ask::Decision;
 use shared::config::Source;
 use shared::event::Live;
 use shared::hash::Hash;
@@ -78,9 +78,7 @@ async fn decides(app: &App, id: TaskId, person: &str) -> anyhow::Result<bool> {
                 for step in app.store.steps(app.tenant(), run.id).await? {
                     let name = format!("{}/{}", run.id, step.key);
                     // Those that are in doubt no more are told so.
-                    let said = app
-                        .desk
-                        .resolve(id, &name, &Resolution::Again, "test".into());
+                    let said = app.desk.resolve(id, &name, &Decision::Again, "test".into());
                     drop(said.await?);
                 }
             }

@@ -16,9 +16,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use agents::run::Resolution;
 use majordomo_tests::app::TestApp;
 use majordomo_tests::world::Post;
+use shared::ask::Decision;
 use shared::config::Source;
 use shared::egress::Gateway;
 use shared::hash::Hash;
@@ -178,7 +178,7 @@ async fn settle(app: &App) -> anyhow::Result<()> {
         limit: 10_000,
         ..TaskFilter::default()
     };
-    let happened = Resolution::Happened {
+    let happened = Decision::Happened {
         result: "the world said so".into(),
     };
     for task in app.desk.tasks(&waiting).await? {

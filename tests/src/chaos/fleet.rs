@@ -71,6 +71,9 @@ pub(super) struct Work {
     pub tool_ms: u32,
 }
 
+/// How long a replica may take to answer a question.
+const ANSWERS: Duration = Duration::from_secs(2);
+
 /// Replicas, what they share, and what they said.
 pub(super) struct Fleet {
     pub place: Place,
@@ -95,6 +98,19 @@ struct Said {
     peak: Mutex<Option<(u32, u32)>>,
     worker: Mutex<Option<Uuid>>,
     news: Notify,
+}
+
+impl Said {
+    /// What it says of something, as soon as it does.
+    async fn hears<T>(&self, of: impl Fn(&Self) -> &Mutex<Option<T>>) -> T {
+        loop {
+            // A word that is said between the look and the wait is kept for the next who waits.
+            if let Some(heard) = lock(of(self)).take() {
+                return heard;
+            }
+            self.news.notified().await;
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -126,7 +142,7 @@ impl Fleet {
         };
         file(
             "majordomo.toml",
-            &format!("{SETTINGS}\n{}", self.work.settings),
+            &format!("{SETTINGS}\n{}\n{}", self.work.settings, crate::FREE),
         );
         file(
             "agents/executor.toml",
@@ -287,39 +303,24 @@ impl Replica {
     pub(super) async fn census(&mut self) -> Option<BTreeMap<String, i64>> {
         lock(&self.said.census).take();
         self.tell("census").await;
-        let within = stopwatch();
-        while within.ms() < 2000 {
-            if let Some(census) = lock(&self.said.census).take() {
-                return Some(census);
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        None
+        let said = self.said.clone();
+        let heard = said.hears(|said| &said.census);
+        tokio::time::timeout(ANSWERS, heard).await.ok()
     }
 
     /// The worker that it is now; `None` where it does not say.
     pub(super) async fn worker(&mut self) -> Option<Uuid> {
         lock(&self.said.worker).take();
         self.tell("who").await;
-        let within = stopwatch();
-        while within.ms() < 2000 {
-            if let Some(worker) = lock(&self.said.worker).take() {
-                return Some(worker);
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        None
+        let said = self.said.clone();
+        let heard = said.hears(|said| &said.worker);
+        tokio::time::timeout(ANSWERS, heard).await.ok()
     }
 
     /// The most model calls at once, and how many there were.
     pub(super) async fn peak(&mut self) -> (u32, u32) {
         self.tell("peak").await;
-        loop {
-            if let Some(peak) = lock(&self.said.peak).take() {
-                return peak;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        self.said.hears(|said| &said.peak).await
     }
 
     /// Waits until so many tasks have ended or wait for a person. False where that takes longer.

@@ -245,7 +245,7 @@ fn configure(place: &Place, telegram: &FakeTelegram) {
         format!(
             "[slack]\nmode = \"http\"\napi_url = \"http://127.0.0.1:9/api\"\nbot_token = \"{}\"\n\
              signing_secret = \"{}\"\n[[people]]\nname = \"ada\"\nslack = \"{TEAM}/U1\"\n",
-            key("bot"),
+            house::secret(place, "bot", &format!("xoxb-{SECRET}")),
             key("signing")
         ),
         format!(

@@ -6,7 +6,10 @@ use std::time::Duration;
 use super::fleet::{Fleet, Work};
 use super::{Finding, Plan};
 use crate::place::Kind;
+use crate::wait;
 
+/// How long the first process may take to have all in hand.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Calls of one agent at once.
 const LIMIT: u32 = 8;
 const LIMITED: &str = "[limits]\nconcurrency = 8\n";
@@ -50,14 +53,13 @@ async fn restart(
     for n in 0..tasks {
         first.tell(&format!("submit task-{n}")).await;
     }
-    while fleet.taken() < tasks as usize {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let all = async || fleet.taken() >= tasks as usize;
+    wait::until("all are taken in", PATIENCE, all).await;
     // All that can be asked is being asked.
     let wanted = if agent == LIMITED { LIMIT } else { LIMIT + 1 };
-    while first.peak().await.0 < wanted {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let asked = async || (first.peak().await.0 >= wanted).then_some(());
+    let asked = wait::within(PATIENCE, asked).await;
+    asked.expect("all that may be is asked at once");
     first.kill().await;
     fleet.change(|work| work.model_ms = 5);
     let mut second = fleet.start().await;

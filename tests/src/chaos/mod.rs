@@ -2,6 +2,7 @@
 //! and compares what is left with the world's ledger. Each prints lines of result, and each has a
 //! negative control: a mutant, or a setting, with which the same part must find something wrong.
 
+mod answering;
 mod canaries;
 mod crash;
 mod doors;

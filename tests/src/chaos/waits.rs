@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::fleet::{Fleet, Work};
 use super::{Finding, Plan};
 use crate::place::Kind;
+use crate::wait;
 
 /// Tasks that wait.
 const WAITING: u32 = 100;
@@ -56,9 +57,8 @@ async fn lives(
         first.tell(&format!("submit task-{n}")).await;
     }
     // Each has made both of its effects, and has heard of the first alone.
-    while fleet.world.effects().len() < 2 * WAITING as usize {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let made = async || fleet.world.effects().len() >= 2 * WAITING as usize;
+    wait::until("the effects are made", PATIENCE, made).await;
     first.kill().await;
     fleet.change(|work| work.tool_ms = 0);
     let mut next = fleet.start().await;

@@ -82,6 +82,27 @@ pub async fn parent_gone() {
     while matches!(stdin.read(&mut sink).await, Ok(n) if n > 0) {}
 }
 
+/// What `--help` says, where it is asked for: what the double `is`, its defaults, and an example.
+pub fn help(name: &str, is: &str, defaults: &Value, example: &str) -> Option<String> {
+    let asked = std::env::args()
+        .skip(1)
+        .any(|arg| arg == "--help" || arg == "-h");
+    asked.then(|| {
+        format!(
+            "{is} Listens on 127.0.0.1, prints one JSON line with its addresses and secrets, and serves \
+             until its\nstandard input ends.\n\n\
+             Usage: {name} [--port N] [--control-port N] [--settings JSON]\n\n\
+             \x20 --port N           of the service; a free one where absent\n\
+             \x20 --control-port N   of what people there say and see; a free one where absent\n\
+             \x20 --settings JSON    what is to differ from the defaults below\n\n\
+             People speak and look by POST to CONTROL/COMMAND with a JSON object; an unknown command is \
+             answered\nwith the names of all.\n\n\
+             Example:\n{example}\n\n\
+             Defaults:\n{defaults:#}"
+        )
+    })
+}
+
 /// What the binaries take from their command line.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ports {

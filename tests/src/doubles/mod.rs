@@ -18,5 +18,6 @@ pub mod fault;
 pub mod front;
 pub mod post;
 pub mod slack;
+pub mod smtp;
 pub mod spoil;
 pub mod telegram;

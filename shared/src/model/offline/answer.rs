@@ -9,7 +9,7 @@ use super::conversation::Conversation;
 use super::rank::{self, Candidate, Ranked};
 use super::sentences::{self, Sentence};
 use super::terms::Terms;
-use super::{terms, writing};
+use super::{evidence, terms, writing};
 use crate::model::{Message, ModelRequest};
 
 /// How findings begin; the question follows.
@@ -290,6 +290,12 @@ fn from_plain_text(talk: &Conversation<'_>) -> String {
             prior: 1.0,
         })
         .collect();
+    if !talk.documents.is_empty() && talk.rest.is_empty() {
+        return match compose(&talk.task, &evidence::candidates(&talk.documents)) {
+            text if text.is_empty() => nothing(&talk.task, &[]),
+            text => text,
+        };
+    }
     if talk.rest.is_empty() {
         return "There is no material to answer this from. The built-in offline model only quotes what agents have found; it does not know, reword or translate anything by itself.".into();
     }

@@ -4,8 +4,20 @@
 use serde_json::Value;
 
 use super::answer::{self, FINDINGS};
+use super::evidence::Passage;
 use super::rank::Candidate;
 use crate::model::{Message, ModelRequest};
+
+/// How a document begins that came with a task; its name follows.
+const DOCUMENT: &str = "\n\n## File ";
+/// How a document's text ends where not all of it was taken.
+const LEFT_OUT: &str = "\n[the rest of the file is left out]";
+/// What comes after a task's documents, where anything does.
+const AFTER: [&str; 3] = [
+    "\n\n## Result of ",
+    "\n\nThe result must meet these criteria:",
+    "\n\nThe agents' results follow.",
+];
 
 /// A request as the rules see it.
 pub(super) struct Conversation<'a> {
@@ -13,6 +25,8 @@ pub(super) struct Conversation<'a> {
     pub(super) system: &'a str,
     /// What is asked.
     pub(super) task: String,
+    /// Documents that came with the task.
+    pub(super) documents: Vec<Passage>,
     /// Quotes with sources that came with the task, from agents before.
     pub(super) material: Vec<Candidate>,
     /// What else came with the task.
@@ -46,7 +60,8 @@ impl<'a> Conversation<'a> {
             Some(Message::User { text, .. }) => text.as_str(),
             _ => "",
         };
-        let (task, handed) = divide(asked);
+        let (asked, documents) = unfold(asked);
+        let (task, handed) = divide(&asked);
         let task = match task.is_empty() {
             true => answer::question_in(handed).unwrap_or(task),
             false => task,
@@ -56,6 +71,7 @@ impl<'a> Conversation<'a> {
             material: answer::quotes_in(handed),
             rest: handed.trim().to_owned(),
             task,
+            documents,
             exchanges: exchanges(&messages[asked_at.map_or(0, |at| at + 1)..]),
             calls_before: messages.iter().map(calls_of).map(<[_]>::len).sum(),
         }
@@ -99,6 +115,27 @@ fn exchanges(messages: &[Message]) -> Vec<Exchange<'_>> {
             })
         })
         .collect()
+}
+
+/// A text without the documents in it, and those.
+fn unfold(text: &str) -> (String, Vec<Passage>) {
+    let Some((before, enclosed)) = text.split_once(DOCUMENT) else {
+        return (text.to_owned(), Vec::new());
+    };
+    let ends = AFTER.iter().filter_map(|after| enclosed.find(after));
+    let (enclosed, after) = enclosed.split_at(ends.min().unwrap_or(enclosed.len()));
+    let document = |text: &str| {
+        let (name, text) = text.split_once('\n')?;
+        let text = text.trim_matches('\n');
+        Some(Passage {
+            source: name.trim().to_owned(),
+            line: 1,
+            text: text.strip_suffix(LEFT_OUT).unwrap_or(text).to_owned(),
+            prior: 1.0,
+        })
+    };
+    let documents = enclosed.split(DOCUMENT).filter_map(document);
+    (format!("{before}{after}"), documents.collect())
 }
 
 /// The task, and what was handed over with it. The task ends where a finding, or a heading that
@@ -196,6 +233,26 @@ mod tests {
         for (text, task, handed) in table {
             assert_eq!(divide(text), (task.to_owned(), handed), "{text}");
         }
+    }
+
+    #[test]
+    fn documents_are_told_from_the_task_and_from_what_follows_them() {
+        let files = "## File a.md\n\nOne.\n\n## Results\n\nTwo.\n\n## File b.txt\n\nThree.\n\
+                     [the rest of the file is left out]";
+        for after in [
+            "",
+            "\n\n## Result of x\n\ny",
+            "\n\nThe result must meet these criteria:\n- z",
+        ] {
+            let (asked, documents) = unfold(&format!("When?\n\n{files}{after}"));
+            assert_eq!(asked, format!("When?{after}"));
+            let read: Vec<_> = documents.iter().map(|d| (&*d.source, &*d.text)).collect();
+            assert_eq!(
+                read,
+                [("a.md", "One.\n\n## Results\n\nTwo."), ("b.txt", "Three.")]
+            );
+        }
+        assert_eq!(unfold("## File a.md").1, []);
     }
 
     #[test]

@@ -130,8 +130,12 @@ impl<'a> Kit<'a> {
         Some((tool.name.clone(), args(tool, wanted)))
     }
 
-    /// The calls that may still bring something; none when the looking is over.
+    /// The calls that may still bring something; none when the looking is over, or what came with the task
+    /// answers it.
     fn look(&self, question: &str) -> Vec<(ToolName, Value)> {
+        if self.documents_answer(question) {
+            return Vec::new();
+        }
         if self.talk.exchanges.is_empty() {
             return self.first_round(question);
         }
@@ -315,13 +319,22 @@ impl<'a> Kit<'a> {
         self.call(Job::Fetch, &[(&["url", "address"], json!(url))])
     }
 
+    /// Whether what came with the task is enough: who sends a document asks about it.
+    fn documents_answer(&self, question: &str) -> bool {
+        let documents = evidence::candidates(&self.talk.documents);
+        let covers = || rank::cover(&focus(question), &documents) >= COVERED;
+        !documents.is_empty() && (wants_summary(question) || covers())
+    }
+
     fn candidates(&self) -> Vec<Candidate> {
         let reading = self
             .talk
             .exchanges
             .iter()
             .filter(|exchange| Job::of(exchange.tool) != Job::Write);
-        let all = evidence::candidates(&evidence::passages(reading));
+        let mut passages = self.talk.documents.clone();
+        passages.extend(evidence::passages(reading));
+        let all = evidence::candidates(&passages);
         // Who names a file wants to know what stands in that file.
         let names = terms::file_names(&self.talk.task);
         let named: Vec<_> = all
@@ -342,7 +355,8 @@ impl<'a> Kit<'a> {
 
     fn has_hits(&self, question: &str) -> bool {
         let candidates = self.candidates();
-        let opened = self.made(Job::Read).count() + self.made(Job::Fetch).count() > 0;
+        let read = self.made(Job::Read).count() + self.made(Job::Fetch).count();
+        let opened = read + self.talk.documents.len() > 0;
         !candidates.is_empty() && opened && wants_summary(question)
             || !rank::best(&focus(question), &candidates, 1, 0.0).is_empty()
     }

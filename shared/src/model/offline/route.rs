@@ -18,12 +18,18 @@ struct Listed {
 /// The plan for a task, as JSON text that fits the schema.
 pub(super) fn plan(talk: &Conversation<'_>, schema: &Value) -> String {
     let listed = listed(talk.system);
-    let plan = decide(&talk.task, &listed);
+    let mut plan = decide(&talk.task, !talk.documents.is_empty(), &listed);
+    if !talk.documents.is_empty()
+        && let Some(task) = plan.pointer_mut("/steps/0/task")
+    {
+        // Nothing stands for the task as it came, with its documents.
+        *task = json!("");
+    }
     fitted(plan, schema, schema).to_string()
 }
 
-fn decide(task: &str, agents: &[Listed]) -> Value {
-    if is_small_talk(task) {
+fn decide(task: &str, has_documents: bool, agents: &[Listed]) -> Value {
+    if is_small_talk(task) && !has_documents {
         return json!({"steps": [], "reason": "small talk needs no agent", "answer": SELF});
     }
     let named = |name: &str| agents.iter().find(|agent| agent.name == name);
@@ -214,7 +220,7 @@ mod tests {
     const PROMPT: &str = "Choose.\n- researcher: finds facts\n- writer: writes answers\n- executor: writes files\nReply.";
 
     fn chosen(task: &str, prompt: &str) -> String {
-        let plan = decide(task, &listed(prompt));
+        let plan = decide(task, false, &listed(prompt));
         let agent = plan.pointer("/steps/0/agent").and_then(Value::as_str);
         agent.unwrap_or("answer").to_owned()
     }
@@ -260,7 +266,11 @@ mod tests {
             }},
             "additionalProperties": false,
         });
-        let plan = fitted(decide("What is it?", &listed(PROMPT)), &schema, &schema);
+        let plan = fitted(
+            decide("What is it?", false, &listed(PROMPT)),
+            &schema,
+            &schema,
+        );
         let checked = crate::model::structured::Schema::compile("plan", &schema)
             .unwrap()
             .check(&plan);

@@ -381,6 +381,40 @@ fn a_closing_call_without_tools_says_what_was_found_so_far() {
 }
 
 #[test]
+fn a_document_that_came_with_the_task_is_read() {
+    let enclosed = "\n\n## File rota.md\n\n# Rota\n\nBackups are made on Sundays at noon.\n\n\
+                    Ada looks after them. Bob stands in for her.";
+    let asked = |question: &str| {
+        let mut world = World::new();
+        let findings = world.run(RESEARCHER, &format!("{question}{enclosed}"));
+        (findings, world.calls)
+    };
+    let (findings, calls) = asked("When are backups made?");
+    let quote = "- Backups are made on Sundays at noon. [rota.md:3]";
+    assert!(
+        findings.contains(quote) && calls.is_empty(),
+        "{findings} {calls:?}"
+    );
+    let (findings, calls) = asked("Summarise this");
+    assert!(
+        findings.contains("[rota.md:") && calls.is_empty(),
+        "{findings}"
+    );
+    // What does not stand there is looked for elsewhere.
+    let (findings, calls) = asked("What is a lease?");
+    assert!(
+        findings.contains("[store.md:5]") && !calls.is_empty(),
+        "{findings}"
+    );
+    // An agent without tools reads it, too.
+    let answer = World::new().run(&[], &format!("When are backups made?{enclosed}"));
+    assert!(
+        answer.starts_with("Backups are made on Sundays at noon. [rota.md:3]"),
+        "{answer}"
+    );
+}
+
+#[test]
 fn results_of_several_agents_become_one_answer() {
     let task = "Task: What is a lease? Also write it down.\n\nResults:\n## executor\nWrote lease.md (9 bytes).\n\n## writer\nA lease is a promise. [store.md:5]\n\nSources:\n- store.md:5\n";
     let answer = World::new().run(&[], task);

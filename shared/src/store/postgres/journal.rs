@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::blob::{self, Blobs};
 use super::content::{self, Bodies};
 use super::tx::{Params, Tx, get, prepare};
-use super::{EngineRole, RING, event, ledger, run, step, task};
+use super::{EngineRole, RING, ask, event, ledger, run, step, task};
 use crate::clock;
 use crate::event::Recorded;
 use crate::id::{RunId, StepKey, TaskId};
@@ -89,6 +89,8 @@ struct Committed {
     ended: Vec<RunId>,
     /// Whether the queue, or the next time at which a run wakes, may have changed.
     queue: bool,
+    /// Whether people are asked something, or something is not asked any more.
+    asks: bool,
 }
 
 /// What the first round trip found.
@@ -242,6 +244,7 @@ struct Follow {
     ring: Statement,
     keep: Statement,
     refer: Statement,
+    asks: Statement,
     ledger: ledger::Write,
 }
 
@@ -258,6 +261,7 @@ impl Follow {
             ring,
             keep,
             refer,
+            asks,
         ] = prepare(
             client,
             [
@@ -271,6 +275,7 @@ impl Follow {
                 RING,
                 blob::KEEP,
                 blob::USE,
+                ask::INSERT,
             ],
         )
         .await?;
@@ -285,6 +290,7 @@ impl Follow {
             ring,
             keep,
             refer,
+            asks,
             ledger: ledger::Write::prepare(client).await?,
         })
     }
@@ -330,6 +336,10 @@ impl Follow {
         let queue = checked.queued || skipped || !survived.is_empty();
         let mut rings = rings(engine.teller(), &parents, queue);
         rings.extend(super::ends(engine.teller(), &ended_runs));
+        let asks = accepted().any(|pending| pending.entry.changes_asks());
+        if asks {
+            rings.push(format!("mail {}", engine.teller()));
+        }
         let (woken_ids, teller): (&[Uuid], _) = (&woken, engine.teller());
         let (wake, ring): (Params<'_>, Params<'_>) = (&[&woken_ids, &teller], &[&rings]);
         let gone_on: Params<'_> = &[&survived];
@@ -338,7 +348,7 @@ impl Follow {
             let entry = &pending.entry;
             blobs.add((&entry.tenant, entry.task), &entry.blobs);
         }
-        let ((), (), _, _, woken, _, events, _, _, _, (), ()) = try_join!(
+        let ((), (), _, _, woken, _, _, events, _, _, _, (), ()) = try_join!(
             self.ledger.write(tx, &book),
             self.ledger.refuse(tx, batch, &checked.refused),
             some(
@@ -352,6 +362,7 @@ impl Follow {
                 ended.filter_map(|(end, _)| end).collect()
             ),
             unless(woken.is_empty(), tx.query(&self.wake, wake)),
+            some(tx, &self.asks, accepted().filter_map(ask::row_of).collect()),
             some(tx, &self.end, accepted().filter_map(task::end_of).collect()),
             event::insert(tx, &self.told, told, teller),
             some(tx, &self.add_up, task::sums(accepted(), &book)),
@@ -364,6 +375,7 @@ impl Follow {
         Ok(Committed {
             queue: run::any_queued(&woken, 0)? || queue || batch.iter().any(leaves),
             ended: ended_runs,
+            asks,
             events,
             rung: parents,
             verdicts,
@@ -403,6 +415,9 @@ fn answer(outcome: Result<Committed, Error>, batch: Vec<Pending>, bell: &Bell) {
             done.ended.into_iter().for_each(|run| bell.end_run(run));
             if done.queue {
                 bell.ring_queue();
+            }
+            if done.asks {
+                bell.ring_mail();
             }
         }
         Err(error) => {

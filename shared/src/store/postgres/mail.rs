@@ -8,7 +8,7 @@ use tokio_postgres::{Row, Statement};
 
 use super::tx::{Params, Tx, get, prepare};
 use super::{PostgresStore, RING, clean, corrupt, duty, from_json, to_json};
-use crate::id::{TaskId, TenantId};
+use crate::id::{AskId, TaskId, TenantId};
 use crate::run::Timestamp;
 use crate::store::{
     Conversation, Cursor, Duty, Error, Mail, MailState, Mailroom, NewMail, NewOut, Out, OutState,
@@ -58,7 +58,7 @@ select o.tenant, o.channel, 'again/' || $2::uuid, o.conversation, o.kind, $2, o.
 from outbox o, (select now_ms() as now) t where o.task = $1
 on conflict do nothing";
 
-const OUT: &str = "seq, key, conversation, task, body::text, far::text, attempts, not_before";
+const OUT: &str = "seq, key, conversation, task, ask, body::text, far::text, attempts, not_before";
 
 const RECORD: &str = "
 update outbox set far = $2::text::json, attempts = $3, state = $4, not_before = $5, error = $6,
@@ -120,7 +120,7 @@ pub(super) async fn owe(
 }
 
 /// JSON as a column of this type takes it: without the one character that it does not.
-fn body(value: &serde_json::Value) -> String {
+pub(super) fn body(value: &serde_json::Value) -> String {
     value.to_string().replace("\\u0000", "\\ufffd")
 }
 
@@ -307,8 +307,23 @@ impl Mailroom for PostgresStore {
         let select = format!("select {OUT}, state from outbox where tenant = $1 and task = $2");
         let which: Params<'_> = &[&tenant.as_str(), &task.0];
         let rows = self.engine.ask(&select, which).await?;
-        let card = |row: &Row| Ok((read_out(row)?, get(row, 8)?));
+        let card = |row: &Row| Ok((read_out(row)?, get(row, 9)?));
         rows.first().map(card).transpose()
+    }
+
+    async fn said(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        key: &str,
+    ) -> Result<Option<(Out, String)>, Error> {
+        let select = format!(
+            "select {OUT}, state from outbox where tenant = $1 and channel = $2 and key = $3"
+        );
+        let which: Params<'_> = &[&tenant.as_str(), &channel, &key];
+        let rows = self.engine.ask(&select, which).await?;
+        let said = |row: &Row| Ok((read_out(row)?, get(row, 8)?));
+        rows.first().map(said).transpose()
     }
 
     async fn record(
@@ -461,9 +476,10 @@ fn read_out(row: &Row) -> Result<Out, Error> {
         key: get(row, 1)?,
         conversation: get(row, 2)?,
         task: get::<Option<uuid::Uuid>>(row, 3)?.map(TaskId),
-        body: from_json("outbox", get(row, 4)?)?,
-        far: from_json("outbox", get(row, 5)?)?,
-        attempts: get::<i64>(row, 6)? as u32,
-        not_before: Timestamp(get(row, 7)?),
+        ask: get::<Option<uuid::Uuid>>(row, 4)?.map(AskId),
+        body: from_json("outbox", get(row, 5)?)?,
+        far: from_json("outbox", get(row, 6)?)?,
+        attempts: get::<i64>(row, 7)? as u32,
+        not_before: Timestamp(get(row, 8)?),
     })
 }

@@ -15,6 +15,7 @@
 //! without gaps, and what a fence has checked stays true until its commit.
 
 mod again;
+mod ask;
 mod blob;
 mod checkup;
 mod connect;
@@ -317,6 +318,10 @@ impl Store for PostgresStore {
         self
     }
 
+    fn asks(&self) -> &dyn crate::store::Asks {
+        self
+    }
+
     fn halts(&self) -> &dyn Halts {
         self
     }
@@ -512,6 +517,7 @@ impl Store for PostgresStore {
         let delivered = run::deliver(&self.engine, &signal).await?;
         crate::crash_point!("signal.after");
         self.bell.ring_run(signal.run);
+        self.bell.ring_mail();
         self.bell.ring_queue();
         Ok(delivered)
     }
@@ -551,7 +557,8 @@ impl Store for PostgresStore {
         let sums = Value::Array(task::sums(std::iter::empty(), &book)).to_string();
         tx.ask(task::ADD_UP, &[&sums]).await?;
         let teller = self.engine.teller();
-        let rings: Vec<String> = ends(teller, &ended).collect();
+        let mail = format!("mail {teller}");
+        let rings: Vec<String> = ends(teller, &ended).chain([mail]).collect();
         let rung: Params<'_> = &[&rings];
         let new = vec![event::stands(tenant, task, TaskState::Cancelled, reason)];
         let (events, _, ()) = try_join!(
@@ -563,6 +570,7 @@ impl Store for PostgresStore {
         crate::crash_point!("cancel.after");
         self.bell.publish(events);
         ended.into_iter().for_each(|run| self.bell.end_run(run));
+        self.bell.ring_mail();
         Ok(true)
     }
 

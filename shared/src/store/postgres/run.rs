@@ -330,7 +330,11 @@ pub(super) async fn deliver(engine: &EngineRole, signal: &NewSignal) -> Result<D
         Delivered::Unwanted
     };
     let teller = engine.teller();
-    let rings = vec![format!("run {teller} {run}"), format!("queue {teller}")];
+    let rings = vec![
+        format!("run {teller} {run}"),
+        format!("queue {teller}"),
+        format!("mail {teller}"),
+    ];
     tx.query(&ring, &[&rings]).await?;
     tx.commit().await?;
     tx.done();

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{blob, event, ledger, run, step, task};
+use super::{ask, blob, event, ledger, run, step, task};
 use crate::clock;
 use crate::event::Recorded;
 use crate::id::{RunId, SignalName};
@@ -107,6 +107,8 @@ struct Rung {
     ended: Vec<RunId>,
     /// Whether the queue, or the next time at which a run wakes, may have changed.
     queue: bool,
+    /// Whether people are asked something, or something is not asked any more.
+    asks: bool,
 }
 
 fn commit(tx: &Transaction<'_>, batch: &[Pending], planned: &Planned) -> Result<Committed, Error> {
@@ -134,6 +136,7 @@ fn commit(tx: &Transaction<'_>, batch: &[Pending], planned: &Planned) -> Result<
             // The next suspect may be claimed.
             done.rung.queue = true;
         }
+        done.rung.asks |= verdict == Appended::Written && pending.entry.changes_asks();
         done.verdicts.push(verdict);
     }
     let accepted = || {
@@ -193,6 +196,7 @@ fn change(
             step,
             spawn,
             unless_signal: unless,
+            ask,
         } => {
             let written = write(tx, pending, step, unless.as_ref(), book)?;
             if let Some(Some(ended)) = written {
@@ -200,6 +204,10 @@ fn change(
             }
             if let (true, Some(new)) = (written.is_some(), spawn) {
                 run::insert_child(tx, fence, &step.key, new, now)?;
+            }
+            if let (true, Some(asked)) = (written.is_some(), ask) {
+                let ((name, ask), task) = (&**asked, pending.entry.task);
+                ask::insert(tx, (&pending.entry.tenant, task), (fence.run, name), ask, now)?;
             }
             written.is_some()
         }
@@ -259,6 +267,9 @@ fn answer(outcome: Result<Committed, Error>, batch: impl Iterator<Item = Pending
                 .for_each(|run| bell.end_run(run));
             if done.rung.queue {
                 bell.ring_queue();
+            }
+            if done.rung.asks {
+                bell.ring_mail();
             }
         }
         Err(error) => {

@@ -206,6 +206,26 @@ impl Mailroom for SqliteStore {
             let select = format!("select {OUT}, state from outbox where tenant = ?1 and task = ?2");
             conn.prepare_cached(&select)?
                 .query_row(params![tenant.as_str(), task.to_string()], |row| {
+                    let state = row.get(9)?;
+                    Ok(read_out(row).map(|out| (out, state)))
+                })
+                .optional()?
+                .transpose()
+        })
+    }
+
+    async fn said(
+        &self,
+        tenant: &TenantId,
+        channel: &str,
+        key: &str,
+    ) -> Result<Option<(Out, String)>, Error> {
+        self.read(|conn| {
+            let select = format!(
+                "select {OUT}, state from outbox where tenant = ?1 and channel = ?2 and key = ?3"
+            );
+            conn.prepare_cached(&select)?
+                .query_row(params![tenant.as_str(), channel, key], |row| {
                     let state = row.get(8)?;
                     Ok(read_out(row).map(|out| (out, state)))
                 })
@@ -479,18 +499,19 @@ fn read_mail(row: &Row<'_>) -> Result<Mail, Error> {
     })
 }
 
-const OUT: &str = "seq, key, conversation, task, body, far, attempts, not_before";
+const OUT: &str = "seq, key, conversation, task, ask, body, far, attempts, not_before";
 
 fn read_out(row: &Row<'_>) -> Result<Out, Error> {
-    let task = maybe_text(row, 3)?;
+    let (task, ask) = (maybe_text(row, 3)?, maybe_text(row, 4)?);
     Ok(Out {
         seq: row.get(0)?,
         key: row.get(1)?,
         conversation: row.get(2)?,
         task: task.map(|task| parse("outbox", task)).transpose()?,
-        body: from_json("outbox", text(row, 4)?)?,
-        far: from_json("outbox", text(row, 5)?)?,
-        attempts: row.get(6)?,
-        not_before: Timestamp(row.get(7)?),
+        ask: ask.map(|ask| parse("outbox", ask)).transpose()?,
+        body: from_json("outbox", text(row, 5)?)?,
+        far: from_json("outbox", text(row, 6)?)?,
+        attempts: row.get(7)?,
+        not_before: Timestamp(row.get(8)?),
     })
 }

@@ -6,6 +6,7 @@
 //! an async driver, because a commit of five statements is one hand-over to it and back, not five.
 
 mod again;
+mod ask;
 mod backup;
 mod blob;
 mod checkup;
@@ -65,6 +66,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../../migrations/sqlite/0006_blob.sql")),
     M::up(include_str!("../../../migrations/sqlite/0007_identity.sql")),
     M::up(include_str!("../../../migrations/sqlite/0008_halt.sql")),
+    M::up(include_str!("../../../migrations/sqlite/0009_ask.sql")),
     M::up(include_str!("../../../migrations/sqlite/0010_budget.sql")),
 ];
 
@@ -294,6 +296,10 @@ impl Store for SqliteStore {
         self
     }
 
+    fn asks(&self) -> &dyn crate::store::Asks {
+        self
+    }
+
     fn halts(&self) -> &dyn Halts {
         self
     }
@@ -445,6 +451,7 @@ impl Store for SqliteStore {
         crate::crash_point!("signal.after");
         if delivered == Delivered::First {
             self.bell.ring_run(run);
+            self.bell.ring_mail();
             self.bell.ring_queue();
         }
         Ok(delivered)
@@ -489,6 +496,7 @@ impl Store for SqliteStore {
         };
         self.bell.publish(events);
         runs.into_iter().for_each(|run| self.bell.end_run(run));
+        self.bell.ring_mail();
         Ok(true)
     }
 

@@ -47,7 +47,7 @@ pub(super) fn prune(
         }
         pruned += 1;
         let bodies = bodies(tx, *task)?;
-        for table in ["step", "signal"] {
+        for table in ["step", "signal", "ask"] {
             let delete =
                 format!("delete from {table} where run in (select id from run where task = ?1)");
             tx.prepare_cached(&delete)?.execute([task.to_string()])?;

@@ -8,6 +8,7 @@ use shared::store::{NewOut, Out, OutState};
 use shared::task::{Task, TaskState};
 
 use super::super::card;
+use super::super::papers::enclose::plain_name;
 use super::super::text::in_one_line;
 use super::{Call, Courier, Document, Left, Page, Word};
 use crate::files::{self, TaskFile};
@@ -41,10 +42,11 @@ pub(super) enum Owed {
 }
 
 impl Owed {
-    fn name(&self) -> &str {
+    /// What it is called in a chat, whatever an agent called it.
+    fn name(&self) -> String {
         match self {
-            Owed::Whole(_) => WHOLE,
-            Owed::Written(file) => file.short_name(),
+            Owed::Whole(_) => WHOLE.into(),
+            Owed::Written(file) => plain_name(file.short_name()),
         }
     }
 }
@@ -111,7 +113,7 @@ impl Courier {
             why,
             "a file cannot be brought"
         );
-        self.tell_of(out, reply_to, (place, owed.name(), &why))
+        self.tell_of(out, reply_to, (place, &owed.name(), &why))
             .await?;
         far.truncate(place);
         far.push(NOT_BROUGHT.into());
@@ -143,7 +145,7 @@ impl Courier {
 
     /// A file with its bytes; none where they are not kept any more.
     async fn document(&self, owed: &Owed) -> Result<Option<Document>, Left> {
-        let name = owed.name().to_owned();
+        let name = owed.name();
         Ok(match owed {
             Owed::Whole(answer) => Some(Document {
                 name,

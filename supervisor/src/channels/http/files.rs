@@ -12,6 +12,7 @@ use shared::id::TaskId;
 use super::Door;
 use super::problem::{Kind, Problem};
 use crate::auth::{Act, Caller};
+use crate::channels::papers::enclose::plain_name;
 use crate::files::TaskFile;
 use crate::wire::ProblemBody;
 
@@ -54,7 +55,8 @@ pub(super) async fn fetch(
 
 /// Its name, in the form of RFC 6266 that holds any.
 fn disposition(file: &TaskFile) -> HeaderValue {
-    let name: String = url::form_urlencoded::byte_serialize(file.short_name().as_bytes()).collect();
+    let name = plain_name(file.short_name());
+    let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
     let name = name.replace('+', "%20").replace('*', "%2A");
     let value = format!("attachment; filename*=UTF-8''{name}");
     HeaderValue::from_str(&value).unwrap_or_else(|_| HeaderValue::from_static("attachment"))
@@ -79,7 +81,11 @@ mod tests {
         assert_eq!(of("docs/a b.md"), "attachment; filename*=UTF-8''a%20b.md");
         assert_eq!(
             of("ü\r\n\";x=1"),
-            "attachment; filename*=UTF-8''%C3%BC%0D%0A%22%3Bx%3D1"
+            "attachment; filename*=UTF-8''%C3%BC%22%3Bx%3D1"
+        );
+        assert_eq!(
+            of("a\u{202e}fdp.exe"),
+            "attachment; filename*=UTF-8''afdp.exe"
         );
     }
 }

@@ -160,6 +160,7 @@ pub(super) async fn examine(
     findings.push(halt::finding(&door.desk().halts().await?));
     if let Some(board) = door.inside.board() {
         findings.extend(board::findings(&board.list().await?));
+        findings.extend(board.examine_email().await);
     }
     Ok(Json(DoctorPage { findings }))
 }

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 
-use shared::id::TaskId;
+use shared::id::{AskId, TaskId};
 
 use super::guard::{BodyLimit, too_large};
 use super::problem::{Kind, Problem};
@@ -133,6 +133,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
         let id = path.ok().and_then(|Path(text)| text.parse().ok());
         id.map(Self)
             .ok_or_else(|| Problem::field("id", "must be a task's UUID"))
+    }
+}
+
+/// The id of an ask in a path.
+pub struct AskKey(pub AskId);
+
+impl<S: Send + Sync> FromRequestParts<S> for AskKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        let id = path.ok().and_then(|Path(text)| text.parse().ok());
+        id.map(Self)
+            .ok_or_else(|| Problem::field("id", "must be the UUID of what is asked"))
     }
 }
 

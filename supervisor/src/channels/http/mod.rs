@@ -16,6 +16,7 @@ pub mod rate;
 pub mod tasks;
 
 mod again;
+mod asks;
 mod budgets;
 mod channels;
 mod connections;
@@ -56,7 +57,7 @@ use crate::auth::LocalToken;
 use crate::channels::board::Board;
 use crate::channels::callback;
 use crate::channels::papers::child::Readers;
-use crate::channels::slack as slack_door;
+use crate::channels::slack::{self as slack_door, events::Seal};
 use crate::channels::telegram::webhook::{self, Webhook};
 use crate::desk::Desk;
 use crate::intake::Intake;
@@ -138,8 +139,8 @@ pub(crate) struct Door {
     hooks: Hooks,
     /// What decides who can be called back; none where nobody is.
     callbacks: Option<Gateway>,
-    /// What Slack's requests are taken with, where its events come over HTTP.
-    slack: Option<slack::Slack>,
+    /// How Slack's requests are known, where its events come over HTTP.
+    slack: Option<Seal>,
     /// How Telegram's requests are known, where its updates are sent here.
     telegram: Option<Webhook>,
 }
@@ -190,7 +191,7 @@ pub async fn serve(
     let (rates, hooks) = (Rates::new(settings.requests_per_minute), hooks(&app)?);
     let callbacks = callbacks(&app.config.settings)?;
     let updates = updates(&app.config.settings)?;
-    let slack = slack(&app).map_err(std::io::Error::other)?;
+    let slack = slack(&app.config.settings).map_err(std::io::Error::other)?;
     let door = Door {
         inside: app,
         local: local_token,
@@ -224,17 +225,11 @@ fn hooks(app: &App) -> std::io::Result<Hooks> {
 }
 
 /// Slack's events come over HTTP, or they do not.
-fn slack(app: &App) -> anyhow::Result<Option<slack::Slack>> {
-    let Some(settings) = &app.config.settings.slack else {
-        return Ok(None);
-    };
-    let Some(seal) = slack_door::seal(settings)? else {
-        return Ok(None);
-    };
-    let gateway = Gateway::new(&app.config.settings.egress)?;
-    let agents = app.catalog.agents.keys().cloned().collect();
-    let opener = slack_door::opener(settings, &gateway, agents)?;
-    Ok(Some(slack::Slack { seal, opener }))
+fn slack(settings: &Settings) -> anyhow::Result<Option<Seal>> {
+    match &settings.slack {
+        Some(settings) => slack_door::seal(settings),
+        None => Ok(None),
+    }
 }
 
 /// Nobody is called back where there is nothing to sign with.

@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Door, again, budgets, channels, docs, events, files, health, hooks, people, settle, stop,
+    Door, again, asks, budgets, channels, docs, events, files, health, hooks, people, settle, stop,
     tasks, tokens,
 };
 
@@ -49,6 +49,12 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(channels::list))
         .routes(routes!(channels::test))
         .routes(routes!(channels::retry))
+        .routes(routes!(asks::approvals::list))
+        .routes(routes!(asks::approvals::show, asks::approvals::decide))
+        .routes(routes!(asks::questions::list))
+        .routes(routes!(asks::questions::show, asks::questions::decide))
+        .routes(routes!(asks::escalations::list))
+        .routes(routes!(asks::escalations::show, asks::escalations::decide))
         .routes(routes!(stop::stop, stop::list))
         .routes(routes!(stop::resume))
         .routes(routes!(budgets::list, budgets::set))

@@ -12,7 +12,7 @@ use super::Door;
 use super::input;
 use super::problem::{Kind, Problem};
 use crate::auth::{Act, Caller};
-use crate::people::directory::{CODE_LASTS, NoCode, Offer};
+use crate::people::directory::{CODE_LASTS, NoCode, NotRemoved, Offer};
 use crate::wire::{PairingCode, PairingOrder, PeoplePage, ProblemBody, RemovedView};
 
 /// Makes a code by which somebody becomes known in a chat. Needs the scope `admin`.
@@ -88,6 +88,7 @@ pub(super) async fn list(
     params(("who" = String, Path, description = "A name, or CHANNEL:ID")),
     responses(
         (status = 200, description = "What was unlinked", body = RemovedView),
+        (status = 409, description = "The configuration or a group lets them in; nothing was linked", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "Nothing is linked to it", body = ProblemBody, content_type = "application/problem+json"),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn remove(
@@ -96,15 +97,15 @@ pub(super) async fn remove(
     Path(who): Path<String>,
 ) -> Result<Json<RemovedView>, Problem> {
     caller.may(Act::KeepPeople)?;
-    let removed = door.inside.people().remove(&who).await?;
-    match (removed.links.is_empty(), removed.configured) {
+    let removed = door.inside.people().remove(&who).await;
+    let removed = removed.map_err(|error| match error {
+        NotRemoved::Who(_) => Problem::field("who", error.to_string()),
+        NotRemoved::Store(error) => error.into(),
+    })?;
+    match (removed.links.is_empty(), removed.still_known()) {
         (false, _) => Ok(Json(removed.into())),
-        (true, true) => {
-            let detail =
-                "majordomo.toml names it: take the entry out of [[people]] and start again";
-            Err(Problem::new(Kind::Conflict, detail).at("who"))
-        }
-        (true, false) => {
+        (true, Some(why)) => Err(Problem::new(Kind::Conflict, why).at("who")),
+        (true, None) => {
             Err(Problem::new(Kind::NotFound, "nobody is linked by that name").at("who"))
         }
     }

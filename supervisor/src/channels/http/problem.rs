@@ -23,6 +23,8 @@ pub enum Kind {
     Unauthorised,
     /// The token lacks a scope.
     Forbidden,
+    /// It is for somebody else to decide.
+    Others,
     /// Sent by a page of another origin.
     ForeignOrigin,
     /// There is nothing here, or nothing that the caller may see.
@@ -37,12 +39,16 @@ pub enum Kind {
     TooLarge,
     /// The body is not JSON.
     MediaType,
+    /// It reads, and is no answer to what it is sent to.
+    Unfit,
     /// Meant for another host.
     ForeignHost,
     /// A fault of ours.
     Internal,
     /// The store cannot be used now.
     Unavailable,
+    /// The store's server cannot be reached.
+    Unreachable,
     /// An operator has stopped everything.
     Halted,
     /// Too many answers that take their time are under way.
@@ -61,6 +67,7 @@ impl Kind {
             Kind::Field => (S::BAD_REQUEST, "field", "A field cannot be used"),
             Kind::Unauthorised => (S::UNAUTHORIZED, "token", "A valid token is needed"),
             Kind::Forbidden => (S::FORBIDDEN, "scope", "The token does not allow this"),
+            Kind::Others => (S::FORBIDDEN, "others", "It is for others to decide"),
             Kind::ForeignOrigin => (S::FORBIDDEN, "origin", "Pages of other origins are refused"),
             Kind::NotFound => (S::NOT_FOUND, "not-found", "Not found"),
             Kind::Method => (S::METHOD_NOT_ALLOWED, "method", "Method not allowed"),
@@ -72,12 +79,18 @@ impl Kind {
             Kind::Conflict => (S::CONFLICT, "conflict", "Not possible as things stand"),
             Kind::TooLarge => (S::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
             Kind::MediaType => (S::UNSUPPORTED_MEDIA_TYPE, "media-type", "JSON is needed"),
+            Kind::Unfit => (S::UNPROCESSABLE_ENTITY, "unfit", "It does not fit"),
             Kind::ForeignHost => (S::MISDIRECTED_REQUEST, "host", "Meant for another host"),
             Kind::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "A fault in majordomo"),
             Kind::Unavailable => (
                 S::SERVICE_UNAVAILABLE,
                 "store",
                 "The store cannot be used now",
+            ),
+            Kind::Unreachable => (
+                S::SERVICE_UNAVAILABLE,
+                "database",
+                "The database cannot be reached",
             ),
             Kind::Halted => (S::SERVICE_UNAVAILABLE, "halted", "Everything is stopped"),
             Kind::Busy => (S::SERVICE_UNAVAILABLE, "busy", "Too much is under way"),
@@ -103,7 +116,8 @@ impl Problem {
             kind,
             detail: detail.into(),
             field: None,
-            retry_after_s: matches!(kind, Kind::Unavailable | Kind::Busy).then_some(RETRY_AFTER_S),
+            retry_after_s: matches!(kind, Kind::Unavailable | Kind::Unreachable | Kind::Busy)
+                .then_some(RETRY_AFTER_S),
         }
     }
 
@@ -174,7 +188,11 @@ impl From<shared::store::Error> for Problem {
                 tracing::error!(%error, "the store failed under a request");
                 let detail = "the store cannot be read or written now; try again with the same \
                               Idempotency-Key";
-                Self::new(Kind::Unavailable, detail)
+                let kind = match error {
+                    Unreachable(_) => Kind::Unreachable,
+                    _ => Kind::Unavailable,
+                };
+                Self::new(kind, detail)
             }
         }
     }
@@ -197,5 +215,18 @@ impl From<Denied> for Problem {
             Denied::Scope(_) | Denied::Elsewhere => Kind::Forbidden,
         };
         Self::new(kind, denied.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::store::Error;
+
+    #[test]
+    fn a_database_that_is_away_is_told_from_one_that_fails() {
+        let of = |error: Error| Problem::from(error).kind;
+        assert_eq!(of(Error::Unreachable("x".into())), Kind::Unreachable);
+        assert_eq!(of(Error::Database("disk full".into())), Kind::Unavailable);
     }
 }

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use agents::run::Resolution;
 use axum::Json;
 use axum::extract::{Extension, Request, State};
+use shared::ask;
 
 use super::Door;
 use super::input::{self, Id, check_short};
@@ -61,7 +61,7 @@ pub(super) async fn settle(
     Ok(Json(TaskRef { id, state }))
 }
 
-fn resolution(said: Settlement) -> Result<Resolution, Problem> {
+fn resolution(said: Settlement) -> Result<ask::Decision, Problem> {
     if said.result.is_some() && said.decision != Decision::Happened {
         return Err(Problem::field(
             "result",
@@ -69,10 +69,10 @@ fn resolution(said: Settlement) -> Result<Resolution, Problem> {
         ));
     }
     Ok(match said.decision {
-        Decision::Happened => Resolution::Happened {
+        Decision::Happened => ask::Decision::Happened {
             result: said.result.unwrap_or_default(),
         },
-        Decision::Again => Resolution::Again,
-        Decision::GiveUp => Resolution::GiveUp,
+        Decision::Again => ask::Decision::Again,
+        Decision::GiveUp => ask::Decision::GiveUp,
     })
 }

@@ -10,20 +10,11 @@ use serde_json::json;
 
 use super::problem::{Kind, Problem};
 use super::{Door, input};
-use crate::channels::slack::events::{self, Seal, Taken};
-use crate::channels::slack::modal::Opener;
-
-/// What is needed where Slack's events come over HTTP.
-pub struct Slack {
-    /// How its requests are known.
-    pub seal: Seal,
-    /// What opens windows.
-    pub opener: Arc<Opener>,
-}
+use crate::channels::slack::events;
 
 /// Takes what Slack sends. It is there where Slack's events come over HTTP.
 pub async fn receive(State(door): State<Arc<Door>>, request: Request) -> Result<Response, Problem> {
-    let Some(Slack { seal, opener }) = &door.slack else {
+    let Some(seal) = &door.slack else {
         return Err(Problem::new(
             Kind::NotFound,
             "no events of Slack come in here",
@@ -45,12 +36,8 @@ pub async fn receive(State(door): State<Arc<Door>>, request: Request) -> Result<
     }
     let desk = door.desk();
     match events::keep(desk.store.mail(), &desk.tenant, &payload).await {
-        Ok(Taken { answer, window }) => {
-            if let Some(wanted) = window {
-                // Its trigger does not wait, and whoever sent this does not wait for it.
-                opener.open(wanted);
-            }
-            // Mostly nothing: what a command is answered with is shown to whoever gave it.
+        // Mostly nothing: what a command is answered with is shown to whoever gave it.
+        Ok(answer) => {
             Ok(answer.map_or_else(|| ().into_response(), |answer| Json(answer).into_response()))
         }
         Err(error) => {

@@ -23,6 +23,7 @@ use crate::auth::{self, Act, Caller};
 use crate::channels::CHATS;
 use crate::channels::callback::address;
 use crate::channels::papers::enclose::Enclosed;
+use crate::channels::papers::turns::Owner;
 use crate::intake::Submission;
 use crate::transcript::Transcript;
 use crate::view::TaskView;
@@ -74,7 +75,11 @@ pub(super) async fn create(
         if text.trim().is_empty() {
             return Err(Problem::field("text", "is empty; say what is to be done"));
         }
-        let enclosed = wire::enclose(door.inside.readers(), text, files).await;
+        let owner = Owner {
+            tenant: door.desk().tenant.clone(),
+            principal: submission.principal.clone(),
+        };
+        let enclosed = wire::enclose((door.inside.readers(), &owner), text, files).await;
         let Enclosed {
             text,
             images,

@@ -3,9 +3,10 @@
 //! any other. The child is this program again with a hidden subcommand:
 //!
 //! ```text
-//! Readers::read --- place --- spawn --- bytes -> stdin --- limits, parse --- JSON -> stdout --- Text
+//! Readers::read --- turn ---- spawn --- bytes -> stdin --- limits, parse --- JSON -> stdout --- Text
 //!                                |                                                     |
 //!                                +-- time is up, or nobody waits: killed and reaped ---+
+//!                                +-- this program is gone, even by a kill: killed -----+
 //! ```
 //!
 //! The child sets its limits itself before it reads a byte, because setting them between fork and exec
@@ -21,8 +22,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
-use tokio::sync::Semaphore;
 
+use super::turns::{Owner, Turns};
 use super::{Kind, Limits, Paper, Refused, Text, extract, judge, kind};
 
 /// The hidden subcommand. Its one argument is a [`Job`] as JSON.
@@ -71,12 +72,14 @@ pub struct Job {
     pub limits: Limits,
     /// What it may use up.
     pub bounds: Bounds,
+    /// The process that started it, and whose end is its own.
+    pub parent: u32,
 }
 
-/// Reads documents, so many of them at once.
+/// Reads documents, so many of them at once; people take turns.
 pub struct Readers {
     program: PathBuf,
-    places: Semaphore,
+    turns: Turns,
     limits: Limits,
     bounds: Bounds,
     time: Duration,
@@ -87,7 +90,7 @@ impl Readers {
     pub fn new(program: PathBuf, at_once: usize, limits: Limits) -> Self {
         Self {
             program,
-            places: Semaphore::new(at_once.max(1)),
+            turns: Turns::new(at_once.max(1)),
             limits,
             bounds: Bounds::default(),
             // More than the computing, because others compute too.
@@ -103,9 +106,11 @@ impl Readers {
         self
     }
 
-    /// Reads a document; waits for a place first where it needs a process. Safe to drop at any time.
+    /// Reads a document for somebody; waits for their turn first where it needs a process. Safe to drop
+    /// at any time.
     pub async fn read(
         &self,
+        owner: &Owner,
         name: &str,
         mime: Option<&str>,
         bytes: &[u8],
@@ -121,9 +126,10 @@ impl Readers {
             kind,
             limits: self.limits,
             bounds: self.bounds,
+            parent: std::process::id(),
         };
-        let place = self.places.acquire().await;
-        let _place = place.map_err(|_| Refused::Unavailable)?;
+        let seat = self.turns.seat(owner).await;
+        let _seat = seat.ok_or(Refused::Unavailable)?;
         read_limited(&self.program, job, self.time, bytes)
             .await
             .map(Paper::Text)
@@ -272,7 +278,7 @@ pub fn child_main(job: &str) -> ExitCode {
     let Ok(job) = serde_json::from_str::<Job>(job) else {
         return ExitCode::from(NOT_TALKED);
     };
-    let answer_to = match confine(job.bounds) {
+    let answer_to = match confine(job) {
         Ok(answer_to) => answer_to,
         Err(error) => {
             eprintln!("the process cannot be limited: {error}");
@@ -306,8 +312,10 @@ fn answer(job: Job, mut to: impl Write) -> std::io::Result<()> {
 /// Limits this process for good, and gives back its stdout. What parsers print goes to stderr from now
 /// on: it must not mix with the answer.
 #[cfg(unix)]
-fn confine(bounds: Bounds) -> std::io::Result<std::fs::File> {
+fn confine(job: Job) -> std::io::Result<std::fs::File> {
     use rustix::process::Resource;
+    let Job { bounds, parent, .. } = job;
+    end_with(parent)?;
     // Where memory runs out for all, this process goes first and not its parent.
     let _not_linux = std::fs::write("/proc/self/oom_score_adj", "1000");
     let stdout = rustix::io::dup(rustix::stdio::stdout())?;
@@ -332,6 +340,21 @@ fn confine(bounds: Bounds) -> std::io::Result<std::fs::File> {
     Ok(stdout.into())
 }
 
+/// Has the kernel end this process with the one that started it, by whatever it ends: a parser in a loop
+/// would notice nothing. Linux means the thread that started it; those of a runtime live as long as the
+/// process. Elsewhere the limits end it.
+#[cfg(unix)]
+fn end_with(parent: u32) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    // Of a parent that was gone before, no signal comes.
+    let now = rustix::process::getppid().map(rustix::process::Pid::as_raw_pid);
+    match now.and_then(|pid| u32::try_from(pid).ok()) == Some(parent) {
+        true => Ok(()),
+        false => Err(std::io::Error::other("its parent is gone")),
+    }
+}
+
 #[cfg(unix)]
 fn limit(resource: rustix::process::Resource, soft: u64, hard: u64) -> std::io::Result<()> {
     let limit = rustix::process::Rlimit {
@@ -342,6 +365,42 @@ fn limit(resource: rustix::process::Resource, soft: u64, hard: u64) -> std::io::
 }
 
 #[cfg(not(unix))]
-fn confine(_: Bounds) -> std::io::Result<std::io::Stdout> {
+fn confine(_: Job) -> std::io::Result<std::io::Stdout> {
     Err(std::io::Error::from(std::io::ErrorKind::Unsupported))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use futures::StreamExt as _;
+    use futures::stream::FuturesUnordered;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_document_of_somebody_else_is_read_next_however_many_one_has_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("reader");
+        std::fs::write(&program, "#!/bin/sh\nsleep 0.2\nexit 1\n").unwrap();
+        std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        let readers = Readers::new(program, 2, Limits::DEFAULT);
+        let read = async |name: &'static str| {
+            let owner = Owner {
+                tenant: "home".into(),
+                principal: name.into(),
+            };
+            let read = readers.read(&owner, "a.pdf", None, b"%PDF-1.4\n");
+            assert_eq!(read.await, Err(Refused::Died));
+            name
+        };
+        let names = [["ada"; 8].as_slice(), &["bob"]].concat();
+        let mut done: FuturesUnordered<_> = names.into_iter().map(read).collect();
+        let mut before = 0;
+        while done.next().await == Some("ada") {
+            before += 1;
+        }
+        assert!(before <= 4, "bob was read after {before} of ada's");
+    }
 }

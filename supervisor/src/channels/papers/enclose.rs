@@ -2,9 +2,11 @@
 //! pictures as they are, under their hash. Between a door and intake; fetches nothing.
 
 use shared::blob::Blob;
+use shared::disguise;
 use shared::task::ImageRef;
 
 use super::child::Readers;
+use super::turns::Owner;
 use super::{Paper, Refused, Text};
 use crate::intake::MAX_TEXT;
 
@@ -52,10 +54,15 @@ impl Enclosed {
         }
     }
 
-    /// Adds a file.
-    pub async fn add(&mut self, readers: &Readers, file: Enclosure) -> Result<(), Unread> {
+    /// Adds a file that is somebody's.
+    pub async fn add(
+        &mut self,
+        (readers, owner): (&Readers, &Owner),
+        file: Enclosure,
+    ) -> Result<(), Unread> {
         let name = plain_name(&file.name);
-        let read = readers.read(&name, file.mime.as_deref(), &file.bytes).await;
+        let (mime, bytes) = (file.mime.as_deref(), &file.bytes);
+        let read = readers.read(owner, &name, mime, bytes).await;
         let unread = |why| Unread {
             name: name.clone(),
             why,
@@ -79,11 +86,11 @@ impl Enclosed {
     }
 }
 
-/// A name that is a name and nothing else: no path, and nothing that a reader takes for a line of its
-/// own.
+/// A name that is a name and nothing else: no path, nothing that a reader takes for a line of its own,
+/// and nothing that makes it look like another one. For names that come in, and for those that go out.
 pub fn plain_name(given: &str) -> String {
     let last = given.rsplit(['/', '\\']).next().unwrap_or_default();
-    let sound = last.chars().filter(|c| !c.is_control() && *c != '`');
+    let sound = last.chars().filter(|c| !disguise::in_name(*c) && *c != '`');
     let name: String = sound.take(NAME).collect();
     match name.trim().trim_matches('.') {
         "" => "file".into(),
@@ -118,6 +125,10 @@ mod tests {
             ("a/", "file"),
             ("", "file"),
             ("`x`.txt", "x.txt"),
+            ("bill\u{202e}fdp.exe", "billfdp.exe"),
+            ("no\u{200b}tes\u{200d}.md\u{feff}", "notes.md"),
+            ("\u{1b}[31mred.md", "[31mred.md"),
+            ("\u{2066}\u{200f}", "file"),
         ] {
             assert_eq!(plain_name(given), name);
         }

@@ -14,7 +14,7 @@
 //! [`enclose`] makes both a part of a task. What something is, `kind` decides by its content, and how
 //! large a picture is, `picture` by its header; what its bytes say, `charset`, `pdf`, `docx` and
 //! `html` read, all of them pure. The parsers of others crash, loop and eat memory on hostile input, so
-//! [`child`] alone runs them, in a process of their own. Left out on purpose: recognising words in
+//! [`child`] alone runs them, in a process of their own; people take [`turns`] at it. Left out on purpose: recognising words in
 //! pictures, links, headers and footers of DOCX, and everything about where a document came from.
 
 mod charset;
@@ -26,6 +26,7 @@ mod kind;
 mod pages;
 mod pdf;
 mod picture;
+pub mod turns;
 
 use serde::{Deserialize, Serialize};
 

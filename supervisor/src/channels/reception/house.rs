@@ -17,6 +17,9 @@ use crate::people::Known;
 /// Characters of a reason that are kept.
 const REASON: usize = 256;
 
+/// What is said of a message that was stopped before it was begun.
+const STOPPED: &str = "⏹ Not begun: it was stopped.";
+
 impl Reception {
     pub(super) async fn command(
         &self,
@@ -121,7 +124,7 @@ impl Reception {
                 .as_ref()
                 .is_some_and(|author| author.id == from.id);
             match is_theirs || is_admin {
-                true => waiting += i32::from(self.discard(&before).await?),
+                true => waiting += i32::from(self.discard(&before, STOPPED).await?),
                 false => others += 1,
             }
         }

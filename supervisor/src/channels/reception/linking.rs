@@ -1,12 +1,13 @@
 //! Codes: how somebody becomes known in a chat, and how somebody who is known there becomes known in
 //! another. Only where nobody reads along; what is answered goes to the person alone.
 
+use shared::hash::Hash;
 use shared::store::{Link, NewOut, Redeemed};
 
 use super::{Letter, Pending, Reception};
 use crate::channels::command::Linking;
 use crate::channels::{Sender, Word};
-use crate::people::directory::{CODE_LASTS, NoCode};
+use crate::channels::{invite, seal};
 use crate::people::identity;
 
 impl Reception {
@@ -21,8 +22,14 @@ impl Reception {
         }
         match linking {
             Linking::Ask => self.give_code(letter, from).await,
-            Linking::Pair(shown) => self.pair(letter, from, &shown).await,
-            Linking::Claim(shown) => self.claim(letter, from, &shown).await,
+            Linking::Pair(words) => {
+                let shown = seal::shown(&letter.mail.body, &words);
+                self.pair(letter, from, shown).await
+            }
+            Linking::Claim(words) => {
+                let shown = seal::shown(&letter.mail.body, &words);
+                self.claim(letter, from, shown).await
+            }
         }
     }
 
@@ -34,7 +41,10 @@ impl Reception {
         linking: &Linking,
     ) -> Result<(), Pending> {
         let burnt = match linking {
-            Linking::Pair(shown) | Linking::Claim(shown) => self.people.burn(shown).await?,
+            Linking::Pair(words) | Linking::Claim(words) => {
+                let shown = seal::shown(&letter.mail.body, words);
+                self.people.burn(shown).await?
+            }
             Linking::Ask => false,
         };
         let day = self.store().now().0 / 86_400_000;
@@ -62,28 +72,15 @@ impl Reception {
                         admin can give you a code: `majordomo pair NAME`.";
             return self.tell(letter, from, text.into()).await;
         }
-        let (code, _) = match self.people.offer_own(&known, self.channel.name()).await {
-            Ok(made) => made,
-            Err(NoCode::Store(error)) => return Err(error.into()),
-            Err(error) => {
-                tracing::error!(%error, "a code could not be made");
-                let text = "I cannot make a code just now; the log says why.";
-                return self.tell(letter, from, text.into()).await;
-            }
+        let word = Word {
+            code_for: Some(from.id.clone()),
+            ..self.reply(letter, invite::NONE.into())
         };
-        let minutes = CODE_LASTS.as_secs() / 60;
-        let code = code.expose();
-        let text = format!(
-            "Write this to me from your other chat, in private, within {minutes} minutes. It works once, \
-             and whoever writes it is **{}** to me:\n\n- in Telegram: `{} {code}`\n- in Slack: `{} {code}`",
-            known.principal,
-            typed("telegram", "pair"),
-            typed("slack", "pair"),
-        );
-        self.tell(letter, from, text).await
+        let key = format!("word/{}", letter.mail.key);
+        self.tell_as(key, from, word).await
     }
 
-    async fn pair(&self, letter: &Letter, from: &Sender, shown: &str) -> Result<(), Pending> {
+    async fn pair(&self, letter: &Letter, from: &Sender, shown: Hash) -> Result<(), Pending> {
         let identity = identity(self.channel.name(), &from.id);
         if let Some(name) = self.people.configured(&identity) {
             let text = format!("I know you here already, as **{name}**.");
@@ -96,7 +93,7 @@ impl Reception {
         self.redeemed(letter, from, redeemed).await
     }
 
-    async fn claim(&self, letter: &Letter, from: &Sender, shown: &str) -> Result<(), Pending> {
+    async fn claim(&self, letter: &Letter, from: &Sender, shown: Hash) -> Result<(), Pending> {
         let identity = identity(self.channel.name(), &from.id);
         let (key, handle) = (&letter.mail.key, from.handle.as_deref());
         match self.people.claim(identity, key, shown, handle).await? {
@@ -105,13 +102,9 @@ impl Reception {
                 let day = self.store().now().0 / 86_400_000;
                 let text = "There is an admin already. They can give you a code of your own, by \
                             `majordomo pair NAME`.";
-                self.tell_as(
-                    format!("claimed/{}/{day}", from.id),
-                    letter,
-                    from,
-                    text.into(),
-                )
-                .await
+                let key = format!("claimed/{}/{day}", from.id);
+                let word = self.reply(letter, text.into());
+                self.tell_as(key, from, word).await
             }
         }
     }
@@ -194,32 +187,19 @@ impl Reception {
     /// Says something to a person alone, once for their message.
     async fn tell(&self, letter: &Letter, from: &Sender, text: String) -> Result<(), Pending> {
         let key = format!("word/{}", letter.mail.key);
-        self.tell_as(key, letter, from, text).await
+        let word = self.reply(letter, text);
+        self.tell_as(key, from, word).await
     }
 
-    async fn tell_as(
-        &self,
-        key: String,
-        letter: &Letter,
-        from: &Sender,
-        text: String,
-    ) -> Result<(), Pending> {
+    async fn tell_as(&self, key: String, from: &Sender, word: Word) -> Result<(), Pending> {
         let out = NewOut {
             channel: self.channel.name().into(),
             key,
             conversation: from.id.clone(),
-            body: serde_json::to_value(self.reply(letter, text)).unwrap_or_default(),
+            body: serde_json::to_value(word).unwrap_or_default(),
         };
         self.store().mail().say(self.tenant(), out).await?;
         Ok(())
-    }
-}
-
-/// How a word to the house is typed in a channel: Slack takes words with a stroke for its own.
-pub(super) fn typed(channel: &str, word: &str) -> String {
-    match channel {
-        "slack" => word.to_owned(),
-        _ => format!("/{word}"),
     }
 }
 

@@ -5,11 +5,13 @@
 //!   inbound ─► read ─┬─ code ─► linked, or a word
 //!                    ├─ stranger ─► a word with their number
 //!                    ├─ command, button ─► a word back
+//!                    ├─ window ─► opened
 //!                    ├─ stale ─► held, with a question
 //!                    └─ work ─► (waits for the one before) ─► intake, with its card
 //! ```
 //! Every step may be repeated: tasks and words bear the message's own key. A message is marked as dealt
-//! with last of all, so one that a process dies over is dealt with again, to the same end.
+//! with last of all, so one that a process dies over is dealt with again, to the same end; only a window
+//! is opened after that, since opening cannot be repeated.
 
 mod house;
 mod late;
@@ -31,6 +33,7 @@ use shared::store::{Conversation, Duty, Error, Halt, Mail, MailState, NewOut, St
 use shared::task::{Task, TaskState};
 
 use super::command::{Command, Linking};
+use super::invite::typed;
 use super::lanes::Lanes;
 use super::{Channel, Incoming, Says, Sender, Word};
 use crate::app::House;
@@ -233,14 +236,21 @@ impl Reception {
         let key = format!("halted/{}/{from}/{}", halt.at.0, letter.mail.conversation);
         let text =
             format!("I begin with this later: {halt}. It is kept, and begun when that is lifted.");
-        if let Err(Pending::Store(error)) = self.owe(letter, key, self.reply(letter, text)).await {
+        let word = self.reply(letter, text);
+        if let Err(Pending::Store(error)) = self.owe(letter, key.clone(), word).await {
             return self.wait_for_store(letter, &error).await;
         }
         let mut halting = self.store().bell().halting();
         let tenant = self.tenant();
         // The bell is the store's, and lives as long.
         let lifted = halting.wait_for(|known| known.covering(tenant, None).is_none());
-        let _ = self.over.run_until_cancelled(lifted).await;
+        if self.over.run_until_cancelled(lifted).await.is_none() {
+            return;
+        }
+        let text = "What was stopped goes on, and so does what you wrote.";
+        if let Err(Pending::Store(error)) = self.instead(letter, &key, text).await {
+            self.wait_for_store(letter, &error).await;
+        }
     }
 
     async fn deal_with(&self, letter: &Letter) -> Result<Option<Known>, Pending> {
@@ -267,15 +277,17 @@ impl Reception {
             Says::Unreadable(why) => self.say(letter, key, why.clone()).await?,
             Says::Words(text) => match Command::parse(text) {
                 Some(command) => self.command(letter, (&known, from), command).await?,
-                None if !known.may(Role::Member) => {
-                    let word = "Your roles do not let you hand in work here.";
-                    self.say(letter, key, word.into()).await?;
+                None if let Some(asked) = self.answered(letter, &known).await? => {
+                    self.answer(letter, &known, (&asked, text)).await?;
                 }
+                None if !known.may(Role::Member) => self.say_no_work(letter).await?,
                 None if state == MailState::New && self.is_stale(letter) => {
                     return self.ask_first(letter).await.map(|()| None);
                 }
                 None => return Ok(Some(known)),
             },
+            Says::Window(_) if !known.may(Role::Member) => self.say_no_work(letter).await?,
+            Says::Window(trigger) => return self.open_window(letter, state, trigger).await,
             Says::Edit(_) if self.is_pending(letter).await? => return Ok(None),
             Says::Edit(_) => {
                 let word = "I had begun with this message before you changed it. \
@@ -285,6 +297,25 @@ impl Reception {
             Says::Nothing => {}
         }
         self.done(&letter.mail, state).await.map(|_| None)
+    }
+
+    async fn say_no_work(&self, letter: &Letter) -> Result<(), Pending> {
+        let word = "Your roles do not let you hand in work here.";
+        self.say(letter, &letter.mail.key, word.into()).await
+    }
+
+    /// Has something opened to write in, once: whoever asked for one that a process died over asks again.
+    async fn open_window(
+        &self,
+        letter: &Letter,
+        state: MailState,
+        trigger: &str,
+    ) -> Result<Option<Known>, Pending> {
+        if self.done(&letter.mail, state).await? {
+            let opened = self.channel.open(&letter.mail.conversation, trigger);
+            self.over.run_until_cancelled(opened).await;
+        }
+        Ok(None)
     }
 
     /// The state of a message that is still to be dealt with.
@@ -305,14 +336,23 @@ impl Reception {
 
     /// Who somebody is. Whoever is not known, or cannot be told now, gets a word.
     async fn recognise(&self, letter: &Letter, from: &Sender) -> Result<Option<Known>, Pending> {
-        let who = self.people.who(&*self.channel, &from.id);
-        let who = self.over.run_until_cancelled(who).await;
-        match who.ok_or(Pending::Over)?? {
+        match self.who(from).await? {
             Who::Known(known) => return Ok(Some(known)),
-            Who::Stranger => self.turn_away(letter, from).await?,
+            Who::Stranger => match &letter.says.says {
+                Says::Press { data, .. } => self.let_go_of_held(letter, from, data).await?,
+                // Only what somebody known wrote is wanted.
+                _ if letter.mail.state == MailState::Wanted => self.let_go(letter, from).await?,
+                _ => self.turn_away(letter, from).await?,
+            },
             Who::Unsure(_) => self.leave_open(letter, from).await?,
         }
         Ok(None)
+    }
+
+    async fn who(&self, from: &Sender) -> Result<Who, Pending> {
+        let who = self.people.who(&*self.channel, &from.id);
+        let who = self.over.run_until_cancelled(who).await;
+        Ok(who.ok_or(Pending::Over)??)
     }
 
     /// Tells somebody that it cannot be found out now whether they are known. Once in ten minutes.
@@ -321,37 +361,65 @@ impl Reception {
         if matches!(letter.says.says, Says::Press { .. }) {
             return Ok(());
         }
-        let text = "I cannot find out just now whether you belong to a group that I work for, so I did \
-                    nothing with what you wrote. Send it again in some minutes.";
+        let text = format!(
+            "I cannot find out just now whether you belong to a group that I work for, so I did nothing \
+             with what you wrote. If you do, send it again in some minutes. If not: {}",
+            self.how_to_be_known(from)
+        );
         let key = format!("unsure/{}/{}", from.id, self.store().now().0 / EVERY_MS);
-        self.owe(letter, key, self.reply(letter, text.into())).await
+        self.owe(letter, key, self.reply(letter, text)).await
     }
 
     /// Tells a stranger who they are to us, and what would make us know them. Once a day.
     async fn turn_away(&self, letter: &Letter, from: &Sender) -> Result<(), Pending> {
         let (channel, id) = (self.channel.name(), &from.id);
         tracing::warn!(channel, sender.id = id, "a stranger was turned away");
-        if matches!(letter.says.says, Says::Press { .. }) {
-            return Ok(());
-        }
-        let value = match channel {
-            "telegram" => id.clone(),
-            _ => format!("\"{id}\""),
-        };
-        let pair = linking::typed(channel, "pair");
         let text = format!(
-            "I do not know you yet, so I do nothing with what you write. Your number here is `{id}`. \
-             Whoever looks after me can give you a code by `majordomo pair your-name`, which you write \
-             to me in private as `{pair} CODE`; or add you to `majordomo.toml`:\n\n```toml\n[[people]]\n\
-             name = \"your-name\"\n{channel} = {value}\n```"
+            "I do not know you yet, so I do nothing with what you write. {}",
+            self.how_to_be_known(from)
         );
-        let day = self.store().now().0 / 86_400_000;
-        let key = format!("stranger/{id}/{day}");
         let word = Word {
             text,
             ..Word::default()
         };
-        self.owe(letter, key, word).await
+        self.owe(letter, self.once_a_day("stranger", from), word)
+            .await
+    }
+
+    /// Tells somebody that nothing comes of what they wrote while they were known. Once a day, and
+    /// whatever else they were told as a stranger.
+    async fn let_go(&self, letter: &Letter, from: &Sender) -> Result<(), Pending> {
+        let (channel, id) = (self.channel.name(), &from.id);
+        tracing::warn!(
+            channel,
+            sender.id = id,
+            "nothing comes of what a stranger wrote before they were one"
+        );
+        let text = format!(
+            "I do not know you any more, so nothing comes of what you wrote while I did. {}",
+            self.how_to_be_known(from)
+        );
+        let key = self.once_a_day("gone", from);
+        self.owe(letter, key, self.reply(letter, text)).await
+    }
+
+    fn once_a_day(&self, what: &str, from: &Sender) -> String {
+        let day = self.store().now().0 / 86_400_000;
+        format!("{what}/{}/{day}", from.id)
+    }
+
+    fn how_to_be_known(&self, from: &Sender) -> String {
+        let (channel, id) = (self.channel.name(), &from.id);
+        let value = match channel {
+            "telegram" => id.clone(),
+            _ => format!("\"{id}\""),
+        };
+        let pair = typed(channel, "pair");
+        format!(
+            "Your number here is `{id}`. Whoever looks after me can give you a code by \
+             `majordomo pair your-name`, which you write to me in private as `{pair} CODE`; or add you to \
+             `majordomo.toml`:\n\n```toml\n[[people]]\nname = \"your-name\"\n{channel} = {value}\n```"
+        )
     }
 
     /// What is open in the conversation: messages that wait, those that are held, and their edits.
@@ -374,8 +442,14 @@ impl Reception {
         Ok(open)
     }
 
-    /// Has nothing come of a message any more, nor of its edits. False where it was so before.
-    async fn discard(&self, letter: &Letter) -> Result<bool, Pending> {
+    /// Has nothing come of a message any more, nor of its edits; what was said of its waiting says why.
+    /// False where it was so before.
+    async fn discard(&self, letter: &Letter, why: &str) -> Result<bool, Pending> {
+        let waits = match letter.mail.state {
+            MailState::Held => late::question(&letter.mail),
+            _ => work::waits(&letter.mail),
+        };
+        self.instead(letter, &waits, why).await?;
         for edit in self.edits(letter).await? {
             self.done(&edit.mail, edit.mail.state).await?;
         }
@@ -425,6 +499,20 @@ impl Reception {
     async fn say(&self, letter: &Letter, key: &str, text: String) -> Result<(), Pending> {
         let word = self.reply(letter, text);
         self.owe(letter, format!("word/{key}"), word).await
+    }
+
+    /// Has what was said under this key say something else, once. Nothing, where that was never said.
+    async fn instead(&self, letter: &Letter, key: &str, text: &str) -> Result<(), Pending> {
+        let (mail, channel) = (self.store().mail(), self.channel.name());
+        if mail.said(self.tenant(), channel, key).await?.is_none() {
+            return Ok(());
+        }
+        let word = Word {
+            text: text.to_owned(),
+            instead_of: Some(key.to_owned()),
+            ..Word::default()
+        };
+        self.owe(letter, format!("instead/{key}"), word).await
     }
 
     fn reply(&self, letter: &Letter, text: String) -> Word {

@@ -1,15 +1,12 @@
 //! Buttons: who pressed one, what it is about, and a word back. What a press leads to may be repeated, and
 //! one that comes late says so.
 
-use agents::run::Resolution;
-use serde_json::Value;
-use shared::config::Role;
-use shared::id::TaskId;
+use shared::ask::{Asked, Decision};
+use shared::id::AskId;
 
 use super::{Letter, Pending, Reception};
+use crate::asks::{self, Decided, Who};
 use crate::channels::Sender;
-use crate::channels::card::short;
-use crate::desk::Resolved;
 use crate::people::Known;
 
 impl Reception {
@@ -21,64 +18,90 @@ impl Reception {
         press: &str,
         data: &str,
     ) -> Result<(), Pending> {
-        let (what, about) = data.split_once(':').unwrap_or_default();
-        let word = match doubt(what) {
-            Some(resolution) => self.settle_doubt(letter, known, &resolution, about).await?,
+        let word = match asks::card::pressed(data) {
+            Some((id, word)) => self.press_of_ask(letter, known, id, word).await?,
             None => {
-                let held = self.settle_held(letter, (known, from), (what, about));
-                held.await?
+                let about = data.split_once(':').unwrap_or_default();
+                let held = self.settle_held(letter, (known, from), about);
+                held.await?.to_owned()
             }
         };
-        let told = self.channel.pressed(press, word);
+        let told = self.channel.pressed(press, &word);
         self.over.run_until_cancelled(told).await;
         Ok(())
     }
 
-    /// Says of a step in doubt what became of it: an approver, or an admin, where its task is shown.
-    async fn settle_doubt(
+    /// Takes what a button says to an ask, where that ask is shown.
+    async fn press_of_ask(
         &self,
         letter: &Letter,
         known: &Known,
-        resolution: &Resolution,
-        about: &str,
-    ) -> Result<&'static str, Pending> {
-        const LATE: &str = "This was decided before.";
-        if !known.may(Role::Approver) {
-            return Ok("This is for an approver to decide.");
+        id: AskId,
+        word: &str,
+    ) -> Result<String, Pending> {
+        let place = (self.channel.name(), letter.mail.conversation.as_str());
+        let asks = self.store().asks();
+        if !asks.is_shown(self.tenant(), id, place).await? {
+            return Ok("This belongs to another conversation.".into());
         }
-        let Some((task, step)) = about.split_once(':') else {
-            return Ok(LATE);
+        let Some(asked) = asks.get(self.tenant(), id).await? else {
+            return Ok("This was decided long ago.".into());
         };
-        let Ok(task) = task.parse::<TaskId>() else {
-            return Ok(LATE);
-        };
-        let desk = &self.house.desk;
-        let thread = desk.task(task).await?.and_then(|task| task.request.thread);
-        if thread != Some(self.thread(letter)) {
-            return Ok("This belongs to another conversation.");
+        match asks::card::decision(&asked, word) {
+            Some(decision) => self.decide(&asked, decision, known).await,
+            None => Ok("This button says nothing to it.".into()),
         }
-        let doubts = desk.in_doubt(task).await?.into_iter();
-        let mut named = doubts.filter(|(run, key)| short(*run, key) == step);
-        let Some((run, key)) = named.next() else {
-            return Ok(LATE);
+    }
+
+    /// The ask that a message answers: it is a reply to its card, or the one question that is open in the
+    /// conversation, and whoever wrote it may answer that.
+    pub(super) async fn answered(
+        &self,
+        letter: &Letter,
+        known: &Known,
+    ) -> Result<Option<Asked>, Pending> {
+        let (asks, tenant) = (self.store().asks(), self.tenant());
+        let place = (self.channel.name(), letter.mail.conversation.as_str());
+        if let Some(message) = &letter.says.replies_to
+            && let Some(id) = asks.shown(tenant, place, message).await?
+        {
+            return Ok(asks.get(tenant, id).await?);
+        }
+        let mut open = asks.open_at(tenant, place).await?;
+        let (Some(only), true) = (open.pop(), open.is_empty()) else {
+            return Ok(None);
         };
-        let name = format!("{run}/{key}");
-        let resolved = desk.resolve(task, &name, resolution, known.principal.clone());
-        Ok(match resolved.await? {
-            Resolved::Taken => "So be it: it goes on.",
-            Resolved::Answered | Resolved::NotWaiting | Resolved::Several(_) => LATE,
+        let task = self.house.desk.task(only.task).await?;
+        let theirs = task.is_some_and(|task| task.principal == known.principal);
+        Ok(theirs.then_some(only))
+    }
+
+    /// Takes a message as an answer to an ask, and says so.
+    pub(super) async fn answer(
+        &self,
+        letter: &Letter,
+        known: &Known,
+        (asked, text): (&Asked, &str),
+    ) -> Result<(), Pending> {
+        let decision = asks::card::replied(asked, text);
+        let word = self.decide(asked, decision, known).await?;
+        self.say(letter, &letter.mail.key, word).await
+    }
+
+    async fn decide(
+        &self,
+        asked: &Asked,
+        decision: Decision,
+        known: &Known,
+    ) -> Result<String, Pending> {
+        let who = Who::from(known);
+        let decided = self.house.desk.decide(asked.id, decision, &who).await?;
+        Ok(match decided {
+            Decided::Taken(_) => "So be it: it goes on.".into(),
+            Decided::Before(now) => format!("Decided before. {}", asks::card::became(&now)),
+            Decided::Denied(why) => why.to_owned(),
+            Decided::Unfit(why) => format!("This cannot be taken: {why}."),
+            Decided::Missing => "This is not for you to decide.".into(),
         })
     }
-}
-
-/// What a button says of a step in doubt; none where it is about something else.
-fn doubt(word: &str) -> Option<Resolution> {
-    Some(match word {
-        "happened" => Resolution::Happened {
-            result: Value::Null,
-        },
-        "again" => Resolution::Again,
-        "give_up" => Resolution::GiveUp,
-        _ => return None,
-    })
 }

@@ -8,16 +8,18 @@ use tokio_util::sync::CancellationToken;
 use shared::config::{FollowUp, Role};
 use shared::hash::Hash;
 use shared::id::TaskId;
-use shared::store::{Accepted, NewOut};
+use shared::store::{Accepted, Mail, NewOut};
 use shared::task::Request;
 
 use super::{AGAIN, Letter, Pending, Reception};
 use crate::channels::command::Command;
 use crate::channels::papers::enclose::{Enclosed, Enclosure, Unread, plain_name};
+use crate::channels::papers::turns::Owner;
 use crate::channels::{Attached, Says, Undelivered, Word};
 use crate::follow::Follower;
 use crate::intake::{Refused, Submission};
 use crate::people::Known;
+use crate::people::directory::Who;
 
 /// The largest file that is fetched: what the Bot API gives out.
 const FILE_BYTES: u64 = 20_000_000;
@@ -66,7 +68,7 @@ impl Reception {
         if !edits.is_empty() && Command::parse(&text).is_some() {
             let word = "An edit makes no command of a message: I left it alone. Send the command by itself.";
             self.say(letter, &letter.mail.key, word.into()).await?;
-            return self.discard(letter).await.map(drop);
+            return self.discard(letter, "Not begun.").await.map(drop);
         }
         let amended = match self.settings.follow_up {
             FollowUp::Amend => {
@@ -82,7 +84,7 @@ impl Reception {
             .chain([text.as_str()])
             .collect::<Vec<_>>()
             .join("\n\n");
-        let taken = match self.with_files(letter, text).await? {
+        let taken = match self.with_files(letter, &known, text).await? {
             Ok(enclosed) => self.submit(letter, &known, enclosed).await?,
             Err(why) => Err(why),
         };
@@ -107,21 +109,32 @@ impl Reception {
         Ok(())
     }
 
-    /// Who a message's author is now, where they may still hand in work.
+    /// Who a message's author is now, where they may still hand in work. They are told where they may not:
+    /// they were told that it waits.
     async fn still_known(&self, letter: &Letter, known: &Known) -> Result<Option<Known>, Pending> {
         let Some(from) = &letter.says.from else {
             return Ok(Some(known.clone()));
         };
-        let known = self.recognise(letter, from).await?;
-        Ok(known.filter(|known| known.may(Role::Member)))
+        match self.who(from).await? {
+            Who::Known(known) if known.may(Role::Member) => return Ok(Some(known)),
+            Who::Known(_) => self.say_no_work(letter).await?,
+            Who::Stranger => self.let_go(letter, from).await?,
+            Who::Unsure(_) => self.leave_open(letter, from).await?,
+        }
+        Ok(None)
     }
 
     /// The words with what came with them; or why that cannot be taken.
     async fn with_files(
         &self,
         letter: &Letter,
+        known: &Known,
         text: String,
     ) -> Result<Result<Enclosed, String>, Pending> {
+        let owner = Owner {
+            tenant: self.tenant().clone(),
+            principal: known.principal.clone(),
+        };
         let mut enclosed = Enclosed::new(text);
         for file in &letter.says.files {
             let enclosure = match self.fetch(file).await? {
@@ -131,7 +144,8 @@ impl Reception {
                     return Ok(Err(format!("I cannot take `{name}`: {why}.")));
                 }
             };
-            if let Err(Unread { name, why }) = enclosed.add(&self.house.readers, enclosure).await {
+            let added = enclosed.add((&self.house.readers, &owner), enclosure);
+            if let Err(Unread { name, why }) = added.await {
                 return Ok(Err(format!("I cannot read `{name}`: {why}")));
             }
         }
@@ -238,12 +252,12 @@ impl Reception {
         let mut told = false;
         while let Some(task) = self.unfinished(letter).await?.pop() {
             if !told {
-                let key = format!("queued/{}", letter.mail.key);
                 let word = format!(
                     "I begin with this when I have answered what came before. `{}` ends that.",
                     self.channel.command("stop")
                 );
-                self.say(letter, &key, word).await?;
+                let word = self.reply(letter, word);
+                self.owe(letter, waits(&letter.mail), word).await?;
                 told = true;
             }
             let end = Follower::end(self.store().clone(), self.tenant().clone(), task.id);
@@ -255,8 +269,15 @@ impl Reception {
                 return Ok(false);
             }
         }
+        self.instead(letter, &waits(&letter.mail), "I have begun with this.")
+            .await?;
         Ok(true)
     }
+}
+
+/// By what is known what was said of a message that waits for its turn.
+pub(super) fn waits(mail: &Mail) -> String {
+    format!("word/queued/{}", mail.key)
 }
 
 /// Waits, unless it is over.

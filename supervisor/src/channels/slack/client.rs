@@ -197,9 +197,10 @@ impl Failed {
         }
     }
 
-    /// Whether the channel is not one that the bot may write in.
+    /// Whether the channel is not one that the bot may write in, or that the person is in.
     pub fn is_outside(&self) -> bool {
-        matches!(self, Failed::No(word) if word == "not_in_channel" || word == "channel_not_found")
+        const OUTSIDE: [&str; 3] = ["not_in_channel", "channel_not_found", "user_not_in_channel"];
+        matches!(self, Failed::No(word) if OUTSIDE.contains(&word.as_str()))
     }
 }
 

@@ -16,7 +16,6 @@ use shared::id::TenantId;
 use shared::run::Timestamp;
 use shared::store::{Error, Mailroom};
 
-use super::modal::Wanted;
 use super::read::{Arrival, arrival};
 
 /// How far a request's time may lie from ours, in seconds.
@@ -81,36 +80,24 @@ pub fn payload(body: &[u8]) -> Option<Value> {
         .then_some(Value::Object(fields))
 }
 
-/// What is to be done about something that may be acknowledged.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Taken {
-    /// What the acknowledgement says.
-    pub answer: Option<Value>,
-    /// The window that is to be opened right after it.
-    pub window: Option<Wanted>,
-}
-
-/// Keeps what is for us. On return it may be acknowledged: it is durable, or there is nothing to keep.
-pub async fn keep(mail: &dyn Mailroom, tenant: &TenantId, payload: &Value) -> Result<Taken, Error> {
-    let mut taken = Taken::default();
+/// Keeps what is for us. On return it may be acknowledged, with this where there is something: it is
+/// durable, or there is nothing to keep.
+pub async fn keep(
+    mail: &dyn Mailroom,
+    tenant: &TenantId,
+    payload: &Value,
+) -> Result<Option<Value>, Error> {
     let new = match arrival(payload) {
         Arrival::Ours(new) => new,
         Arrival::InThread(root, new) => match mail.find(tenant, super::NAME, &root).await? {
             Some(_) => new,
-            None => return Ok(taken),
+            None => return Ok(None),
         },
-        Arrival::Window(wanted) => {
-            taken.window = Some(wanted);
-            return Ok(taken);
-        }
-        Arrival::Answered(answer) => {
-            taken.answer = Some(answer);
-            return Ok(taken);
-        }
-        Arrival::Others => return Ok(taken),
+        Arrival::Answered(answer) => return Ok(Some(answer)),
+        Arrival::Others => return Ok(None),
     };
     mail.receive(tenant, vec![new], None).await?;
-    Ok(taken)
+    Ok(None)
 }
 
 #[cfg(test)]

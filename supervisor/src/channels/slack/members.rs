@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use super::client::{Client, Failed};
+use super::client::{Client, Failed, in_words};
+use crate::channels::Undelivered;
 use crate::people::groups::Group;
 
 /// Members that are read at once.
@@ -11,8 +12,32 @@ const PAGE: &str = "1000";
 /// So many pages are read; a channel with more members is too large to be asked for.
 const PAGES: usize = 100;
 
+/// What Slack says where it will say the same until somebody mends the app or the configuration.
+const LASTING: [&str; 9] = [
+    "missing_scope",
+    "not_allowed_token_type",
+    "no_such_subteam",
+    "channel_not_found",
+    "not_in_channel",
+    "plan_upgrade_required",
+    "paid_teams_only",
+    "permission_denied",
+    TOO_MANY,
+];
+/// What is said here of a channel with more members than are read.
+const TOO_MANY: &str = "too many members to be asked for";
+
 /// Whether somebody, `TEAM/USER`, belongs.
-pub async fn belongs(client: &Client, group: &Group, id: &str) -> Result<bool, Failed> {
+pub async fn belongs(client: &Client, group: &Group, id: &str) -> Result<bool, Undelivered> {
+    find(client, group, id)
+        .await
+        .map_err(|failed| match failed {
+            Failed::No(word) if LASTING.contains(&&*word) => Undelivered::Never(in_words(&word)),
+            failed => failed.undelivered(),
+        })
+}
+
+async fn find(client: &Client, group: &Group, id: &str) -> Result<bool, Failed> {
     let Some((team, user)) = id.split_once('/') else {
         return Ok(false);
     };
@@ -63,8 +88,7 @@ async fn is_in(client: &Client, channel: &str, user: &str) -> Result<bool, Faile
             None => return Ok(false),
         }
     }
-    let why = format!("channel {channel} has too many members to be asked for");
-    Err(Failed::Lost(why))
+    Err(Failed::No(TOO_MANY.into()))
 }
 
 fn names(ids: &Value, user: &str) -> bool {

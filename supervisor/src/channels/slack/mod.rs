@@ -11,7 +11,7 @@ pub mod events;
 mod examine;
 mod files;
 mod members;
-pub mod modal;
+mod modal;
 mod read;
 mod socket;
 
@@ -34,7 +34,7 @@ use super::{Attached, Button, Channel, Document, Incoming, Page, Seen, Undeliver
 use crate::doctor::Finding;
 use crate::people::groups::Group;
 use client::{Client, Failed};
-use modal::Opener;
+use modal::{Opener, Wanted};
 
 /// The channel's name.
 pub const NAME: &str = "slack";
@@ -65,8 +65,8 @@ const LABEL: usize = 75;
 /// The Slack door.
 pub struct Slack {
     client: Arc<Client>,
-    /// What `/ask` without words is answered with, where it comes over a socket.
-    opener: Arc<Opener>,
+    /// What `/ask` without words is answered with.
+    opener: Opener,
     /// What a socket is opened with, where one is to be.
     app_token: Option<Secret>,
 }
@@ -84,10 +84,26 @@ impl Slack {
             SlackMode::Http => None,
         };
         Ok(Self {
-            opener: Arc::new(Opener::new(client.clone(), agents)),
+            opener: Opener::new(client.clone(), agents),
             client,
             app_token,
         })
+    }
+
+    /// Posts a page. Answers its id, `CHANNEL/TS`.
+    async fn write(&self, place: &Place<'_>, page: &Page) -> Result<String, Undelivered> {
+        let mut body = fields(page);
+        // A model's link must not be fetched by anybody because it was shown.
+        body["unfurl_links"] = false.into();
+        body["unfurl_media"] = false.into();
+        let said = self
+            .speak(place, &body)
+            .await
+            .map_err(Failed::undelivered)?;
+        match (said["channel"].as_str(), said["ts"].as_str()) {
+            (Some(channel), Some(ts)) => Ok(format!("{channel}/{ts}")),
+            _ => Err(Undelivered::Trouble("the message has no id".into())),
+        }
     }
 
     /// Posts where a conversation is; to the person who began it where the bot may not write there.
@@ -120,16 +136,6 @@ fn client_of(settings: &SlackSettings, gateway: &Gateway) -> anyhow::Result<Clie
     let token = settings.bot_token.resolve().context("[slack] bot_token")?;
     let files = gateway.trusted(&files::base_of(&url), false)?;
     Ok(Client::new((gateway.trusted(&url, false)?, files), token))
-}
-
-/// What answers `/ask` without words, where commands come over HTTP.
-pub fn opener(
-    settings: &SlackSettings,
-    gateway: &Gateway,
-    agents: Vec<AgentName>,
-) -> anyhow::Result<Arc<Opener>> {
-    let client = Arc::new(client_of(settings, gateway)?);
-    Ok(Arc::new(Opener::new(client, agents)))
 }
 
 /// How Slack's requests are known, where events come by them.
@@ -228,18 +234,36 @@ impl Channel for Slack {
         _: Option<&str>,
         page: &Page,
     ) -> Result<String, Undelivered> {
+        self.write(&Place::of(conversation)?, page).await
+    }
+
+    /// A word to somebody's command is theirs alone, and stays where they gave it as long as they look; a
+    /// word in a thread is everybody's. Where the app cannot do so, it is said to them directly.
+    async fn say(
+        &self,
+        conversation: &str,
+        reply_to: Option<&str>,
+        page: &Page,
+    ) -> Result<String, Undelivered> {
         let place = Place::of(conversation)?;
+        let Some(person) = place.person else {
+            return self.post(conversation, reply_to, page).await;
+        };
         let mut body = fields(page);
-        // A model's link must not be fetched by anybody because it was shown.
-        body["unfurl_links"] = false.into();
-        body["unfurl_media"] = false.into();
-        let said = self
-            .speak(&place, &body)
-            .await
-            .map_err(Failed::undelivered)?;
-        match (said["channel"].as_str(), said["ts"].as_str()) {
-            (Some(channel), Some(ts)) => Ok(format!("{channel}/{ts}")),
-            _ => Err(Undelivered::Trouble("the message has no id".into())),
+        body["channel"] = place.channel.into();
+        body["user"] = person.into();
+        let directly = Place {
+            channel: person,
+            thread: None,
+            person: None,
+        };
+        match self.client.call("chat.postEphemeral", &body).await {
+            Ok(said) => {
+                let ts = said["message_ts"].as_str().unwrap_or_default();
+                Ok(format!("{}/{ts}", place.channel))
+            }
+            Err(failed) if failed.is_outside() => self.write(&directly, page).await,
+            Err(failed) => Err(failed.undelivered()),
         }
     }
 
@@ -269,6 +293,19 @@ impl Channel for Slack {
         }
     }
 
+    async fn open(&self, conversation: &str, trigger: &str) {
+        let place = Place::of(conversation);
+        let Ok((channel, Some(user))) = place.map(|place| (place.channel, place.person)) else {
+            return;
+        };
+        let wanted = Wanted {
+            trigger,
+            channel,
+            user,
+        };
+        self.opener.open(&wanted).await;
+    }
+
     async fn fetch(&self, file: &Attached, limit: u64) -> Result<Enclosure, Undelivered> {
         files::fetch(&self.client, file, limit).await
     }
@@ -292,8 +329,7 @@ impl Channel for Slack {
     }
 
     async fn belongs(&self, group: &Group, id: &str) -> Result<bool, Undelivered> {
-        let asked = members::belongs(&self.client, group, id).await;
-        asked.map_err(Failed::undelivered)
+        members::belongs(&self.client, group, id).await
     }
 
     async fn examine(&self, seen: Seen) -> Vec<Finding> {
@@ -302,7 +338,7 @@ impl Channel for Slack {
 
     async fn listen(&self, inlet: &Inlet) {
         match &self.app_token {
-            Some(token) => socket::listen(&self.client, token, (inlet, &self.opener)).await,
+            Some(token) => socket::listen(&self.client, token, inlet).await,
             None => socket::greet(&self.client, inlet).await,
         }
     }

@@ -1,16 +1,15 @@
 //! The window in which somebody writes what `/ask` without words left open: several lines, and who is to
-//! do it. What is submitted in it is a message like any other, where `/ask` with words would be one.
+//! do it. It shows who works here, so it opens to those alone who may hand in work. What is submitted in it is a message like any other, where `/ask` with words would be one.
 //!
 //! ```text
-//!   /ask ─► acknowledged ─► views.open (its trigger lives three seconds) ─► submitted ─► kept ─► a task
-//!                              └─ too late ─► a word to whoever asked
+//!   /ask ─► kept ─► who asks? ─► views.open (its trigger lives three seconds) ─► submitted ─► kept ─► a task
+//!                                   └─ too late ─► a word to whoever asked
 //! ```
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 use shared::id::AgentName;
 
@@ -29,18 +28,15 @@ pub(super) const WHOEVER: &str = "-";
 const MOST: usize = 3_000;
 /// The most agents that Slack lets anybody choose from, one place for no one in particular.
 const AGENTS: usize = 99;
-/// Windows that are being opened at once.
-const AT_ONCE: usize = 16;
 
 /// A window that somebody asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub(super) struct Wanted<'a> {
     /// What it is opened with.
-    pub trigger: String,
+    pub(super) trigger: &'a str,
     /// Where it was asked for.
-    pub channel: String,
+    pub(super) channel: &'a str,
     /// Who asked for it.
-    pub user: String,
+    pub(super) user: &'a str,
 }
 
 /// What a window remembers until it is submitted.
@@ -50,39 +46,20 @@ pub(super) struct Memory {
 }
 
 /// Opens windows.
-pub struct Opener {
+pub(super) struct Opener {
     client: Arc<Client>,
     agents: Vec<AgentName>,
-    places: Arc<Semaphore>,
 }
 
 impl Opener {
     /// Of this app; people may choose from these agents.
     pub(super) fn new(client: Arc<Client>, agents: Vec<AgentName>) -> Self {
-        Self {
-            client,
-            agents,
-            places: Arc::new(Semaphore::new(AT_ONCE)),
-        }
+        Self { client, agents }
     }
 
-    /// Opens a window beside whatever else goes on: who asked for it has an acknowledgement already, and
-    /// the trigger does not wait. Where too many are under way it is not opened, and can be asked for
-    /// again.
-    pub fn open(self: &Arc<Self>, wanted: Wanted) {
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
-            tracing::warn!("too many windows are being opened in Slack");
-            return;
-        };
-        let opener = self.clone();
-        tokio::spawn(async move {
-            opener.try_open(&wanted).await;
-            drop(place);
-        });
-    }
-
-    async fn try_open(&self, wanted: &Wanted) {
-        let body = json!({ "trigger_id": wanted.trigger, "view": self.view(wanted) });
+    /// Opens a window, or tells whoever asked for it that it came too late.
+    pub(super) async fn open(&self, wanted: &Wanted<'_>) {
+        let body = json!({ "trigger_id": wanted.trigger, "view": self.view(wanted.channel) });
         let Err(failed) = self.client.call("views.open", &body).await else {
             return;
         };
@@ -96,10 +73,10 @@ impl Opener {
     }
 
     /// Tells whoever asked, where they asked; directly where the app is not there.
-    async fn apologise(&self, wanted: &Wanted) -> Result<Value, Failed> {
+    async fn apologise(&self, wanted: &Wanted<'_>) -> Result<Value, Failed> {
         let text = "The window came too late for Slack. Give `/ask` once more, or write behind it what \
                     you want.";
-        let user = &wanted.user;
+        let user = wanted.user;
         let body = json!({ "channel": wanted.channel, "user": user, "text": text });
         match self.client.call("chat.postEphemeral", &body).await {
             Err(failed) if failed.is_outside() => {
@@ -110,7 +87,7 @@ impl Opener {
         }
     }
 
-    fn view(&self, wanted: &Wanted) -> Value {
+    fn view(&self, channel: &str) -> Value {
         let plain = |text: &str| json!({ "type": "plain_text", "text": text });
         let option = |value: &str, text: &str| json!({ "text": plain(text), "value": value });
         let agents = self.agents.iter().take(AGENTS);
@@ -119,7 +96,7 @@ impl Opener {
             .chain(agents.map(|agent| option(agent.as_str(), agent.as_str())))
             .collect();
         let memory = Memory {
-            channel: wanted.channel.clone(),
+            channel: channel.to_owned(),
         };
         json!({
             "type": "modal",

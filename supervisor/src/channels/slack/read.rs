@@ -6,7 +6,7 @@
 //! | message in a channel | where it names us |
 //! | reply in a thread | where it names us, or its thread began with a message for us or of ours |
 //! | changed message | as the message; where nothing but a preview changed, not |
-//! | slash command, press of a button, a window that was filled in | always |
+//! | slash command, a window that is asked for, or was filled in, press of a button | always |
 //!
 //! All else is between people, and is not kept. A message is known by its channel and `ts`, under
 //! whatever event id and as often as it comes; Slack tells a mention twice, as `app_mention` and as
@@ -25,7 +25,8 @@ use shared::id::AgentName;
 use shared::run::Timestamp;
 use shared::store::{Mail, NewMail};
 
-use super::modal::{self, Memory, Wanted};
+use super::modal::{self, Memory};
+use crate::channels::seal::sealed;
 use crate::channels::{Attached, Incoming, Says, Sender};
 
 /// What a file is sent for that comes without a word.
@@ -38,8 +39,6 @@ pub enum Arrival {
     Ours(NewMail),
     /// It is for us where the message of this key was: the first of its thread.
     InThread(String, NewMail),
-    /// It asks for a window.
-    Window(Wanted),
     /// It is answered with this, and is nothing yet.
     Answered(Value),
     /// It is not.
@@ -81,6 +80,7 @@ enum Said {
     Words(String),
     Edit(String),
     Press { id: String, data: String },
+    Window(String),
     Unreadable,
 }
 
@@ -103,6 +103,7 @@ pub fn read(mail: &Mail) -> Incoming {
             from: None,
             at: mail.at,
             message: None,
+            replies_to: None,
             says: Says::Nothing,
             files: Vec::new(),
             agent: None,
@@ -117,10 +118,12 @@ pub fn read(mail: &Mail) -> Incoming {
         }),
         at,
         message: kept.ts,
+        replies_to: None,
         says: match kept.says {
             Said::Words(text) => Says::Words(text),
             Said::Edit(text) => Says::Edit(text),
             Said::Press { id, data } => Says::Press { id, data },
+            Said::Window(trigger) => Says::Window(trigger),
             Said::Unreadable => {
                 Says::Unreadable("I could not read files yet when this came: send it again.".into())
             }
@@ -279,23 +282,17 @@ fn of_command(payload: &Value) -> Option<Arrival> {
     let user = id(&payload["user_id"])?;
     let text = plain(payload["text"].as_str().unwrap_or_default(), None);
     let trigger = id(&payload["trigger_id"])?;
-    let words = match payload["command"].as_str()? {
-        "/ask" if text.is_empty() => {
-            return Some(Arrival::Window(Wanted {
-                trigger: trigger.into(),
-                channel: channel.into(),
-                user: user.into(),
-            }));
-        }
-        _ if text.is_empty() => "/help".into(),
-        "/majordomo" => format!("/{}", text.trim_start_matches('/')),
-        _ => text,
+    let says = match payload["command"].as_str()? {
+        "/ask" if text.is_empty() => Said::Window(trigger.into()),
+        _ if text.is_empty() => Said::Words("/help".into()),
+        "/majordomo" => Said::Words(format!("/{}", text.trim_start_matches('/'))),
+        _ => Said::Words(text),
     };
     let kept = Kept {
         from: format!("{team}/{user}"),
         name: payload["user_name"].as_str().unwrap_or_default().into(),
         ts: None,
-        says: Said::Words(words),
+        says,
         files: Vec::new(),
         agent: None,
     };
@@ -359,11 +356,16 @@ fn of_press(payload: &Value) -> Option<NewMail> {
 }
 
 fn new(key: String, conversation: String, kept: &Kept) -> NewMail {
-    NewMail {
+    let mail = NewMail {
         channel: super::NAME,
         key,
         conversation,
         body: json!(kept),
+    };
+    match &kept.says {
+        Said::Words(text) => sealed(mail, &Says::Words(text.clone())),
+        Said::Edit(text) => sealed(mail, &Says::Edit(text.clone())),
+        _ => mail,
     }
 }
 
@@ -556,10 +558,9 @@ mod tests {
             (key.as_str(), conversation.as_str()),
             ("command/1.2.ab", "T1/C1/U1")
         );
-        let Arrival::Window(wanted) = command("/ask", " ") else {
-            panic!("no window");
-        };
-        assert_eq!((&*wanted.trigger, &*wanted.channel), ("1.2.ab", "C1"));
+        let (key, conversation, window) = ours(command("/ask", " "));
+        assert_eq!((&*key, &*conversation), ("command/1.2.ab", "T1/C1/U1"));
+        assert_eq!(window.says, Says::Window("1.2.ab".into()));
         let press = json!({"type": "block_actions", "team": {"id": "T1"},
             "user": {"id": "U1", "name": "ada"}, "channel": {"id": "C1"},
             "container": {"message_ts": "18.000100", "thread_ts": "17.000200"},

@@ -15,7 +15,6 @@
 //! Not slack-morphism's own: it takes over a minute to notice a dead socket, and keeps what it holds to
 //! its own schedule.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -31,8 +30,7 @@ use url::Url;
 use shared::config::secret::Secret;
 
 use super::client::{Client, Failed};
-use super::events::{self, Taken};
-use super::modal::Opener;
+use super::events;
 use crate::channels::station::Inlet;
 
 /// How often the far side is asked whether it is there.
@@ -77,12 +75,11 @@ pub async fn greet(client: &Client, inlet: &Inlet) {
 }
 
 /// Listens until the inlet is over.
-pub async fn listen(client: &Client, token: &Secret, (inlet, opener): (&Inlet, &Arc<Opener>)) {
+pub async fn listen(client: &Client, token: &Secret, inlet: &Inlet) {
     let line = Line {
         client,
         token,
         inlet,
-        opener,
     };
     inlet.over.run_until_cancelled(line.hold()).await;
 }
@@ -91,7 +88,6 @@ struct Line<'a> {
     client: &'a Client,
     token: &'a Secret,
     inlet: &'a Inlet,
-    opener: &'a Arc<Opener>,
 }
 
 impl Line<'_> {
@@ -226,10 +222,10 @@ impl Line<'_> {
     }
 
     /// Keeps what an envelope holds. On return it may be acknowledged, where the store took it.
-    async fn keep(&self, envelope: Value) -> Option<(Value, Taken)> {
+    async fn keep(&self, envelope: Value) -> Option<(Value, Option<Value>)> {
         let (mail, tenant) = self.inlet.mailroom();
         match events::keep(mail, tenant, &envelope["payload"]).await {
-            Ok(taken) => Some((envelope, taken)),
+            Ok(answer) => Some((envelope, answer)),
             Err(error) => {
                 tracing::warn!(%error, "a message from Slack waits for the store: it comes again");
                 None
@@ -240,20 +236,16 @@ impl Line<'_> {
     async fn acknowledge(
         &self,
         socket: &mut Socket,
-        kept: Option<(Value, Taken)>,
+        kept: Option<(Value, Option<Value>)>,
     ) -> Result<(), End> {
-        let Some((envelope, Taken { answer, window })) = kept else {
+        let Some((envelope, answer)) = kept else {
             return Ok(());
         };
         let mut taken = json!({ "envelope_id": envelope["envelope_id"] });
         if let Some(answer) = answer {
             taken["payload"] = answer;
         }
-        send(socket, Message::text(taken.to_string())).await?;
-        if let Some(wanted) = window {
-            self.opener.open(wanted);
-        }
-        Ok(())
+        send(socket, Message::text(taken.to_string())).await
     }
 }
 

@@ -13,6 +13,7 @@ use teloxide_core::types::{
 use shared::run::Timestamp;
 use shared::store::{Mail, NewMail};
 
+use crate::channels::seal::sealed;
 use crate::channels::{Attached, Incoming, Says, Sender};
 
 /// What is said to what cannot be taken.
@@ -36,23 +37,45 @@ pub struct Me {
 /// nothing that we keep.
 pub fn mail(update: &Value, me: &Me) -> Option<(i64, Option<NewMail>)> {
     let id = update["update_id"].as_i64()?;
-    let body = json!({ "update": update, "me": me });
-    if said(&body, Timestamp::default()).says == Says::Nothing {
+    let body = json!({ "update": without_quoted(update.clone()), "me": me });
+    let says = said(&body, Timestamp::default()).says;
+    if says == Says::Nothing {
         return Some((id, None));
     }
     let parsed = parse(update);
     let chat = parsed.as_ref().and_then(conversation);
     let unknown = || update["message"]["chat"]["id"].to_string();
-    Some((
-        id,
-        Some(NewMail {
-            channel: super::NAME,
-            // Numbers are each bot's own.
-            key: format!("{}/{id}", me.id),
-            conversation: chat.unwrap_or_else(unknown),
-            body,
-        }),
-    ))
+    let mail = NewMail {
+        channel: super::NAME,
+        // Numbers are each bot's own.
+        key: format!("{}/{id}", me.id),
+        conversation: chat.unwrap_or_else(unknown),
+        body,
+    };
+    Some((id, Some(sealed(mail, &says))))
+}
+
+/// The update without the words that its message replies to. That there are any is all that counts; they
+/// may be another's, or hold a code that we told.
+fn without_quoted(mut update: Value) -> Value {
+    for kind in ["message", "edited_message"] {
+        let Some(message) = update.get_mut(kind).and_then(Value::as_object_mut) else {
+            continue;
+        };
+        message.remove("quote");
+        let Some(Value::Object(other)) = message.get_mut("reply_to_message") else {
+            continue;
+        };
+        for entities in ["entities", "caption_entities"] {
+            other.remove(entities);
+        }
+        for words in ["text", "caption"] {
+            if let Some(words) = other.get_mut(words) {
+                *words = "…".into();
+            }
+        }
+    }
+    update
 }
 
 /// Reads an update; none that this program does not know.
@@ -119,6 +142,7 @@ fn said(body: &Value, at: Timestamp) -> Incoming {
         from: None,
         at,
         message: None,
+        replies_to: None,
         says: Says::Nothing,
         files: Vec::new(),
         agent: None,
@@ -147,6 +171,7 @@ fn of_unknown(message: &Value) -> Option<Incoming> {
         }),
         at: Timestamp(message["date"].as_i64()? * 1000),
         message: message["message_id"].as_i64().map(|id| id.to_string()),
+        replies_to: None,
         says: Says::Unreadable(UNREADABLE.into()),
         files: Vec::new(),
         agent: None,
@@ -172,6 +197,7 @@ fn of_message(message: &Message, me: &Me, edited: bool) -> Incoming {
         from: from.map(sender),
         at: Timestamp(message.date.timestamp_millis()),
         message: Some(message.id.0.to_string()),
+        replies_to: message.reply_to_message().map(|to| to.id.0.to_string()),
         says,
         files: attachments(message),
         agent: None,
@@ -281,6 +307,7 @@ fn of_press(query: CallbackQuery, at: Timestamp) -> Incoming {
         from: Some(sender(&query.from)),
         at,
         message: query.message.map(|message| message.id().0.to_string()),
+        replies_to: None,
         says: Says::Press {
             id: query.id.0,
             data: query.data.unwrap_or_default(),

@@ -16,6 +16,8 @@
 
 use std::ops::Range;
 
+use shared::disguise;
+
 mod cut;
 mod glyph;
 mod html;
@@ -29,12 +31,14 @@ mod tests;
 
 pub use glyph::is_blank;
 
-/// What somebody wrote, as a line within Markdown: nothing of it is a style, a link or a new line.
+/// What somebody wrote, as a line within Markdown: nothing of it is a style, a link, a new line, or
+/// disguises what stands beside it.
 pub fn in_one_line(said: &str) -> String {
     let mut line = String::with_capacity(said.len());
     for c in said.chars() {
         match c {
             c if c.is_whitespace() || c.is_control() => line.push(' '),
+            c if disguise::in_text(c) => {}
             c if c.is_ascii_punctuation() => line.extend(['\\', c]),
             c => line.push(c),
         }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use shared::ask::Approval;
 use shared::blob::{Blob, MAX_BLOB};
 use shared::crash_point;
 use shared::event::{Event, Sink};
-use shared::id::{ModelName, StepKey};
+use shared::id::{AskId, ModelName, StepKey};
 use shared::money::Usd;
 use shared::retry::Disposition;
 use shared::run::{
@@ -19,7 +20,7 @@ use shared::run::{
 };
 use shared::store::{Appended, Change, Entry, Step, StepKind};
 
-use super::{Journal, tell};
+use super::{Journal, lock, tell};
 use crate::engine::recover::{self, Recovery};
 
 /// How long an agent's actor may be away (restarting, mailbox full) before it is asked again; twice
@@ -43,6 +44,15 @@ enum Next {
     Ended(Recorded),
 }
 
+/// What those who make an attempt are given besides the operation.
+#[derive(Clone, Default)]
+struct Given {
+    /// The bytes of pictures.
+    blobs: Arc<[Blob]>,
+    /// By what it may be done.
+    approval: Option<Arc<Approval>>,
+}
+
 impl Journal {
     /// Serves an operation's outcome, or does it.
     pub(super) async fn operate(
@@ -61,7 +71,7 @@ impl Journal {
             None => {
                 let kind = match op.kind {
                     OpKind::Think(_) => StepKind::Think,
-                    OpKind::Tool { .. } => StepKind::Tool,
+                    OpKind::Tool { .. } | OpKind::Preview { .. } => StepKind::Tool,
                 };
                 let mut step = self.fresh(key, kind, op.kind.name(), op_hash);
                 step.agent = Some(op.agent.clone());
@@ -203,7 +213,8 @@ impl Journal {
             },
             Probe::Unknown(why) => {
                 let effect = self.effect_key(step);
-                Next::Conclude(Outcome::InDoubt { effect }, doubtful(step, why))
+                let report = doubtful(step, effect, why);
+                Next::Conclude(Outcome::InDoubt { effect }, report)
             }
         })
     }
@@ -278,6 +289,7 @@ impl Journal {
             step: Box::new(step.clone()),
             spawn: None,
             unless_signal: None,
+            ask: None,
         };
         let entry = Entry {
             blobs,
@@ -333,12 +345,28 @@ impl Journal {
         Ok(Ok(shown.into()))
     }
 
-    fn exec(
+    /// By what an operation may be done, where people were asked about it: what they were shown, and what
+    /// they said.
+    async fn approval(
         &self,
-        step: &Step,
-        op: &Arc<Op>,
-        (cancel, blobs): (CancellationToken, Arc<[Blob]>),
-    ) -> Exec {
+        op: &Op,
+    ) -> Result<Result<Option<Arc<Approval>>, Failure>, Interrupted> {
+        let Some(name) = &op.approval else {
+            return Ok(Ok(None));
+        };
+        let id = AskId::of(self.run.id, name);
+        let asked = self.engine.store.asks().get(self.tenant(), id).await?;
+        let found = asked.and_then(|asked| Some((asked.ask.action?, asked.verdict?.0)));
+        Ok(match found {
+            Some((asked, verdict)) => Ok(Some(Arc::new(Approval { asked, verdict }))),
+            None => Err(Failure::new(
+                FailureKind::Permanent,
+                format!("not done: there is no answer to {name}"),
+            )),
+        })
+    }
+
+    fn exec(&self, step: &Step, op: &Arc<Op>, (cancel, given): (CancellationToken, Given)) -> Exec {
         let feed = self.engine.store.bell().feed().clone();
         Exec {
             task: self.run.task,
@@ -348,8 +376,10 @@ impl Journal {
             op: op.clone(),
             effect_key: self.effect_key(step),
             authority: self.authority.clone(),
+            approval: given.approval,
+            taint: *lock(&self.taint),
             cancel,
-            blobs,
+            blobs: given.blobs,
             sink: Sink::new(
                 feed,
                 (self.run.task, self.run.id),
@@ -368,12 +398,13 @@ impl Journal {
     ) -> Result<Result<Made, String>, Interrupted> {
         let cancel = self.cancel.child_token();
         let _cancelled_when_dropped = cancel.clone().drop_guard();
-        let blobs = match self.pictures(op).await? {
-            Ok(blobs) => blobs,
-            Err(failure) => {
-                let report = Report::failed(failure);
-                return Ok(Ok(Made { report, ms: 0 }));
-            }
+        let failed = |failure| {
+            let report = Report::failed(failure);
+            Ok(Ok(Made { report, ms: 0 }))
+        };
+        let given = match (self.pictures(op).await?, self.approval(op).await?) {
+            (Ok(blobs), Ok(approval)) => Given { blobs, approval },
+            (Err(failure), _) | (_, Err(failure)) => return failed(failure),
         };
         let mut away = AWAY;
         loop {
@@ -384,7 +415,7 @@ impl Journal {
             let work =
                 self.engine
                     .executor
-                    .execute(self.exec(step, op, (cancel.clone(), blobs.clone())));
+                    .execute(self.exec(step, op, (cancel.clone(), given.clone())));
             let done = self.while_let(work).await?;
             crash_point!("effect.after");
             match done {
@@ -408,7 +439,7 @@ impl Journal {
             let asked =
                 self.engine
                     .executor
-                    .probe(self.exec(step, op, (cancel.clone(), Arc::default())));
+                    .probe(self.exec(step, op, (cancel.clone(), Given::default())));
             match self
                 .while_let(tokio::time::timeout(op.timeout, asked))
                 .await?
@@ -455,7 +486,7 @@ impl Journal {
 fn model_of(op: &Op) -> Option<ModelName> {
     match &op.kind {
         OpKind::Think(think) => Some(think.model.clone()),
-        OpKind::Tool { .. } => None,
+        OpKind::Tool { .. } | OpKind::Preview { .. } => None,
     }
 }
 
@@ -466,7 +497,7 @@ fn journaled_before(op: &Op, attempt: u32) -> bool {
 }
 
 /// The report of an effect that nobody can vouch for, with what is known about it.
-fn doubtful(step: &Step, why: String) -> Report {
+fn doubtful(step: &Step, effect: EffectKey, why: String) -> Report {
     let known = |kind: &str, value: String| Evidence {
         kind: kind.into(),
         value,
@@ -476,6 +507,7 @@ fn doubtful(step: &Step, why: String) -> Report {
             known("why", why),
             known("begun_at_ms", step.begun_at.0.to_string()),
             known("attempt", step.attempt.to_string()),
+            known("effect", effect.to_string()),
         ],
         ..Report::failed(Failure::new(FailureKind::Transient, "in doubt"))
     }

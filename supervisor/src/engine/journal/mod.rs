@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
+use shared::ask::Ask;
 use shared::event::{Event, Note};
 use shared::hash::Hash;
 use shared::id::{SignalName, StepKey, TenantId};
@@ -213,7 +214,13 @@ impl Journal {
             step: Box::new(step.clone()),
             spawn: None,
             unless_signal: None,
+            ask: None,
         };
+        self.write_change(change, events).await
+    }
+
+    /// Writes a change; refused means that the run is no longer ours.
+    async fn write_change(&self, change: Change, events: Vec<Event>) -> Result<(), Interrupted> {
         match self.append(change, events).await? {
             Appended::Written => Ok(()),
             // What begins nothing is never over a limit.
@@ -233,6 +240,7 @@ impl Journal {
             step: Box::new(step.clone()),
             spawn: None,
             unless_signal: None,
+            ask: None,
         };
         let entry = Entry {
             last,
@@ -406,14 +414,16 @@ impl RunCtx for Journal {
         }
     }
 
-    async fn signal(
+    async fn ask(
         &self,
         name: SignalName,
         within: Duration,
+        ask: Ask,
     ) -> Result<Option<Value>, Interrupted> {
         let key = StepKey::from(format!("signal/{name}"));
+        let asked = Some((name.clone(), ask));
         let step = self
-            .waiting_step(key, StepKind::Signal, name.as_str(), Some(within))
+            .waiting_step((key, StepKind::Signal, name.as_str()), Some(within), asked)
             .await?;
         if let Some(recorded) = step.recorded {
             return Ok(answer_of(self.serve(recorded)));
@@ -445,7 +455,7 @@ impl RunCtx for Journal {
 
     async fn sleep(&self, key: StepKey, duration: Duration) -> Result<(), Interrupted> {
         let step = self
-            .waiting_step(key, StepKind::Sleep, "sleep", Some(duration))
+            .waiting_step((key, StepKind::Sleep, "sleep"), Some(duration), None)
             .await?;
         if step.recorded.is_some() {
             return Ok(());
@@ -522,6 +532,7 @@ impl Journal {
             step: Box::new(step),
             spawn: Some(Box::new(new)),
             unless_signal: None,
+            ask: None,
         };
         // In a task of its own: this future may be dropped while the commit is under way, and a child
         // that was committed must run all the same.

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use shared::ask::Ask;
 use shared::event::Event;
-use shared::id::AgentName;
+use shared::id::{AgentName, AskId, RunId, SignalName};
 use shared::run::{Op, OpKind, Outcome, Recorded};
 use shared::store::{Run, Step};
 
@@ -46,6 +47,15 @@ pub(super) fn ended(step: &Step, op: &Op, recorded: &Recorded) -> Event {
     }
 }
 
+/// People are asked something.
+pub(super) fn asked(run: RunId, (name, ask): (&SignalName, &Ask)) -> Event {
+    Event::Asked {
+        ask: AskId::of(run, name),
+        kind: ask.kind,
+        title: ask.title.clone(),
+    }
+}
+
 /// How many characters of an argument a person is shown.
 const DETAIL_CHARS: usize = 80;
 
@@ -53,7 +63,7 @@ const DETAIL_CHARS: usize = 80;
 fn detail(op: &Op) -> String {
     match &op.kind {
         OpKind::Think(_) => String::new(),
-        OpKind::Tool { args, .. } => args
+        OpKind::Tool { args, .. } | OpKind::Preview { args, .. } => args
             .as_object()
             .and_then(|args| args.values().find_map(Value::as_str))
             .map(|text| text.chars().take(DETAIL_CHARS).collect())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use shared::ask::Ask;
 use shared::hash::Hash;
 use shared::id::{SignalName, StepKey};
 use shared::label::Taint;
@@ -13,7 +14,7 @@ use shared::money::Usage;
 use shared::run::{Interrupted, Interruption, Outcome, Recorded, Timestamp};
 use shared::store::{Appended, Change, Step, StepKind};
 
-use super::Journal;
+use super::{Journal, tell};
 
 impl Journal {
     /// Waits until `look` finds something, or until the deadline (`None`). Holds no slot meanwhile;
@@ -100,6 +101,7 @@ impl Journal {
             step: Box::new(step),
             spawn: None,
             unless_signal,
+            ask: None,
         };
         match self.append(change, Vec::new()).await? {
             Appended::Written => Ok(Some(recorded)),
@@ -108,13 +110,13 @@ impl Journal {
         }
     }
 
-    /// The step that a wait stands on: the one journaled before, or a new one with its deadline.
+    /// The step that a wait stands on: the one journaled before, or a new one with its deadline, and with
+    /// what people are asked.
     pub(super) async fn waiting_step(
         &self,
-        key: StepKey,
-        kind: StepKind,
-        what: &str,
+        (key, kind, what): (StepKey, StepKind, &str),
         within: Option<Duration>,
+        ask: Option<(SignalName, Ask)>,
     ) -> Result<Step, Interrupted> {
         let op_hash = Hash::of(&json!({"wait": kind, "what": what}));
         if let Some(step) = self.known(&key, op_hash)? {
@@ -123,7 +125,15 @@ impl Journal {
         self.still_running()?;
         let mut step = self.fresh(key, kind, what, op_hash);
         step.deadline = within.map(|within| step.begun_at.after(within));
-        self.write(&step, Vec::new()).await?;
+        let asked = |(name, ask): &(_, _)| tell::asked(self.run.id, (name, ask));
+        let events = ask.as_ref().map(asked).into_iter().collect();
+        let change = Change::Step {
+            step: Box::new(step.clone()),
+            spawn: None,
+            unless_signal: None,
+            ask: ask.map(Box::new),
+        };
+        self.write_change(change, events).await?;
         Ok(step)
     }
 }

@@ -20,24 +20,11 @@ use tokio::process::{ChildStdin, Command};
 
 use shared::clock::stopwatch;
 
+use super::answering::{AGENT, ANSWER, SCRIPT};
 use super::fleet::{Fleet, Work};
 use super::{Finding, Plan};
 use crate::place::Kind;
 
-/// What the agent answers.
-const ANSWER: &str = "It is done.";
-const AGENT: &str = r#"
-name = "executor"
-description = "Answers what the chaos program asks, with the same words each time."
-prompt = "You are the executor."
-"#;
-const SCRIPT: &str = r#"
-[[agent]]
-name = "executor"
-system = "You are the executor."
-[[agent.reply]]
-text = "It is done."
-"#;
 /// What all configurations begin with.
 const SETTINGS: &str = "[models.default]\nprovider = \"scripted\"\nfile = \"script.toml\"\n\
     [engine]\nlease_s = 1.5\nbeat_s = 0.3\n\

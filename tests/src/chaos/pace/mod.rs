@@ -10,24 +10,11 @@ mod storm;
 use std::fmt;
 use std::time::Duration;
 
+use super::answering::{AGENT, ANSWER, SCRIPT};
 use super::house::write;
 use super::{Finding, Plan};
 use crate::place::Place;
 
-/// What the agent answers.
-const ANSWER: &str = "It is done.";
-const AGENT: &str = r#"
-name = "executor"
-description = "Answers what the chaos program asks, with the same words each time."
-prompt = "You are the executor."
-"#;
-const SCRIPT: &str = r#"
-[[agent]]
-name = "executor"
-system = "You are the executor."
-[[agent.reply]]
-text = "It is done."
-"#;
 /// What all configurations begin with: each message is a task of its own, and goes straight to the agent.
 const SETTINGS: &str = "[models.default]\nprovider = \"scripted\"\nfile = \"script.toml\"\n\
     [conversations]\nfollow_up = \"beside\"\nturns = 0\n\

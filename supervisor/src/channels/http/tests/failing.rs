@@ -12,7 +12,7 @@ use shared::hash::Hash;
 use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use shared::run::Timestamp;
 use shared::store::{
-    Accepted, Again, Appended, Bell, Budgets, Census, Checkup, Claimed, DeadRun, Delivered, Duty,
+    Accepted, Again, Appended, Asks, Bell, Budgets, Census, Checkup, Claimed, DeadRun, Delivered, Duty,
     Entry, Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step,
     Store, TaskFilter, Token,
 };
@@ -34,6 +34,7 @@ macro_rules! passed_on {
             fn bell(&self) -> &Bell { self.store.bell() }
             fn mail(&self) -> &dyn Mailroom { self.store.mail() }
             fn identities(&self) -> &dyn Identities { self.store.identities() }
+            fn asks(&self) -> &dyn Asks { self.store.asks() }
             fn halts(&self) -> &dyn Halts { self.store.halts() }
             fn budgets(&self) -> &dyn Budgets { self.store.budgets() }
             fn lease(&self) -> Option<Duration> { self.store.lease() }

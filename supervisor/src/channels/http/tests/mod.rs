@@ -371,6 +371,7 @@ fn step(run: &Run, key: &str, seq: i64, kind: StepKind, outcome: Option<Outcome>
         step: Box::new(step),
         spawn: None,
         unless_signal: None,
+        ask: None,
     }
 }
 
@@ -391,6 +392,7 @@ fn catalog() -> Catalog {
         models: Default::default(),
         supervisor: SupervisorSettings::default(),
         routes: Vec::new(),
+        approvals: None,
         limits: Limits::default(),
         retry: RetryPolicy::default(),
     }

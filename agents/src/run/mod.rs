@@ -4,16 +4,20 @@
 //! of it. [`work`] drives it over a [`RunCtx`]. Everything that the machine decides follows from the
 //! catalog, the assignment and recorded outcomes, so a replay goes the same way.
 
+mod people;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use shared::ask::Ask;
 use shared::config::AgentSpec;
 use shared::event::Note;
 use shared::hash::Hash;
 use shared::id::{AgentName, SignalName, StepKey, ToolName};
+use shared::label::Taint;
 use shared::model::{
     Finish, Message, ModelReply, ModelRequest, ToolCall, estimate_tokens, worst_case,
 };
@@ -28,7 +32,11 @@ use shared::task::{ImageRef, Said, TaskState, Turn};
 use crate::catalog::{AgentTool, Catalog, ModelInfo};
 use crate::context;
 use crate::loop_guard::{LoopGuard, Verdict};
+use crate::tools::ask_human::{ASK_HUMAN, Question};
 use crate::tools::gate::Gate;
+use people::{Gated, Waits};
+
+pub use people::doubt_signal;
 
 /// How often a reply that cannot be understood is asked for again.
 const REPROMPTS: u32 = 2;
@@ -39,9 +47,6 @@ const FAILED_TURNS: usize = 3;
 const WHOLE_RESULTS: usize = 2;
 /// The part of the time that is kept back for the summary: one in so many.
 const TIME_KEPT: u64 = 10;
-/// How long a person may take to say whether an effect happened: thirty days.
-const DOUBT: Duration = Duration::from_secs(30 * 24 * 3600);
-
 /// What an agent is given to do: the input of its run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Assignment {
@@ -59,8 +64,15 @@ pub struct Assignment {
     /// The pictures that came with the task, for one who sees.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<ImageRef>,
+    /// Where untrusted text among all this came from.
+    #[serde(default, skip_serializing_if = "is_clean")]
+    pub taint: Taint,
     /// What it may use.
     pub allowance: Allowance,
+}
+
+fn is_clean(taint: &Taint) -> bool {
+    !taint.is_tainted()
 }
 
 /// What one agent contributed.
@@ -129,26 +141,6 @@ pub enum Ending {
     },
 }
 
-/// What a person said about an effect in doubt: the payload of the signal `in_doubt/<step>`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "decision", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Resolution {
-    /// It happened, with this result.
-    Happened {
-        /// What the tool would have answered.
-        result: Value,
-    },
-    /// It did not happen: do it again.
-    Again,
-    /// Leave it.
-    GiveUp,
-}
-
-/// The name of the signal by which a person settles a step in doubt.
-pub fn doubt_signal(key: &StepKey) -> SignalName {
-    SignalName::from(format!("in_doubt/{key}"))
-}
-
 /// Works off an assignment.
 pub async fn work(
     ctx: &dyn RunCtx,
@@ -168,13 +160,13 @@ pub async fn work(
                 let recorded = ctx.all(calls).await?;
                 run.called(recorded);
             }
-            Next::Ask(name, what) => {
+            Next::Ask(name, within, ask) => {
                 let waiting = |state, reason: &str| Note::State {
                     state,
                     reason: reason.to_owned(),
                 };
-                ctx.note(waiting(TaskState::AwaitingHuman, &what));
-                let answer = ctx.signal(name, DOUBT).await?;
+                ctx.note(waiting(TaskState::AwaitingHuman, &ask.title));
+                let answer = ctx.ask(name, within, *ask).await?;
                 ctx.note(waiting(TaskState::Running, "a person decided"));
                 run.resolved(answer);
             }
@@ -192,8 +184,8 @@ pub enum Next {
     Think(StepKey, Op),
     /// Tool calls that are independent of each other.
     Call(Vec<(StepKey, Op)>),
-    /// A person's word on an effect in doubt, and what it is about.
-    Ask(SignalName, String),
+    /// What people say to this, within a time.
+    Ask(SignalName, Duration, Box<Ask>),
     /// Nothing: this is the result.
     End(Work),
 }
@@ -214,7 +206,10 @@ pub struct AgentRun<'a> {
     active_ms: u64,
     pending: VecDeque<Pending>,
     asked: Vec<Pending>,
-    doubt: Option<Pending>,
+    waits: Option<Waits>,
+    /// What may be called again without asking, and by whose answer.
+    approved: BTreeMap<Hash, SignalName>,
+    taint: Taint,
     guard: LoopGuard,
     failed_turns: BTreeMap<ToolName, BTreeSet<u32>>,
     tried: Vec<String>,
@@ -241,6 +236,10 @@ enum Wanted {
     Refused(String),
     /// Nothing: a limit forbids it, which is no failure of the tool's.
     Beyond(String),
+    /// This operation, once people were asked about it.
+    Gated(Box<Gated>),
+    /// Nothing: people are asked for the answer.
+    Answer(Question),
 }
 
 impl<'a> AgentRun<'a> {
@@ -273,7 +272,9 @@ impl<'a> AgentRun<'a> {
             active_ms: 0,
             pending: VecDeque::new(),
             asked: Vec::new(),
-            doubt: None,
+            waits: None,
+            approved: BTreeMap::new(),
+            taint: assignment.taint,
             guard: LoopGuard::default(),
             failed_turns: BTreeMap::new(),
             tried: Vec::new(),
@@ -288,21 +289,18 @@ impl<'a> AgentRun<'a> {
 
     /// What is to be done next.
     pub fn next_step(&mut self) -> Next {
-        if let Some(doubt) = &self.doubt {
-            let what = format!(
-                "{} of step {} may or may not have happened",
-                doubt.call.name, doubt.key
-            );
-            return Next::Ask(doubt_signal(&doubt.key), what);
-        }
-        if self.closing.is_some() {
+        if self.closing.is_some() && self.waits.is_none() {
             self.drop_pending();
         }
-        if self.ended.is_none() {
+        if self.ended.is_none() && self.waits.is_none() {
             let calls = self.next_calls();
             if !calls.is_empty() {
                 return Next::Call(calls);
             }
+        }
+        if let Some(waits) = &self.waits {
+            let (name, within, ask) = self.asked(waits);
+            return Next::Ask(name, within, Box::new(ask));
         }
         match self.ended.take() {
             Some(ending) => Next::End(self.result(ending)),
@@ -314,15 +312,34 @@ impl<'a> AgentRun<'a> {
     /// come to nothing are answered in their place among the others.
     fn next_calls(&mut self) -> Vec<(StepKey, Op)> {
         let mut calls = Vec::new();
-        while let Some(pending) = self.pending.pop_front() {
-            let mut alone = false;
-            if let Wanted::Op(op) = &pending.wanted {
-                alone = op.effect != Effect::Pure;
-                if alone && !calls.is_empty() {
-                    self.pending.push_front(pending);
-                    break;
+        while let Some(mut pending) = self.pending.pop_front() {
+            if let Wanted::Op(op) = &pending.wanted
+                && op.approval.is_none()
+            {
+                pending.wanted = self.ruled(Op::clone(op));
+            }
+            let alone = match &pending.wanted {
+                Wanted::Op(op) => op.effect != Effect::Pure,
+                Wanted::Gated(_) | Wanted::Answer(_) => true,
+                Wanted::Refused(_) | Wanted::Beyond(_) => false,
+            };
+            if alone && !calls.is_empty() {
+                self.pending.push_front(pending);
+                break;
+            }
+            match &pending.wanted {
+                Wanted::Op(op) => calls.push((pending.key.clone(), Op::clone(op))),
+                Wanted::Gated(gated) => {
+                    let key = StepKey::from(format!("preview/{}", pending.key));
+                    calls.extend(self.preview(gated).map(|preview| (key, preview)));
                 }
-                calls.push((pending.key.clone(), Op::clone(op)));
+                Wanted::Answer(question) => {
+                    self.called(Vec::new());
+                    let question = question.clone();
+                    self.waits = Some(Waits::Answer(pending, question));
+                    return calls;
+                }
+                Wanted::Refused(_) | Wanted::Beyond(_) => {}
             }
             self.asked.push(pending);
             if alone {
@@ -371,6 +388,7 @@ impl<'a> AgentRun<'a> {
             timeout: self.time_for(model.timeout_s),
             retry: self.catalog.retry,
             worst_case: worst,
+            approval: None,
             last: self.closing.is_some(),
             kind: OpKind::Think(Box::new(Think {
                 model: self.spec.model.clone(),
@@ -578,6 +596,7 @@ impl<'a> AgentRun<'a> {
                     });
                     Wanted::Refused(refusal)
                 }
+                Ok(op) if op.kind.name() == ASK_HUMAN => self.question(call),
                 Ok(_) if steps == 0 => Wanted::Beyond("not called: no steps are left".into()),
                 Ok(op) if op.worst_case.usd > usd => Wanted::Beyond(format!(
                     "not called: {} costs {}, more than is left",
@@ -620,8 +639,20 @@ impl<'a> AgentRun<'a> {
             timeout: self.time_for(tool.timeout_s()),
             retry: tool.retry(),
             worst_case: price,
+            approval: None,
             last: false,
         })
+    }
+
+    /// What people are asked by a call; its arguments have passed the gate.
+    fn question(&self, call: &ToolCall) -> Wanted {
+        let args = self.gate.check(call.name.as_str(), &call.arguments);
+        let args = args.map_err(|refusal| refusal.to_string());
+        let read = |args| serde_json::from_value(args).map_err(|error| error.to_string());
+        match args.and_then(read) {
+            Ok(question) => Wanted::Answer(question),
+            Err(why) => Wanted::Refused(why),
+        }
     }
 
     /// Asks again, at most [`REPROMPTS`] times in a row.
@@ -658,6 +689,15 @@ impl<'a> AgentRun<'a> {
                     };
                     self.came(pending, &recorded);
                 }
+                Wanted::Gated(gated) => {
+                    let Some(recorded) = recorded.next() else {
+                        continue;
+                    };
+                    let gated = gated.clone();
+                    self.previewed(pending, gated, &recorded);
+                }
+                // It is asked by itself and never called.
+                Wanted::Answer(_) => {}
             }
         }
         // Calls that went on at the same time took as long as the slowest.
@@ -674,30 +714,8 @@ impl<'a> AgentRun<'a> {
                 self.answer(&pending.call, Ok(&why));
             }
             Outcome::Failed(failure) => self.answer(&pending.call, Err(&failure.message)),
-            Outcome::InDoubt { .. } => self.doubt = Some(pending),
+            Outcome::InDoubt { .. } => self.waits = Some(Waits::Doubt(pending)),
         }
-    }
-
-    /// Takes note of what a person said about the step in doubt.
-    pub fn resolved(&mut self, answer: Option<Value>) {
-        let Some(mut pending) = self.doubt.take() else {
-            return;
-        };
-        let resolution = answer.map(serde_json::from_value);
-        let left = match resolution {
-            Some(Ok(Resolution::Happened { result })) => {
-                return self.answer(&pending.call, Ok(&text_of(&result)));
-            }
-            Some(Ok(Resolution::Again)) => {
-                pending.key = StepKey::from(format!("{}+", pending.key));
-                return self.pending.push_front(pending);
-            }
-            Some(Ok(Resolution::GiveUp)) => "a person decided to leave it".to_owned(),
-            Some(Err(error)) => format!("a person's decision could not be read ({error})"),
-            None => "no person decided in time".to_owned(),
-        };
-        let text = format!("nobody knows whether this happened; {left}; it was not done again");
-        self.answer(&pending.call, Err(&text));
     }
 
     /// Answers a call in the conversation, by its result or by what went wrong, and judges how
@@ -750,8 +768,14 @@ impl<'a> AgentRun<'a> {
         }
     }
 
-    fn count(&mut self, recorded: &Recorded) {
+    /// What follows depends on this.
+    fn heard(&mut self, recorded: &Recorded) {
         self.after = Hash::chain(&[self.after, recorded.digest()]);
+        self.taint = self.taint.union(recorded.taint);
+    }
+
+    fn count(&mut self, recorded: &Recorded) {
+        self.heard(recorded);
         self.steps += 1;
         self.used += recorded.usage;
         self.active_ms += self.active_ms_of(recorded);
@@ -771,7 +795,6 @@ impl<'a> AgentRun<'a> {
     }
 }
 
-/// What the model is told to do.
 /// What the model is told first: who it is, what was said before, and what it is to do.
 fn opening(spec: &AgentSpec, assignment: &Assignment) -> Vec<Message> {
     let system = Message::System {
@@ -868,7 +891,6 @@ fn text_of(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use shared::label::Taint;
     use shared::run::Timestamp;
 
     use super::*;

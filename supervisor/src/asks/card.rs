@@ -1,0 +1,238 @@
+//! What a chat shows of an ask: all that somebody needs to decide, with buttons, and afterwards what became
+//! of it. Pure.
+
+use shared::ask::{Action, AskKind, AskState, Asked, Decision};
+use shared::clock;
+use shared::id::AskId;
+use shared::task::Task;
+
+use crate::channels::Button;
+use crate::channels::text::in_one_line;
+
+/// Characters of what somebody asked for that stand above an ask.
+const REQUEST: usize = 300;
+/// Characters of an action that a chat shows. A longer one is not let go from there: nobody would read it.
+const ACTION: usize = 6_000;
+/// Characters of a choice on its button.
+const CHOICE: usize = 40;
+
+/// What begins the data of buttons that decide asks.
+const DATA: &str = "a";
+
+/// What a card shows.
+pub struct Shown {
+    /// Markdown.
+    pub text: String,
+    /// Rows of buttons; none once it is decided.
+    pub buttons: Vec<Vec<Button>>,
+}
+
+/// The card of an ask, as it stands.
+pub fn show(asked: &Asked, task: &Task) -> Shown {
+    match asked.state {
+        AskState::Open => Shown {
+            text: question(asked, task),
+            buttons: buttons(asked),
+        },
+        _ => Shown {
+            text: format!("{}\n\n{}", head(asked), became(asked)),
+            buttons: Vec::new(),
+        },
+    }
+}
+
+fn head(asked: &Asked) -> String {
+    let mark = match asked.ask.kind {
+        AskKind::Approval => "🔐",
+        AskKind::Question => "❓",
+        AskKind::Doubt | AskKind::Trouble => "⚠️",
+    };
+    format!("{mark} **{}**", in_one_line(&asked.ask.title))
+}
+
+fn question(asked: &Asked, task: &Task) -> String {
+    let mut text = head(asked);
+    let mut add = |part: String| {
+        text.push_str("\n\n");
+        text.push_str(&part);
+    };
+    if !asked.ask.text.trim().is_empty() {
+        add(asked.ask.text.trim().to_owned());
+    }
+    if let Some(action) = &asked.ask.action {
+        add(match in_full(action) {
+            Some(full) => full,
+            None => format!(
+                "It is too long to be shown here in full, and is not let go unread: \
+                 `majordomo approvals show {}`",
+                asked.id
+            ),
+        });
+    }
+    let request: String = in_one_line(&task.request.text)
+        .chars()
+        .take(REQUEST)
+        .collect();
+    add(format!(
+        "Asked by {} for: {request}\nSpent so far: {}",
+        task.principal, task.usage.usd
+    ));
+    if let Some(until) = asked.until {
+        add(format!(
+            "Until {}; after that it is not done.",
+            clock::utc(until)
+        ));
+    }
+    match asked.ask.kind {
+        AskKind::Question => add("Reply to this message to answer.".into()),
+        AskKind::Approval => add(
+            "A reply to this message is handed to the agent instead of doing it; one that is JSON \
+             changes the arguments."
+                .into(),
+        ),
+        AskKind::Trouble => {
+            add("A reply to this message is guidance: it goes on with that in mind.".into())
+        }
+        AskKind::Doubt => {}
+    }
+    text
+}
+
+/// An action to the last character, where a chat can show it.
+fn in_full(action: &Action) -> Option<String> {
+    let args = serde_json::to_string_pretty(&action.args).unwrap_or_default();
+    let fence = "`".repeat(longest_ticks(&args).max(2) + 1);
+    let mut full = format!("{fence}json\n{args}\n{fence}");
+    for target in &action.preview.targets {
+        full.push_str(&format!("\n- reaches {}", in_one_line(target)));
+    }
+    for file in &action.preview.files {
+        full.push_str(&format!(
+            "\n- with {} ({} bytes, SHA-256 {})",
+            in_one_line(&file.name),
+            file.bytes,
+            file.sha256
+        ));
+    }
+    (full.chars().count() <= ACTION).then_some(full)
+}
+
+fn longest_ticks(text: &str) -> usize {
+    let mut longest = 0;
+    let mut run = 0;
+    for c in text.chars() {
+        run = if c == '`' { run + 1 } else { 0 };
+        longest = longest.max(run);
+    }
+    longest
+}
+
+/// What became of an ask, in a line.
+pub fn became(asked: &Asked) -> String {
+    match (&asked.verdict, asked.state) {
+        (Some((verdict, at)), _) => {
+            let by = verdict.by.as_ref().map_or("somebody", |by| by.as_str());
+            let said = verdict.decision.text();
+            let said = said.map(|text| format!(": {}", in_one_line(text)));
+            format!(
+                "{} {} by {by}, {}{}",
+                match verdict.decision {
+                    Decision::Reject { .. } | Decision::GiveUp => "⛔",
+                    _ => "✅",
+                },
+                capital(verdict.decision.word()),
+                clock::utc(*at),
+                said.unwrap_or_default()
+            )
+        }
+        (None, AskState::Lapsed) => "⌛ Nobody decided in time, so it was not done.".into(),
+        (None, AskState::Void) => "⏹ Its task has ended; nothing is asked any more.".into(),
+        (None, AskState::Open | AskState::Answered) => "It waits for a decision.".into(),
+    }
+}
+
+fn capital(word: &str) -> String {
+    let mut chars = word.chars();
+    let first = chars.next().map(|first| first.to_uppercase().to_string());
+    first.unwrap_or_default() + chars.as_str()
+}
+
+fn buttons(asked: &Asked) -> Vec<Vec<Button>> {
+    let button = |label: &str, word: &str| Button {
+        label: label.to_owned(),
+        data: format!("{DATA}:{word}:{}", asked.id),
+    };
+    match asked.ask.kind {
+        AskKind::Approval => {
+            let unread = asked
+                .ask
+                .action
+                .as_ref()
+                .is_some_and(|it| in_full(it).is_none());
+            match unread {
+                true => vec![vec![button("Reject", "no")]],
+                false => vec![
+                    vec![button("Approve", "yes"), button("Reject", "no")],
+                    vec![button("Approve this for the whole task", "all")],
+                ],
+            }
+        }
+        AskKind::Doubt => vec![vec![
+            button("It happened", "happened"),
+            button("Do it again", "again"),
+            button("Leave it", "leave"),
+        ]],
+        AskKind::Trouble => vec![vec![
+            button("Try again", "again"),
+            button("Give up", "leave"),
+        ]],
+        AskKind::Question => {
+            let choices = asked.ask.choices.iter().enumerate();
+            choices
+                .map(|(index, choice)| {
+                    let label: String = in_one_line(choice).chars().take(CHOICE).collect();
+                    vec![button(&label, &index.to_string())]
+                })
+                .collect()
+        }
+    }
+}
+
+/// The ask that a button belongs to, and what it says.
+pub fn pressed(data: &str) -> Option<(AskId, &str)> {
+    let rest = data.strip_prefix(DATA)?.strip_prefix(':')?;
+    let (word, id) = rest.split_once(':')?;
+    Some((id.parse().ok()?, word))
+}
+
+/// What a button says to an ask; none where it says nothing to this one.
+pub fn decision(asked: &Asked, word: &str) -> Option<Decision> {
+    Some(match word {
+        "yes" => Decision::Approve { for_task: false },
+        "all" => Decision::Approve { for_task: true },
+        "no" => Decision::Reject {
+            reason: String::new(),
+        },
+        "happened" => Decision::Happened {
+            result: serde_json::Value::Null,
+        },
+        "again" => Decision::Again,
+        "leave" => Decision::GiveUp,
+        index => Decision::Reply {
+            text: asked.ask.choices.get(index.parse::<usize>().ok()?)?.clone(),
+        },
+    })
+}
+
+/// What a reply to a card says to its ask.
+pub fn replied(asked: &Asked, text: &str) -> Decision {
+    let text = text.trim();
+    match asked.ask.kind {
+        AskKind::Trouble => Decision::Guide { text: text.into() },
+        AskKind::Approval if text.starts_with('{') => match serde_json::from_str(text) {
+            Ok(args) => Decision::Edit { args },
+            Err(_) => Decision::Reply { text: text.into() },
+        },
+        _ => Decision::Reply { text: text.into() },
+    }
+}
