@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use shared::ask::{Action, Decision};
+use shared::ask::{Action, Preview};
 use shared::clock;
 use shared::config::ApprovalSettings;
 use shared::hash::Hash;
@@ -147,7 +147,10 @@ impl Equipment {
                     args,
                 } => match self.tools.get(tool) {
                     Some(found) => match self.gatekeep(exec, found, *version).await {
-                        Ok(()) => found.call(call_of(exec, args)).await,
+                        Ok(approved) => {
+                            let approved = approved.as_ref();
+                            found.call(call_of(exec, args, approved)).await
+                        }
                         Err(failure) => Report::failed(failure),
                     },
                     None => Report::failed(self.lacks(tool)),
@@ -172,13 +175,15 @@ impl Equipment {
     }
 
     /// Lets a call pass that nobody need be asked about, or that somebody approved just as it stands at this
-    /// moment. Whoever made the operation has looked already: this is the other lock.
+    /// moment; answers what it would reach, where that was approved. Whoever made the operation has looked
+    /// already: this is the other lock. What is forbidden now is forbidden; who is asked goes by the policy
+    /// under which the task was accepted.
     async fn gatekeep(
         &self,
         exec: &Exec,
         tool: &Arc<dyn Tool>,
         version: u32,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Preview>, Failure> {
         let refused = |why: String| Failure::new(FailureKind::Permanent, why);
         let name = &tool.info().name;
         if version != tool.info().version {
@@ -186,29 +191,35 @@ impl Equipment {
                 "not done: {name} is not any more what the task began with; hand the task in again"
             )));
         }
-        let (OpKind::Tool { args, .. } | OpKind::Preview { args, .. }) = &exec.op.kind else {
-            return Ok(());
+        let OpKind::Tool { args, .. } = &exec.op.kind else {
+            return Ok(None);
         };
-        if let Some(approval) = &exec.approval {
-            let now = action(exec, (tool, args), approval.asked.policy).await?;
-            return approval
-                .lets(&now)
-                .map_err(|why| refused(format!("not done: {why}")));
-        }
+        let ruled = exec.op.ruled;
         let wanted = policy::Wanted {
             agent: &self.name,
             tool: tool.info(),
             args,
-            tainted: exec.taint.is_tainted(),
+            tainted: ruled.is_some_and(|ruled| ruled.tainted),
             // Only the loop has read what the run was given.
             address_known: true,
         };
-        match policy::rule(&self.approvals, &wanted) {
-            Ruling::Allowed => Ok(()),
-            Ruling::Refused(why) => Err(refused(why)),
-            Ruling::Asked { .. } => Err(refused(format!(
+        let ruling = policy::rule(&self.approvals, &wanted);
+        if let Ruling::Refused(why) = ruling {
+            return Err(refused(format!("not done: {why}")));
+        }
+        if let Some(approval) = &exec.approval {
+            let now = action(exec, (tool, args), approval.asked.policy).await?;
+            approval
+                .lets(&now)
+                .map_err(|why| refused(format!("not done: {why}")))?;
+            return Ok(Some(now.preview));
+        }
+        let same = ruled.is_some_and(|ruled| ruled.policy == self.approvals.version());
+        match ruling {
+            Ruling::Asked { .. } if same => Err(refused(format!(
                 "not done: nobody was asked about this call of {name}, and the policy wants it"
             ))),
+            _ => Ok(None),
         }
     }
 
@@ -262,7 +273,7 @@ impl Equipment {
         let Some(found) = self.tools.get(tool) else {
             return Probe::Unknown(self.lacks(tool).message);
         };
-        let asked = AssertUnwindSafe(found.probe(call_of(exec, args))).catch_unwind();
+        let asked = AssertUnwindSafe(found.probe(call_of(exec, args, None))).catch_unwind();
         let panicked = |_| Probe::Unknown(format!("{tool} panicked when asked"));
         asked.await.unwrap_or_else(panicked)
     }
@@ -283,7 +294,7 @@ async fn action(
         tool: tool.info().name.clone(),
         version: tool.info().version,
         args: args.clone(),
-        preview: tool.preview(call_of(exec, args)).await?,
+        preview: tool.preview(call_of(exec, args, None)).await?,
         tenant: exec.authority.tenant.clone(),
         principal: exec.authority.principal.clone(),
         run: exec.run,
@@ -324,17 +335,13 @@ fn timed_out(exec: &Exec) -> Report {
     }
 }
 
-fn call_of<'a>(exec: &'a Exec, args: &'a Value) -> ToolCall<'a> {
+fn call_of<'a>(exec: &'a Exec, args: &'a Value, approved: Option<&'a Preview>) -> ToolCall<'a> {
     ToolCall {
         args,
         authority: &exec.authority,
         effect_key: exec.effect_key,
         attempt: exec.attempt,
-        approved: exec.approval.as_ref().and_then(|approval| {
-            // With other arguments it reaches others than were shown.
-            let edited = matches!(approval.verdict.decision, Decision::Edit { .. });
-            (!edited).then_some(&approval.asked.preview)
-        }),
+        approved,
         cancel: &exec.cancel,
     }
 }

@@ -81,6 +81,8 @@ fn default(wanted: &Wanted<'_>) -> Ruling {
 fn fits(rule: &ApprovalRule, wanted: &Wanted<'_>) -> bool {
     let tool = rule.tool.as_ref();
     let agent = rule.agent.as_ref();
+    // What is allowed, all of a list must be; what is asked about or refused, any of it is.
+    let whole = rule.then == Policy::Allow;
     tool.is_none_or(|tool| *tool == wanted.tool.name)
         && agent.is_none_or(|agent| agent == wanted.agent)
         && rule
@@ -88,22 +90,28 @@ fn fits(rule: &ApprovalRule, wanted: &Wanted<'_>) -> bool {
             .is_none_or(|effect| effect == wanted.tool.effect)
         && rule.tainted.is_none_or(|tainted| tainted == wanted.tainted)
         && rule.args.iter().all(|(name, pattern)| {
-            wanted
-                .args
-                .get(name)
-                .is_some_and(|value| looks(value, pattern))
+            let value = wanted.args.get(name);
+            value.is_some_and(|value| looks(value, pattern, whole))
         })
 }
 
-/// Whether a value looks as the pattern says; each element, of a list. An empty list has none to look at.
-fn looks(value: &Value, pattern: &str) -> bool {
+/// Whether a value looks as the pattern says, in capitals or not: of a list each element, or any. An empty
+/// list has none to look at.
+fn looks(value: &Value, pattern: &str, whole: bool) -> bool {
+    let like = |text: &str| WildMatch::new_case_insensitive(pattern).matches(text);
     match value {
-        Value::Array(items) => !items.is_empty() && items.iter().all(|item| looks(item, pattern)),
+        Value::Array(items) => {
+            let mut items = items.iter().map(|item| looks(item, pattern, whole));
+            match whole {
+                true => items.len() > 0 && items.all(|looks| looks),
+                false => items.any(|looks| looks),
+            }
+        }
         Value::Number(number) => match (bound(pattern), number.as_f64()) {
             (Some((relation, bound)), Some(number)) => relation(&number, &bound),
-            _ => WildMatch::new(pattern).matches(&number.to_string()),
+            _ => like(&number.to_string()),
         },
-        Value::String(text) => WildMatch::new(pattern).matches(text),
+        Value::String(text) => like(text),
         Value::Bool(is) => pattern == if *is { "true" } else { "false" },
         Value::Null | Value::Object(_) => false,
     }
@@ -191,6 +199,19 @@ mod tests {
     }
 
     #[test]
+    fn one_of_many_is_enough_to_be_refused() {
+        let rival = ApprovalRule {
+            args: [("to".to_owned(), "*@rival.test".to_owned())].into(),
+            then: Policy::Refuse,
+            ..ApprovalRule::default()
+        };
+        let once = tool(Effect::Once, Outbound::All);
+        let args = json!({"to": ["a@example.org", "b@Rival.test"]});
+        let found = ruling(vec![rival], &once, args, false);
+        assert!(matches!(found, Ruling::Refused(_)), "{found:?}");
+    }
+
+    #[test]
     fn the_first_rule_that_fits_decides() {
         let args = |pairs: &[(&str, &str)]| {
             let pairs = pairs
@@ -221,6 +242,11 @@ mod tests {
             json!({"to": ["a@example.org", "b@evil.test"]})
         )));
         assert!(is_asked(&found(json!({"to": []}))), "nobody is no fit");
+        assert_eq!(
+            found(json!({"to": "A@EXAMPLE.org"})),
+            Ruling::Allowed,
+            "capitals are nothing"
+        );
         assert!(is_asked(&found(json!({"to": "a@example.org.evil.test"}))));
         assert!(matches!(
             found(json!({"to": "a@example.org", "total": 100.5})),

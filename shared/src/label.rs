@@ -25,6 +25,11 @@ impl Taint {
         Taint(self.0 | other.0)
     }
 
+    /// Whether all of another set's sources are among these.
+    pub fn contains(self, other: Taint) -> bool {
+        self.0 & other.0 == other.0
+    }
+
     /// Whether anything untrusted is in it.
     pub fn is_tainted(self) -> bool {
         self.0 != 0

@@ -129,8 +129,20 @@ pub struct Op {
     pub worst_case: Usage,
     /// The ask of this run by whose answer it may be done; none where nobody need be asked.
     pub approval: Option<SignalName>,
+    /// By what it was found that nobody need be asked, or who must be; none where nothing asks. No part of
+    /// its identity.
+    pub ruled: Option<Ruled>,
     /// It sums up what there is before the work ends: it may draw on what budgets keep back for that.
     pub last: bool,
+}
+
+/// What a policy was held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ruled {
+    /// The policy, by its version.
+    pub policy: Hash,
+    /// Whether the run had read anything untrusted by then.
+    pub tainted: bool,
 }
 
 /// What an operation does.
@@ -469,8 +481,6 @@ pub struct Exec {
     pub authority: Arc<Authority>,
     /// By what it may be done, where people were asked.
     pub approval: Option<Arc<Approval>>,
-    /// Whether anything untrusted is in what the run has read so far.
-    pub taint: Taint,
     /// Cancelled when the task is, or when the attempt's time is up.
     pub cancel: CancellationToken,
     /// The bytes of the pictures that a model call shows.
@@ -577,6 +587,7 @@ mod tests {
             retry: RetryPolicy::default(),
             worst_case: Usage::default(),
             approval: None,
+            ruled: None,
             last: false,
         }
     }

@@ -22,8 +22,8 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::asks::herald::Herald;
 use crate::alarm::Alarm;
+use crate::asks::herald::Herald;
 use crate::channels::board::Board;
 use crate::channels::callback::Callbacks;
 use crate::channels::configured;

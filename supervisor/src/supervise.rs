@@ -234,6 +234,7 @@ impl<'a> TaskRun<'a> {
             retry: self.catalog.retry,
             worst_case: worst,
             approval: None,
+            ruled: None,
             last,
             kind: OpKind::Think(Box::new(Think {
                 model: settings.model.clone(),

@@ -595,7 +595,10 @@ fn configure(config: &Path, server: &MailServer) {
          [[agent.reply]]\ntext = \"It is sent.\"\n";
     std::fs::create_dir_all(config.join("agents")).unwrap();
     for (name, text) in [
-        ("majordomo.toml", &settings[..]),
+        (
+            "majordomo.toml",
+            &format!("{settings}\n{}", majordomo_tests::FREE)[..],
+        ),
         ("agents/worker.toml", agent),
         ("script.toml", script),
     ] {

@@ -3,9 +3,9 @@
 mod actors;
 mod again;
 mod agent_loop;
-mod budget;
 mod asks;
 mod asks_http;
+mod budget;
 mod callbacks;
 mod cancel;
 mod channels;

@@ -260,6 +260,7 @@ pub fn tool(effect: Effect, args: Value) -> Op {
         effect,
         timeout: Duration::from_secs(5),
         approval: None,
+        ruled: None,
         retry: RetryPolicy {
             base_s: 0.001,
             ..RetryPolicy::default()

@@ -34,7 +34,7 @@ use crate::context;
 use crate::loop_guard::{LoopGuard, Verdict};
 use crate::tools::ask_human::{ASK_HUMAN, Question};
 use crate::tools::gate::Gate;
-use people::{Gated, Waits};
+use people::{Gated, Leave, Waits};
 
 pub use people::doubt_signal;
 
@@ -208,8 +208,11 @@ pub struct AgentRun<'a> {
     asked: Vec<Pending>,
     waits: Option<Waits>,
     /// What may be called again without asking, and by whose answer.
-    approved: BTreeMap<Hash, SignalName>,
+    approved: BTreeMap<Hash, Leave>,
     taint: Taint,
+    /// Texts in which addresses may stand that nobody need be asked about: what the person said, and what
+    /// the web answered.
+    given: Vec<String>,
     guard: LoopGuard,
     failed_turns: BTreeMap<ToolName, BTreeSet<u32>>,
     tried: Vec<String>,
@@ -275,6 +278,7 @@ impl<'a> AgentRun<'a> {
             waits: None,
             approved: BTreeMap::new(),
             taint: assignment.taint,
+            given: people::said(&assignment),
             guard: LoopGuard::default(),
             failed_turns: BTreeMap::new(),
             tried: Vec::new(),
@@ -289,7 +293,8 @@ impl<'a> AgentRun<'a> {
 
     /// What is to be done next.
     pub fn next_step(&mut self) -> Next {
-        if self.closing.is_some() && self.waits.is_none() {
+        if self.closing.is_some() || self.ended.is_some() {
+            self.ask_no_more();
             self.drop_pending();
         }
         if self.ended.is_none() && self.waits.is_none() {
@@ -389,6 +394,7 @@ impl<'a> AgentRun<'a> {
             retry: self.catalog.retry,
             worst_case: worst,
             approval: None,
+            ruled: None,
             last: self.closing.is_some(),
             kind: OpKind::Think(Box::new(Think {
                 model: self.spec.model.clone(),
@@ -640,6 +646,7 @@ impl<'a> AgentRun<'a> {
             retry: tool.retry(),
             worst_case: price,
             approval: None,
+            ruled: None,
             last: false,
         })
     }
@@ -707,7 +714,13 @@ impl<'a> AgentRun<'a> {
     fn came(&mut self, pending: Pending, recorded: &Recorded) {
         self.count(recorded);
         match &recorded.outcome {
-            Outcome::Done(value) => self.answer(&pending.call, Ok(&text_of(value))),
+            Outcome::Done(value) => {
+                let text = text_of(value);
+                if recorded.taint.contains(Taint::WEB) {
+                    self.given.push(text.clone());
+                }
+                self.answer(&pending.call, Ok(&text));
+            }
             // No failure of the tool's.
             Outcome::Failed(failure) if is_limit(failure) => {
                 let why = format!("not called: {}", failure.message);

@@ -11,9 +11,9 @@ use shared::id::{PrincipalId, SignalName, StepKey};
 use shared::model::Message;
 use shared::money::Usage;
 use shared::retry::RetryPolicy;
-use shared::run::{Effect, Op, OpKind, Outcome, Recorded};
+use shared::run::{Effect, Op, OpKind, Outcome, Recorded, Ruled};
 
-use super::{AgentRun, Pending, Wanted, text_of};
+use super::{AgentRun, Assignment, Pending, Wanted, text_of};
 use crate::context;
 use crate::policy::{self, Ruling};
 use crate::tools::Outbound;
@@ -52,39 +52,57 @@ pub fn doubt_signal(key: &StepKey) -> SignalName {
     SignalName::from(format!("in_doubt/{key}"))
 }
 
+/// Leave that was given for the whole task.
+pub(super) struct Leave {
+    /// By whose answer.
+    by: SignalName,
+    /// Who alone could decide then.
+    approvers: Vec<PrincipalId>,
+}
+
 impl AgentRun<'_> {
     /// What an operation comes to by the policy, with what the run has read so far.
-    pub(super) fn ruled(&self, op: Op) -> Wanted {
-        let Some(policy) = &self.catalog.approvals else {
-            return Wanted::Op(Box::new(op));
-        };
+    pub(super) fn ruled(&self, mut op: Op) -> Wanted {
+        match self.ruling(&mut op) {
+            None | Some(Ruling::Allowed) => Wanted::Op(Box::new(op)),
+            Some(Ruling::Refused(why)) => Wanted::Refused(why),
+            Some(Ruling::Asked { why, approvers }) => {
+                let before = self.approved.get(&op.hash_of_call());
+                match before.filter(|leave| leave.approvers == approvers) {
+                    Some(leave) => {
+                        op.approval = Some(leave.by.clone());
+                        Wanted::Op(Box::new(op))
+                    }
+                    None => Wanted::Gated(Box::new(Gated { op, why, approvers })),
+                }
+            }
+        }
+    }
+
+    /// The policy's word on a call of a tool, where there is a policy; the operation says what it was held
+    /// against.
+    fn ruling(&self, op: &mut Op) -> Option<Ruling> {
+        let policy = self.catalog.approvals.as_ref()?;
         let OpKind::Tool { tool, args, .. } = &op.kind else {
-            return Wanted::Op(Box::new(op));
+            return None;
         };
-        let Some(info) = self.catalog.tools.get(tool) else {
-            return Wanted::Op(Box::new(op));
-        };
+        let info = self.catalog.tools.get(tool)?;
+        let tainted = self.taint.is_tainted();
         let ruling = policy::rule(
             policy,
             &policy::Wanted {
                 agent: &self.spec.name,
                 tool: info,
                 args,
-                tainted: self.taint.is_tainted(),
+                tainted,
                 address_known: self.knows_address(&info.outbound, args),
             },
         );
-        match ruling {
-            Ruling::Allowed => Wanted::Op(Box::new(op)),
-            Ruling::Refused(why) => Wanted::Refused(why),
-            Ruling::Asked { why, approvers } => match self.approved.get(&op.hash_of_call()) {
-                Some(by) => Wanted::Op(Box::new(Op {
-                    approval: Some(by.clone()),
-                    ..op
-                })),
-                None => Wanted::Gated(Box::new(Gated { op, why, approvers })),
-            },
-        }
+        op.ruled = Some(Ruled {
+            policy: policy.version(),
+            tainted,
+        });
+        Some(ruling)
     }
 
     /// Whether the address that a call goes to was given to the run, word for word.
@@ -93,7 +111,22 @@ impl AgentRun<'_> {
             return false;
         };
         let address = args.get(name).and_then(Value::as_str).unwrap_or_default();
-        !address.is_empty() && self.messages.iter().any(|message| gave(message, address))
+        !address.is_empty() && self.given.iter().any(|text| gave(text, address))
+    }
+
+    /// The work is over, or about to be: nobody is asked for leave or an answer that nothing comes of. What
+    /// became of an effect is asked all the same.
+    pub(super) fn ask_no_more(&mut self) {
+        match self.waits.take() {
+            Some(Waits::Doubt(pending)) => self.waits = Some(Waits::Doubt(pending)),
+            Some(Waits::Leave(pending, ..) | Waits::Answer(pending, _)) => {
+                self.messages.push(Message::Tool {
+                    call: pending.call.id,
+                    text: "not called: the work ends here".into(),
+                });
+            }
+            None => {}
+        }
     }
 
     /// The operation that says what a call would reach.
@@ -119,6 +152,7 @@ impl AgentRun<'_> {
             retry: RetryPolicy::default(),
             worst_case: Usage::default(),
             approval: None,
+            ruled: None,
             last: false,
         })
     }
@@ -163,7 +197,8 @@ impl AgentRun<'_> {
             }
             Waits::Leave(pending, gated, action) => {
                 let policy = self.catalog.approvals.clone().unwrap_or_default();
-                let reason = context::head_and_tail(self.said.trim(), REASON);
+                let reason = self.said.replace('\0', " ");
+                let reason = context::head_and_tail(reason.trim(), REASON);
                 let said = match reason.is_empty() {
                     true => String::new(),
                     false => format!("\n\n{} says: {reason}", self.spec.name),
@@ -230,6 +265,10 @@ impl AgentRun<'_> {
             }
             Ok(Some(Decision::Again)) => {
                 pending.key = StepKey::from(format!("{}+", pending.key));
+                // Leave was given for once.
+                if let Wanted::Op(op) = &mut pending.wanted {
+                    op.approval = None;
+                }
                 return self.pending.push_front(pending);
             }
             Ok(Some(_)) => "a person decided to leave it".to_owned(),
@@ -243,13 +282,18 @@ impl AgentRun<'_> {
     /// What follows from a person's word on a call. A refusal is no failure of the tool's.
     fn given_leave(&mut self, mut pending: Pending, gated: Box<Gated>, verdict: Option<Verdict>) {
         let name = leave_signal(&pending.key);
-        let by = verdict.as_ref().and_then(|verdict| verdict.by.clone());
+        let decider = verdict.as_ref().and_then(|verdict| verdict.by.clone());
+        let by = decider.as_ref();
         let by = by.map_or_else(|| "a person".to_owned(), |by| by.to_string());
         let mut op = gated.op;
         let said = match verdict.map(|verdict| verdict.decision) {
             Some(Decision::Approve { for_task }) => {
                 if for_task {
-                    self.approved.insert(op.hash_of_call(), name.clone());
+                    let leave = Leave {
+                        by: name.clone(),
+                        approvers: gated.approvers.clone(),
+                    };
+                    self.approved.insert(op.hash_of_call(), leave);
                 }
                 Ok(format!("{by} approved it"))
             }
@@ -263,7 +307,20 @@ impl AgentRun<'_> {
                         if let OpKind::Tool { args, .. } = &mut op.kind {
                             *args = changed;
                         }
-                        Ok(format!("{by} approved it with changes"))
+                        match self.ruling(&mut op) {
+                            Some(Ruling::Refused(why)) => Err(format!("not done: {why}")),
+                            Some(Ruling::Asked { approvers, .. })
+                                if !approvers.is_empty()
+                                    && !decider
+                                        .as_ref()
+                                        .is_some_and(|by| approvers.contains(by)) =>
+                            {
+                                Err(format!(
+                                    "not done: with the changes that {by} made others decide about it"
+                                ))
+                            }
+                            _ => Ok(format!("{by} approved it with changes")),
+                        }
                     }
                     Ok(_) => Err(format!("not done: the arguments that {by} gave do not fit")),
                     Err(refusal) => Err(format!(
@@ -302,12 +359,21 @@ impl AgentRun<'_> {
     }
 }
 
-/// Whether the run read this in what it was told, or in what a tool brought.
-fn gave(message: &Message, address: &str) -> bool {
-    match message {
-        Message::User { text, .. } | Message::Tool { text, .. } => text.contains(address),
-        Message::System { .. } | Message::Assistant { .. } => false,
-    }
+/// What the person said: now, and before in the conversation. Not what agents made of it.
+pub(super) fn said(assignment: &Assignment) -> Vec<String> {
+    let turns = assignment.said.turns.iter();
+    let before = turns.map(|turn| turn.asked.clone());
+    before.chain([assignment.task.clone()]).collect()
+}
+
+/// Whether this address stands in a text, and not as a piece of another one.
+fn gave(text: &str, address: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || "/?#&=%+-_~:@".contains(c);
+    text.match_indices(address).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + address.len()..].chars().next();
+        !before.is_some_and(part) && !after.is_some_and(part)
+    })
 }
 
 /// The name of the signal by which a call may be made.

@@ -129,6 +129,9 @@ fn parse(raw: &str) -> Result<Value, String> {
     if raw.trim().is_empty() {
         return Ok(Value::Object(Map::new()));
     }
+    if raw.contains('\0') || raw.contains("\\u0000") {
+        return Err("arguments hold a NUL character: leave it out".into());
+    }
     let parsed = serde_json::from_str(raw).map_err(|error| not_json(raw, &error))?;
     let value = match parsed {
         Value::Null => Value::Object(Map::new()),

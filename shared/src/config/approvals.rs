@@ -42,7 +42,8 @@ pub struct ApprovalRule {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tainted: Option<bool>,
     /// Arguments by their names. A text with `*` and `?` in it stands for any that looks so; `">100"`,
-    /// `">=100"`, `"<100"`, `"<=100"` for a number. Of a list each element must fit.
+    /// `">=100"`, `"<100"`, `"<=100"` for a number. Capitals make no difference. Of a list each element
+    /// must fit where the rule allows; any, where it asks or refuses.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub args: BTreeMap<String, String>,
     /// What is done about it.

@@ -28,9 +28,9 @@ mod types;
 mod webhook;
 
 pub use approvals::*;
+pub use budget::*;
 pub(crate) use email::is_here;
 pub use email::{EmailSettings, MailTls};
-pub use budget::*;
 pub use load::{Config, Source, load};
 pub use price::MissingPrice;
 pub use problem::{Problem, Report};

@@ -99,11 +99,11 @@ pub trait Asks: Send + Sync {
         (channel, conversation): (&str, &str),
     ) -> Result<Vec<Asked>, Error>;
 
-    /// What the card asks that the far side knows by this message id.
+    /// What the card asks that the far side knows by this message id: in a conversation, or anywhere.
     async fn shown(
         &self,
         tenant: &TenantId,
-        (channel, conversation): (&str, &str),
+        (channel, conversation): (&str, Option<&str>),
         message: &str,
     ) -> Result<Option<AskId>, Error>;
 }

@@ -3,6 +3,7 @@
 
 use shared::ask::{Action, AskKind, AskState, Asked, Decision};
 use shared::clock;
+use shared::disguise;
 use shared::id::AskId;
 use shared::task::Task;
 
@@ -56,9 +57,6 @@ fn question(asked: &Asked, task: &Task) -> String {
         text.push_str("\n\n");
         text.push_str(&part);
     };
-    if !asked.ask.text.trim().is_empty() {
-        add(asked.ask.text.trim().to_owned());
-    }
     if let Some(action) = &asked.ask.action {
         add(match in_full(action) {
             Some(full) => full,
@@ -69,6 +67,9 @@ fn question(asked: &Asked, task: &Task) -> String {
             ),
         });
     }
+    if !asked.ask.text.trim().is_empty() {
+        add(quoted(&asked.ask.text));
+    }
     let request: String = in_one_line(&task.request.text)
         .chars()
         .take(REQUEST)
@@ -78,13 +79,15 @@ fn question(asked: &Asked, task: &Task) -> String {
         task.principal, task.usage.usd
     ));
     if let Some(until) = asked.until {
-        add(format!(
-            "Until {}; after that it is not done.",
-            clock::utc(until)
-        ));
+        add(format!("Until {}.", clock::utc(until)));
     }
     match asked.ask.kind {
-        AskKind::Question => add("Reply to this message to answer.".into()),
+        AskKind::Question => {
+            for (choice, number) in asked.ask.choices.iter().zip(1..) {
+                add(format!("{number}. {}", in_one_line(choice)));
+            }
+            add("Reply to this message to answer.".into());
+        }
         AskKind::Approval => add(
             "A reply to this message is handed to the agent instead of doing it; one that is JSON \
              changes the arguments."
@@ -101,6 +104,7 @@ fn question(asked: &Asked, task: &Task) -> String {
 /// An action to the last character, where a chat can show it.
 fn in_full(action: &Action) -> Option<String> {
     let args = serde_json::to_string_pretty(&action.args).unwrap_or_default();
+    let args = spelled(&args);
     let fence = "`".repeat(longest_ticks(&args).max(2) + 1);
     let mut full = format!("{fence}json\n{args}\n{fence}");
     for target in &action.preview.targets {
@@ -114,7 +118,33 @@ fn in_full(action: &Action) -> Option<String> {
             file.sha256
         ));
     }
+    full.push_str(&format!("\n- {} version {}", action.tool, action.version));
+    full.push_str(&format!("\n- SHA-256 of all this {}", action.hash()));
     (full.chars().count() <= ACTION).then_some(full)
+}
+
+/// Whether a decision may come from a chat: nothing is let go that it does not show.
+pub fn is_fit(asked: &Asked, decision: &Decision) -> bool {
+    let lets = matches!(decision, Decision::Approve { .. } | Decision::Edit { .. });
+    let action = asked.ask.action.as_ref();
+    !(lets && action.is_some_and(|action| in_full(action).is_none()))
+}
+
+/// What others wrote, kept apart from what we say line by line.
+fn quoted(text: &str) -> String {
+    let lines = text.trim().lines();
+    let lines = lines.map(|line| format!("> {}", in_one_line(line)));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A text with what disguises it by number.
+fn spelled(text: &str) -> String {
+    let spell = |c: char| match c {
+        '\n' => "\n".to_owned(),
+        c if disguise::in_name(c) => c.escape_unicode().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(spell).collect()
 }
 
 fn longest_ticks(text: &str) -> usize {
@@ -145,7 +175,10 @@ pub fn became(asked: &Asked) -> String {
                 said.unwrap_or_default()
             )
         }
-        (None, AskState::Lapsed) => "⌛ Nobody decided in time, so it was not done.".into(),
+        (None, AskState::Lapsed) => match asked.ask.kind {
+            AskKind::Question => "⌛ Nobody answered in time.".into(),
+            _ => "⌛ Nobody decided in time, so it was not done.".into(),
+        },
         (None, AskState::Void) => "⏹ Its task has ended; nothing is asked any more.".into(),
         (None, AskState::Open | AskState::Answered) => "It waits for a decision.".into(),
     }
@@ -190,7 +223,8 @@ fn buttons(asked: &Asked) -> Vec<Vec<Button>> {
             let choices = asked.ask.choices.iter().enumerate();
             choices
                 .map(|(index, choice)| {
-                    let label: String = in_one_line(choice).chars().take(CHOICE).collect();
+                    let plain = choice.chars().filter(|c| !disguise::in_name(*c));
+                    let label: String = plain.take(CHOICE).collect();
                     vec![button(&label, &index.to_string())]
                 })
                 .collect()

@@ -105,6 +105,11 @@ pub trait Channel: Send + Sync {
         conversation
     }
 
+    /// Whether a message's id is nobody else's in all of the service, rather than in its conversation.
+    fn ids_are_unique(&self) -> bool {
+        false
+    }
+
     /// How a command of the house is written there.
     fn command(&self, name: &str) -> String {
         format!("/{name}")
@@ -281,7 +286,7 @@ pub struct Incoming {
     pub at: Timestamp,
     /// The far side's id of the message.
     pub message: Option<String>,
-    /// The message that it replies to, where the channel says.
+    /// The message that it replies to, or whose button was pressed, where the channel says.
     pub replies_to: Option<String>,
     /// What it says.
     pub says: Says,

@@ -17,8 +17,9 @@ const SELECT: &str = "
 select id, task, run, name, body::text, at, deadline, state, payload::text, decided_at from (
   select a.*, s.deadline, g.payload, g.at as decided_at,
          case when g.run is not null then 'answered'
-              when s.state is null or s.state = 'done' or s.deadline <= (select now_ms()) then 'lapsed'
+              when s.state is null or s.state = 'done' then 'lapsed'
               when r.state in ('done', 'failed', 'cancelled', 'dead') then 'void'
+              when s.deadline <= (select now_ms()) then 'lapsed'
               else 'open' end as state
   from ask a
   join run r on r.id = a.run
@@ -42,7 +43,7 @@ where tenant = $1 and channel = $2 and conversation = $3 and ask = $4 limit 1";
 
 const SHOWN: &str = "
 select ask from outbox
-where tenant = $1 and channel = $2 and conversation = $3 and ask is not null
+where tenant = $1 and channel = $2 and ($3::text is null or conversation = $3) and ask is not null
   and $4::text in (select json_array_elements_text(far))";
 
 const TELL: &str = "update ask set told = $2 where id = $1 and told <> 'closed'";
@@ -198,7 +199,7 @@ impl Asks for PostgresStore {
     async fn shown(
         &self,
         tenant: &TenantId,
-        (channel, conversation): (&str, &str),
+        (channel, conversation): (&str, Option<&str>),
         message: &str,
     ) -> Result<Option<AskId>, Error> {
         let params: Params<'_> = &[&tenant.as_str(), &channel, &conversation, &message];

@@ -322,7 +322,7 @@ impl Mailroom for PostgresStore {
         );
         let which: Params<'_> = &[&tenant.as_str(), &channel, &key];
         let rows = self.engine.ask(&select, which).await?;
-        let said = |row: &Row| Ok((read_out(row)?, get(row, 8)?));
+        let said = |row: &Row| Ok((read_out(row)?, get(row, 9)?));
         rows.first().map(said).transpose()
     }
 

@@ -15,8 +15,9 @@ const SELECT: &str = "
 select id, task, run, name, body, at, deadline, state, payload, decided_at, told from (
   select a.*, s.deadline, g.payload, g.at as decided_at,
          case when g.run is not null then 'answered'
-              when s.state is null or s.state = 'done' or s.deadline <= ?2 then 'lapsed'
+              when s.state is null or s.state = 'done' then 'lapsed'
               when r.state in ('done', 'failed', 'cancelled', 'dead') then 'void'
+              when s.deadline <= ?2 then 'lapsed'
               else 'open' end as state
   from ask a
   join run r on r.id = a.run
@@ -192,14 +193,14 @@ impl Asks for SqliteStore {
     async fn shown(
         &self,
         tenant: &TenantId,
-        (channel, conversation): (&str, &str),
+        (channel, conversation): (&str, Option<&str>),
         message: &str,
     ) -> Result<Option<AskId>, Error> {
         self.read(|conn| {
             let id: Option<String> = conn
                 .prepare_cached(
                     "select o.ask from outbox o
-                     where o.tenant = ?1 and o.channel = ?2 and o.conversation = ?3
+                     where o.tenant = ?1 and o.channel = ?2 and (?3 is null or o.conversation = ?3)
                        and o.ask is not null
                        and exists (select 1 from json_each(o.far) where value = ?4)",
                 )?

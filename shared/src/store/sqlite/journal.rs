@@ -207,7 +207,13 @@ fn change(
             }
             if let (true, Some(asked)) = (written.is_some(), ask) {
                 let ((name, ask), task) = (&**asked, pending.entry.task);
-                ask::insert(tx, (&pending.entry.tenant, task), (fence.run, name), ask, now)?;
+                ask::insert(
+                    tx,
+                    (&pending.entry.tenant, task),
+                    (fence.run, name),
+                    ask,
+                    now,
+                )?;
             }
             written.is_some()
         }

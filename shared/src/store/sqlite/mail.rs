@@ -226,7 +226,7 @@ impl Mailroom for SqliteStore {
             );
             conn.prepare_cached(&select)?
                 .query_row(params![tenant.as_str(), channel, key], |row| {
-                    let state = row.get(8)?;
+                    let state = row.get(9)?;
                     Ok(read_out(row).map(|out| (out, state)))
                 })
                 .optional()?

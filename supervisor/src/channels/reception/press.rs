@@ -3,6 +3,7 @@
 
 use shared::ask::{Asked, Decision};
 use shared::id::AskId;
+use shared::store::MailState;
 
 use super::{Letter, Pending, Reception};
 use crate::asks::{self, Decided, Who};
@@ -41,7 +42,11 @@ impl Reception {
     ) -> Result<String, Pending> {
         let place = (self.channel.name(), letter.mail.conversation.as_str());
         let asks = self.store().asks();
-        if !asks.is_shown(self.tenant(), id, place).await? {
+        let here = match self.below(letter).await? {
+            Some(shown) => shown == id,
+            None => asks.is_shown(self.tenant(), id, place).await?,
+        };
+        if !here {
             return Ok("This belongs to another conversation.".into());
         }
         let Some(asked) = asks.get(self.tenant(), id).await? else {
@@ -53,6 +58,20 @@ impl Reception {
         }
     }
 
+    /// The ask whose card a message replies to, or whose button was pressed.
+    async fn below(&self, letter: &Letter) -> Result<Option<AskId>, Pending> {
+        let Some(message) = &letter.says.replies_to else {
+            return Ok(None);
+        };
+        let conversation = match self.channel.ids_are_unique() {
+            true => None,
+            false => Some(letter.mail.conversation.as_str()),
+        };
+        let place = (self.channel.name(), conversation);
+        let shown = self.store().asks().shown(self.tenant(), place, message);
+        Ok(shown.await?)
+    }
+
     /// The ask that a message answers: it is a reply to its card, or the one question that is open in the
     /// conversation, and whoever wrote it may answer that.
     pub(super) async fn answered(
@@ -62,12 +81,12 @@ impl Reception {
     ) -> Result<Option<Asked>, Pending> {
         let (asks, tenant) = (self.store().asks(), self.tenant());
         let place = (self.channel.name(), letter.mail.conversation.as_str());
-        if let Some(message) = &letter.says.replies_to
-            && let Some(id) = asks.shown(tenant, place, message).await?
-        {
+        if let Some(id) = self.below(letter).await? {
             return Ok(asks.get(tenant, id).await?);
         }
         let mut open = asks.open_at(tenant, place).await?;
+        // What was written before, or waits for its turn, is no answer.
+        open.retain(|asked| letter.mail.state == MailState::New && letter.mail.at >= asked.at);
         let (Some(only), true) = (open.pop(), open.is_empty()) else {
             return Ok(None);
         };
@@ -94,6 +113,13 @@ impl Reception {
         decision: Decision,
         known: &Known,
     ) -> Result<String, Pending> {
+        if !asks::card::is_fit(asked, &decision) {
+            return Ok(format!(
+                "This is too long to be shown here in full, so it is not let go from here: \
+                 `majordomo approvals show {}`",
+                asked.id
+            ));
+        }
         let who = Who::from(known);
         let decided = self.house.desk.decide(asked.id, decision, &who).await?;
         Ok(match decided {

@@ -223,6 +223,10 @@ impl Channel for Slack {
     }
 
     /// Slack counts by channel, whatever the thread.
+    fn ids_are_unique(&self) -> bool {
+        true
+    }
+
     fn room<'a>(&self, conversation: &'a str) -> &'a str {
         let second = conversation.match_indices('/').nth(1);
         second.map_or(conversation, |(at, _)| &conversation[..at])

@@ -57,6 +57,9 @@ struct Kept {
     #[serde(default)]
     ts: Option<String>,
     says: Said,
+    /// Our message that a button stood below, or that a thread stands below, as `CHANNEL/TS`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    below: Option<String>,
     /// What came with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     files: Vec<KeptFile>,
@@ -118,7 +121,7 @@ pub fn read(mail: &Mail) -> Incoming {
         }),
         at,
         message: kept.ts,
-        replies_to: None,
+        replies_to: kept.below,
         says: match kept.says {
             Said::Words(text) => Says::Words(text),
             Said::Edit(text) => Says::Edit(text),
@@ -228,6 +231,7 @@ impl Event<'_> {
             name: String::new(),
             ts: Some(ts.into()),
             says,
+            below: (thread != ts).then(|| format!("{}/{thread}", self.channel)),
             files: files_of(message),
             agent: None,
         };
@@ -293,6 +297,7 @@ fn of_command(payload: &Value) -> Option<Arrival> {
         name: payload["user_name"].as_str().unwrap_or_default().into(),
         ts: None,
         says,
+        below: None,
         files: Vec::new(),
         agent: None,
     };
@@ -323,6 +328,7 @@ fn of_window(payload: &Value) -> Option<Arrival> {
         name: payload["user"]["name"].as_str().unwrap_or_default().into(),
         ts: None,
         says: Said::Words(words.trim().into()),
+        below: None,
         files: Vec::new(),
         agent: chosen
             .filter(|name| *name != modal::WHOEVER)
@@ -348,6 +354,7 @@ fn of_press(payload: &Value) -> Option<NewMail> {
             id: format!("{channel}/{thread}/{user}"),
             data: action["value"].as_str()?.into(),
         },
+        below: id(&container["message_ts"]).map(|ts| format!("{channel}/{ts}")),
         files: Vec::new(),
         agent: None,
     };

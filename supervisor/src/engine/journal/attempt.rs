@@ -20,7 +20,7 @@ use shared::run::{
 };
 use shared::store::{Appended, Change, Entry, Step, StepKind};
 
-use super::{Journal, lock, tell};
+use super::{Journal, tell};
 use crate::engine::recover::{self, Recovery};
 
 /// How long an agent's actor may be away (restarting, mailbox full) before it is asked again; twice
@@ -114,6 +114,14 @@ impl Journal {
     /// Makes one attempt, journaled before unless it only reads and is the first.
     async fn begin_and_try(&self, step: &mut Step, op: &Arc<Op>) -> Result<Next, Interrupted> {
         self.still_running()?;
+        // Before anything is begun: what nobody let go is not in doubt.
+        let given = match (self.pictures(op).await?, self.approval(op).await?) {
+            (Ok(blobs), Ok(approval)) => Given { blobs, approval },
+            (Err(failure), _) | (_, Err(failure)) => {
+                let report = Report::failed(failure.clone());
+                return Ok(Next::Conclude(Outcome::Failed(failure), report));
+            }
+        };
         step.attempt = step.attempts.len() as u32 + 1;
         step.reserved = Some(op.worst_case);
         step.begun_at = self.engine.store.now();
@@ -123,9 +131,9 @@ impl Journal {
                 if let Some(ended) = self.begin(step, tell::begun(step, op), op.last).await? {
                     return Ok(Next::Ended(ended));
                 }
-                self.attempt(step, op).await?
+                self.attempt(step, op, given).await?
             }
-            false => self.read(step, op).await?,
+            false => self.read(step, op, given).await?,
         };
         let Made { report, ms } = match attempt {
             Ok(made) => made,
@@ -142,8 +150,13 @@ impl Journal {
 
     /// An attempt at what only reads. What ended before it need not wait for a commit of its own where
     /// this is quick: both then ride along with the next write.
-    async fn read(&self, step: &Step, op: &Arc<Op>) -> Result<Result<Made, String>, Interrupted> {
-        let attempt = self.attempt(step, op);
+    async fn read(
+        &self,
+        step: &Step,
+        op: &Arc<Op>,
+        given: Given,
+    ) -> Result<Result<Made, String>, Interrupted> {
+        let attempt = self.attempt(step, op, given);
         tokio::pin!(attempt);
         tokio::select! {
             biased;
@@ -377,7 +390,6 @@ impl Journal {
             effect_key: self.effect_key(step),
             authority: self.authority.clone(),
             approval: given.approval,
-            taint: *lock(&self.taint),
             cancel,
             blobs: given.blobs,
             sink: Sink::new(
@@ -395,17 +407,10 @@ impl Journal {
         &self,
         step: &Step,
         op: &Arc<Op>,
+        given: Given,
     ) -> Result<Result<Made, String>, Interrupted> {
         let cancel = self.cancel.child_token();
         let _cancelled_when_dropped = cancel.clone().drop_guard();
-        let failed = |failure| {
-            let report = Report::failed(failure);
-            Ok(Ok(Made { report, ms: 0 }))
-        };
-        let given = match (self.pictures(op).await?, self.approval(op).await?) {
-            (Ok(blobs), Ok(approval)) => Given { blobs, approval },
-            (Err(failure), _) | (_, Err(failure)) => return failed(failure),
-        };
         let mut away = AWAY;
         loop {
             // What was begun a moment ago may be a long time ago: a paused process does not know.

@@ -12,8 +12,8 @@ use shared::hash::Hash;
 use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use shared::run::Timestamp;
 use shared::store::{
-    Accepted, Again, Appended, Asks, Bell, Budgets, Census, Checkup, Claimed, DeadRun, Delivered, Duty,
-    Entry, Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step,
+    Accepted, Again, Appended, Asks, Bell, Budgets, Census, Checkup, Claimed, DeadRun, Delivered,
+    Duty, Entry, Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step,
     Store, TaskFilter, Token,
 };
 use shared::task::Task;
