@@ -8,7 +8,7 @@ use majordomo_tests::app::{Setup, TestApp};
 use majordomo_tests::doubles::telegram::{FakeTelegram, Message, Say};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
-use majordomo_tests::tool::{Called, TestTool};
+use majordomo_tests::tool::{Called, TestTool, transient};
 use serde_json::{Value, json};
 use shared::ask::{AskKind, AskState, Asked, Decision};
 use shared::run::Effect;
@@ -27,6 +27,8 @@ on_both_stores!(
     asks_outlive_the_process,
     a_question_is_answered_by_a_reply_or_a_button,
     a_card_shows_what_became_of_it_wherever_it_stands,
+    changed_arguments_are_held_against_the_policy,
+    leave_is_given_for_once_even_where_nobody_knows,
 );
 
 const SENDS: &str = "[[agent.reply]]\ntext = \"I send it.\"\n\
@@ -431,4 +433,62 @@ async fn a_card_shows_what_became_of_it_wherever_it_stands(kind: Kind) {
     until(&fake, ADA, "It is settled.").await;
     assert_eq!(send.calls(), vec![5]);
     app.stop().await;
+}
+
+async fn changed_arguments_are_held_against_the_policy(kind: Kind) {
+    let rules = format!(
+        "{ASKED}[[approvals.rules]]\nargs = {{ n = \">100\" }}\napprovers = [\"chief\"]\n\
+         [[approvals.rules]]\nargs = {{ n = \"<0\" }}\nthen = \"refuse\"\n"
+    );
+    for n in [500, -1] {
+        let send = sending();
+        let app = worker(kind, SENDS, &send, &rules).await;
+        let id = app.submit(TestApp::request("Send it")).await;
+        let found = asked(&app, id).await;
+        let more = Decision::Edit {
+            args: json!({ "n": n }),
+        };
+        decide(&app, &found, more).await;
+        app.ends(id).await;
+        assert!(send.calls().is_empty(), "{n}: {:?}", send.calls());
+        assert!(app.told()[0].contains("not done"), "{:?}", app.told());
+        app.stop().await;
+    }
+}
+
+async fn leave_is_given_for_once_even_where_nobody_knows(kind: Kind) {
+    let send = TestTool::new("send", Effect::Once, |called: Called| async move {
+        match called.before {
+            0 => Err(transient("the line broke").may_have_happened()),
+            _ => Ok(json!("sent later")),
+        }
+    });
+    let send = Arc::new(send);
+    let app = worker(kind, SENDS, &send, ASKED).await;
+    let id = app.submit(TestApp::request("Send it")).await;
+    let first = asked(&app, id).await;
+    decide(&app, &first, YES).await;
+    let doubt = later(&app, AskKind::Doubt).await;
+    decide(&app, &doubt, Decision::Again).await;
+    let again = later(&app, AskKind::Approval).await;
+    assert_eq!(send.calls(), vec![5], "once for one word");
+    assert_ne!(again.id, first.id);
+    decide(&app, &again, YES).await;
+    app.ends(id).await;
+    assert_eq!(send.calls(), vec![5, 5]);
+    app.stop().await;
+}
+
+/// The open ask of this kind, when there is one.
+async fn later(app: &TestApp, kind: AskKind) -> Asked {
+    loop {
+        let found = open(app)
+            .await
+            .into_iter()
+            .find(|asked| asked.ask.kind == kind);
+        if let Some(found) = found {
+            return found;
+        }
+        tokio::task::yield_now().await;
+    }
 }
