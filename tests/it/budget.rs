@@ -402,8 +402,9 @@ async fn the_ledger_equals_the_providers_count(kind: Kind) {
 /// Admins hear of a limit once for each level, however often it is looked at.
 #[tokio::test(flavor = "multi_thread")]
 async fn admins_are_told_once_of_each_level() {
+    let place = Kind::Folder.place().await;
     let bench = Bench::start(
-        &Kind::Folder.place().await,
+        &place,
         one_by_one(1, 30),
         using(30),
         Arc::default(),
