@@ -10,7 +10,7 @@
 //! Doors differ only before [`intake`] and after the outbox. Everything between is driven by the
 //! [`engine`] and written against `RunCtx`: [`supervise`] is the task's own run, [`route`] and [`plan`]
 //! are its pure parts. [`app`] wires it all; [`channels`] are the doors, [`people`] who may use them;
-//! [`view`] is what people see of a task, [`wire`] what is said over HTTP, the [`desk`] where tasks are
+//! [`asks`] is what people are asked while a task waits; [`view`] is what people see of a task, [`wire`] what is said over HTTP, the [`desk`] where tasks are
 //! looked at, cancelled and answered. [`cli`] is what the binary does.
 
 pub mod alarm;

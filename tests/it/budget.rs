@@ -403,14 +403,7 @@ async fn the_ledger_equals_the_providers_count(kind: Kind) {
 #[tokio::test(flavor = "multi_thread")]
 async fn admins_are_told_once_of_each_level() {
     let place = Kind::Folder.place().await;
-    let bench = Bench::start(
-        &place,
-        one_by_one(1, 30),
-        using(30),
-        Arc::default(),
-        LONG,
-    )
-    .await;
+    let bench = Bench::start(&place, one_by_one(1, 30), using(30), Arc::default(), LONG).await;
     bench.store.budgets().plan(Plan {
         all: limit(50),
         ..Plan::default()
