@@ -1,5 +1,6 @@
 //! The Slack door against a server that behaves as the real one does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -11,7 +12,10 @@ use majordomo_tests::doubles::slack::sign::{self, signature};
 use majordomo_tests::doubles::slack::{BOT_USER, FakeSlack, Message, Signing, State, TEAM};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
+use majordomo_tests::tool::TestTool;
 use majordomo_tests::wait;
+use serde_json::json;
+use shared::run::Effect;
 use shared::store::TaskFilter;
 use shared::task::Task;
 use supervisor::auth::LocalToken;
@@ -30,6 +34,7 @@ on_both_stores!(
     a_slash_command_is_answered_where_it_was_given,
     a_window_opens_to_those_who_may_and_once,
     an_old_message_is_asked_about_by_buttons,
+    an_approver_decides_in_private,
     a_long_answer_comes_in_several_posts_of_the_thread,
     a_patient_far_side_and_lost_replies_cost_a_placeholder_at_most,
     events_come_over_a_socket_that_is_replaced_when_it_is_to_be,
@@ -92,6 +97,15 @@ async fn connect(fake: &FakeSlack, kind: Kind, replies: &str) -> Served {
 }
 
 async fn started(fake: &FakeSlack, kind: Kind, replies: &str, more: &str) -> Served {
+    started_with(fake, kind, (replies, &[]), more).await
+}
+
+async fn started_with(
+    fake: &FakeSlack,
+    kind: Kind,
+    (replies, tools): (&str, &[&Arc<TestTool>]),
+    more: &str,
+) -> Served {
     let settings = fake.settings();
     let settings = format!(
         "[slack]\nbot_token = \"{}\"\nsigning_secret = \"{}\"\napi_url = \"{}\"\n{more}\n\
@@ -100,7 +114,7 @@ async fn started(fake: &FakeSlack, kind: Kind, replies: &str, more: &str) -> Ser
         kept(&settings.signing_secret),
         fake.url()
     );
-    let app = Setup::worker(replies, &[], &settings)
+    let app = Setup::worker(replies, tools, &settings)
         .on(kind)
         .start()
         .await;
@@ -468,5 +482,34 @@ async fn a_socket_that_died_in_silence_is_noticed(kind: Kind) {
     assert!(clock.ms() < 30_000, "{} ms", clock.ms());
     fake.mention(GENERAL, ADA, "Do it");
     until(&fake, GENERAL, says("Once.")).await;
+    served.stop().await;
+}
+
+async fn an_approver_decides_in_private(kind: Kind) {
+    let fake = slack().await;
+    let send = TestTool::new("send", Effect::Once, |_| async { Ok(json!("sent")) });
+    let send = Arc::new(send);
+    let replies = "[[agent.reply]]\ntext = \"I send it.\"\n\
+        calls = [{ tool = \"send\", args = { n = 5 } }]\n\
+        [[agent.reply]]\ntext = \"It is settled.\"\n";
+    let more = "[approvals]\nwithin_h = 1\n";
+    let served = started_with(&fake, kind, (replies, &[&send]), more).await;
+    fake.set_target(&served.url);
+    let task = served.app.submit(TestApp::request("Send it")).await;
+    let direct = fake.im(ADA);
+    let shown = until(&fake, &direct, says("wants to call send")).await;
+    let card = shown.last().unwrap();
+    let blocks = card.blocks.clone().unwrap();
+    let buttons = blocks.iter().find(|block| block["type"] == "actions");
+    let approve = &buttons.unwrap()["elements"][0];
+    fake.press(
+        &direct,
+        &card.ts,
+        ADA,
+        approve["action_id"].as_str().unwrap(),
+    );
+    served.app.ends(task).await;
+    assert_eq!(send.calls(), vec![5]);
+    until(&fake, &direct, says("Approved by ada")).await;
     served.stop().await;
 }
