@@ -247,7 +247,7 @@ async fn fill(plan: &Plan, work: Work) -> (Audit, u32, &'static str) {
     }
     drop(disk);
     drop(fleet);
-    (audit, refused, " (tmpfs of 8 MiB)")
+    (audit, refused, " (tmpfs of 16 MiB)")
 }
 
 /// A small disk of its own, mounted at a folder.
@@ -257,7 +257,7 @@ struct Disk<'a> {
 
 impl<'a> Disk<'a> {
     fn mount(at: &'a Path) -> Self {
-        mount(&["-t", "tmpfs", "-o", "size=8m", "majordomo-chaos"], at);
+        mount(&["-t", "tmpfs", "-o", "size=16m", "majordomo-chaos"], at);
         Self { at }
     }
 
