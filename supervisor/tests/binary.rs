@@ -635,6 +635,7 @@ fn at_a_terminal_the_word_is_given_where_the_task_is_watched() {
     terminal.types("a\n");
     let screen = terminal.shows("[a]pprove");
     assert!(screen.contains("\"text\": \"five\""), "{screen}");
+    // Nothing tells that nothing comes of it.
     std::thread::sleep(Duration::from_millis(300));
     let screen = terminal.shows("[a]pprove");
     assert!(!screen.contains("approved by local"), "{screen}");

@@ -14,6 +14,7 @@ use majordomo_tests::money::{self, cents, fails};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
 use majordomo_tests::tool::TestTool;
+use majordomo_tests::wait;
 use shared::budget::{
     Account, Cap, Caps, OVER, Over, Period, Plan, Set, Standing, Sum, Unit, Which,
 };
@@ -203,16 +204,9 @@ async fn every_attempt_is_paid_and_unknown_usage_costs_the_reservation(kind: Kin
 
 /// Waits until this many attempts are under way.
 async fn under_way(count: &AtomicU32, expected: u32) {
-    for _ in 0..3_000 {
-        if count.load(Ordering::SeqCst) == expected {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!(
-        "{} are under way, not {expected}",
-        count.load(Ordering::SeqCst)
-    );
+    let what = format!("{expected} are under way");
+    let holds = async || count.load(Ordering::SeqCst) == expected;
+    wait::until(&what, Duration::from_secs(30), holds).await;
 }
 
 async fn what_is_under_way_is_held_and_a_cancelled_task_pays_for_it(kind: Kind) {

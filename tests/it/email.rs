@@ -17,6 +17,7 @@ use majordomo_tests::doubles::smtp::{MailServer, Manner, header};
 use majordomo_tests::life;
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
+use majordomo_tests::wait;
 use shared::config::Settings;
 use shared::egress::Gateway;
 use shared::email::{Attachment, Letter, Mailer, SmtpMailer};
@@ -173,9 +174,8 @@ async fn a_letter_that_is_not_wanted_any_more_is_in_doubt_only_once_it_was_given
         let (letter, cancel) = (letter(), CancellationToken::new());
         let sent = mailer.send(&letter, &cancel);
         let cancelling = async {
-            while server.connections() == 0 || server.letters().len() < there {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            let there = async || server.connections() > 0 && server.letters().len() >= there;
+            wait::until("it is given away", Duration::from_secs(30), there).await;
             cancel.cancel();
         };
         let (sent, ()) = tokio::join!(sent, cancelling);

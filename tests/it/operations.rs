@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use majordomo_tests::engine::{Act, Bench, Code, World, done, ended, new_task, tenant, tool};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::{Kind, Place};
+use majordomo_tests::wait;
 use shared::ask::Ask;
 use shared::config::RetentionSettings;
 use shared::id::{TaskId, WorkerId};
@@ -222,9 +223,7 @@ async fn a_parent_goes_on_without_its_childrens_journals(kind: Kind) {
         let steps = first.store.steps(&tenant(), task.into()).await.unwrap();
         steps.iter().any(|step| step.key.as_str() == "signal/word")
     };
-    while !asks().await {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait::until("it asks", Duration::from_secs(30), asks).await;
     first.reaches(task, &[RunState::Waiting]).await;
     first.stop().await;
     let gone = "delete from step where run in (select id from run where parent is not null)";

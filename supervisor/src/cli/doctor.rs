@@ -71,7 +71,7 @@ pub fn line(finding: &Finding) -> String {
 /// What the configuration is like, as the next start would find it.
 fn configuration(context: &Context) -> Finding {
     const CHECK: &str = "config";
-    const TODO: &str = "majordomo check shows where, and how to mend it";
+    const SEE: &str = "majordomo check shows where, and how to mend it";
     // The service may have secrets that whoever asks has not.
     let missing = |error: &anyhow::Error| {
         let todo =
@@ -84,7 +84,7 @@ fn configuration(context: &Context) -> Finding {
             let report = error.downcast_ref::<Report>();
             let found = report.and_then(|report| first_of(report.problems.iter()));
             return match found {
-                Some(found) => Finding::problem(CHECK, found, TODO),
+                Some(found) => Finding::problem(CHECK, found, SEE),
                 None => missing(&error),
             };
         }
@@ -94,7 +94,7 @@ fn configuration(context: &Context) -> Finding {
     }
     let warnings = config.warnings.iter();
     match first_of(warnings.filter(|problem| problem.is_warning())) {
-        Some(found) => Finding::warning(CHECK, found, TODO),
+        Some(found) => Finding::warning(CHECK, found, SEE),
         None => Finding::ok(CHECK, format!("{} is good", config.origin)),
     }
 }
