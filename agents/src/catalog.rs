@@ -34,6 +34,9 @@ pub struct Catalog {
     /// Which calls people are asked about; none in a catalog of the time before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approvals: Option<ApprovalSettings>,
+    /// Seconds for which work that cannot go on waits for a person's help; with none it ends at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help_within_s: Option<u64>,
     /// How failed calls are repeated.
     pub retry: RetryPolicy,
 }

@@ -7,13 +7,15 @@
 //! | approval | approvers | approve, edit, reject, reply (instead of doing it) |
 //! | question | whoever is asked | reply |
 //! | doubt | approvers | happened, again, give up |
-//! | trouble | approvers | again, guide, reply (it becomes the result), give up |
+//! | trouble | whoever the task is for, approvers | again, guide, reply (it becomes the result), give up |
+//! | limit | approvers | more, reply (it becomes the result), give up |
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::hash::Hash;
 use crate::id::{AgentName, AskId, PrincipalId, RunId, SignalName, TaskId, TenantId, ToolName};
+use crate::money::Usd;
 use crate::run::Timestamp;
 
 /// Why people are asked.
@@ -28,11 +30,19 @@ pub enum AskKind {
     Doubt,
     /// How work goes on that cannot go on by itself.
     Trouble,
+    /// Whether work that has used what it may use gets more.
+    Limit,
 }
 
 impl AskKind {
     /// All of them.
-    pub const ALL: [AskKind; 4] = [Self::Approval, Self::Question, Self::Doubt, Self::Trouble];
+    pub const ALL: [AskKind; 5] = [
+        Self::Approval,
+        Self::Question,
+        Self::Doubt,
+        Self::Trouble,
+        Self::Limit,
+    ];
 
     /// The kind's name in the store and in output.
     pub fn as_str(self) -> &'static str {
@@ -41,6 +51,7 @@ impl AskKind {
             Self::Question => "question",
             Self::Doubt => "doubt",
             Self::Trouble => "trouble",
+            Self::Limit => "limit",
         }
     }
 
@@ -60,6 +71,7 @@ impl AskKind {
             Self::Question => matches!(decision, Reply { .. }),
             Self::Doubt => matches!(decision, Happened { .. } | Again | GiveUp),
             Self::Trouble => matches!(decision, Again | Guide { .. } | Reply { .. } | GiveUp),
+            Self::Limit => matches!(decision, More { .. } | Reply { .. } | GiveUp),
         }
     }
 }
@@ -83,6 +95,9 @@ pub struct Ask {
     /// What would be done; of an approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<Action>,
+    /// What holds it up, where that may hold up others too: they are one incident.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
     /// Who alone may decide, by principal; empty: whoever the kind allows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvers: Vec<PrincipalId>,
@@ -106,6 +121,7 @@ impl Ask {
             agent: None,
             choices: Vec::new(),
             action: None,
+            cause: None,
             approvers: Vec::new(),
             by_oneself: false,
         }
@@ -184,7 +200,7 @@ pub enum Decision {
         #[serde(default)]
         reason: String,
     },
-    /// An answer; of an approval, instead of doing it; of trouble, it becomes the result.
+    /// An answer; of an approval, instead of doing it; of trouble or a limit, it becomes the result.
     Reply {
         /// The answer.
         text: String,
@@ -202,6 +218,12 @@ pub enum Decision {
         /// What to mind.
         text: String,
     },
+    /// Go on with more: as much again as there was.
+    More {
+        /// So many dollars instead.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usd: Option<Usd>,
+    },
     /// Leave it.
     GiveUp,
 }
@@ -218,6 +240,7 @@ impl Decision {
             Self::Happened { .. } => "it happened",
             Self::Again => "do it again",
             Self::Guide { .. } => "go on with guidance",
+            Self::More { .. } => "go on with more",
             Self::GiveUp => "left",
         }
     }

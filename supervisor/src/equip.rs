@@ -305,6 +305,7 @@ fn catalog(config: &Config, tools: &ToolBox, models: &BTreeMap<ModelName, Ready>
         routes: settings.routes.clone(),
         limits: settings.limits,
         approvals: Some(settings.approvals.clone()),
+        help_within_s: settings.escalation.help_within_s(),
         retry: settings.retry,
     }
 }

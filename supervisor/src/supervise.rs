@@ -12,13 +12,16 @@ use futures::future::try_join_all;
 use serde_json::Value;
 
 use agents::catalog::Catalog;
-use agents::run::{Allowance, Assignment, Ending, PartResult, Work, active_ms, said_before};
+use agents::run::{
+    Allowance, Assignment, Ending, PartResult, Work, active_ms, cause_in, said_before,
+};
+use shared::ask::{Ask, AskKind, Decision, Verdict};
 use shared::config::Close;
 use shared::event::Note;
 use shared::hash::Hash;
-use shared::id::{AgentName, StepKey};
+use shared::id::{AgentName, SignalName, StepKey};
 use shared::label::Taint;
-use shared::model::{Message, ModelReply, ModelRequest, worst_case};
+use shared::model::{Message, ModelReply, ModelRequest, OutputSchema, worst_case};
 use shared::money::{Usage, Usd};
 use shared::run::{
     Child, Effect, FailureKind, Interrupted, Op, OpKind, Outcome, Recorded, RunCtx, Think,
@@ -49,6 +52,15 @@ pub async fn supervise(
             partial: None,
             error: None,
         }),
+        Err(Stopped {
+            taken_over: Some(answer),
+            ..
+        }) => Ok(TaskEnd {
+            state: TaskState::Done,
+            answer: Some(answer),
+            partial: None,
+            error: None,
+        }),
         Err(stopped) => Ok(TaskEnd {
             state: TaskState::Failed,
             answer: None,
@@ -62,6 +74,8 @@ pub async fn supervise(
 struct Stopped {
     error: String,
     partial: Option<String>,
+    /// The answer that a person gave instead.
+    taken_over: Option<String>,
 }
 
 impl Stopped {
@@ -69,6 +83,36 @@ impl Stopped {
         Self {
             error: error.into(),
             partial: None,
+            taken_over: None,
+        }
+    }
+
+    fn with(self, partial: Option<String>) -> Self {
+        Self { partial, ..self }
+    }
+}
+
+/// Why the supervisor itself cannot go on.
+struct Trouble {
+    kind: AskKind,
+    why: String,
+    /// What others wait for, too.
+    cause: Option<String>,
+}
+
+impl Trouble {
+    fn at_limit(limit: &str) -> Self {
+        Self {
+            kind: AskKind::Limit,
+            ..Self::because(format!("stopped at the limit of {limit}"))
+        }
+    }
+
+    fn because(why: impl Into<String>) -> Self {
+        Self {
+            kind: AskKind::Trouble,
+            why: why.into(),
+            cause: None,
         }
     }
 }
@@ -78,10 +122,14 @@ struct TaskRun<'a> {
     ctx: &'a dyn RunCtx,
     catalog: &'a Catalog,
     request: &'a Request,
+    /// What the task may use as it was handed in, with what people added, and what is left of that.
+    given: Allowance,
     whole: Allowance,
     left: Allowance,
     after: Hash,
     turn: u32,
+    /// How often people were asked for help.
+    helps: u32,
     /// What was said before, the oldest turns of it folded where there were many.
     said: Said,
     /// Where untrusted text among what was found came from.
@@ -102,10 +150,12 @@ impl<'a> TaskRun<'a> {
             ctx,
             catalog,
             request,
+            given: whole,
             whole,
             left: whole,
             after: Hash::of_bytes(b""),
             turn: 0,
+            helps: 0,
             said: request.said.clone(),
             taint: Taint::NONE,
         }
@@ -171,50 +221,121 @@ impl<'a> TaskRun<'a> {
         let mut messages = vec![system];
         messages.extend(said_before(&self.said));
         messages.push(Message::user(route::question(self.request)));
-        let mut unusable = String::new();
-        for _ in 0..=REPROMPTS {
-            let reply = match self
-                .think(messages.clone(), Some(plan::schema()), false)
-                .await?
-            {
-                Ok(reply) => reply.text.unwrap_or_default(),
-                Err(stopped) => return Ok(Err(stopped)),
-            };
-            match route::read(self.catalog, self.request, &reply) {
-                Ok(plan) => return Ok(Ok(plan)),
-                Err(error) => unusable = error,
+        loop {
+            let mut unusable = String::new();
+            for _ in 0..=REPROMPTS {
+                let reply = match self
+                    .think(&mut messages, Some(plan::schema()), false)
+                    .await?
+                {
+                    Ok(reply) => reply.text.unwrap_or_default(),
+                    Err(stopped) => return Ok(Err(stopped)),
+                };
+                match route::read(self.catalog, self.request, &reply) {
+                    Ok(plan) => return Ok(Ok(plan)),
+                    Err(error) => unusable = error,
+                }
+                again(
+                    &mut messages,
+                    reply,
+                    &format!("This plan cannot be used: {unusable}. Answer with JSON alone."),
+                );
             }
-            again(
-                &mut messages,
-                reply,
-                &format!("This plan cannot be used: {unusable}. Answer with JSON alone."),
-            );
+            let trouble = Trouble::because(format!(
+                "the router gave no usable plan in {} attempts: {unusable}",
+                REPROMPTS + 1
+            ));
+            if let Err(stopped) = self.help(trouble, &mut messages).await? {
+                return Ok(Err(stopped));
+            }
         }
-        Ok(Err(Stopped::because(format!(
-            "the router gave no usable plan in {} attempts: {unusable}",
-            REPROMPTS + 1
-        ))))
     }
 
-    /// Asks the supervisor's own model.
+    /// Asks the supervisor's own model, and people where it cannot be asked.
     async fn think(
         &mut self,
-        messages: Vec<Message>,
-        output: Option<shared::model::OutputSchema>,
+        messages: &mut Vec<Message>,
+        output: Option<OutputSchema>,
         last: bool,
     ) -> Result<Result<ModelReply, Stopped>, Interrupted> {
-        self.turn += 1;
-        let key = StepKey::from(format!("think/{}", self.turn));
-        self.ask((key, self.turn), messages, output, last).await
+        loop {
+            self.turn += 1;
+            let step = (StepKey::from(format!("think/{}", self.turn)), self.turn);
+            let trouble = match self
+                .ask(step, messages.clone(), output.clone(), last)
+                .await?
+            {
+                Ok(reply) => return Ok(Ok(reply)),
+                Err(trouble) => trouble,
+            };
+            if let Err(stopped) = self.help(trouble, messages).await? {
+                return Ok(Err(stopped));
+            }
+        }
+    }
+
+    /// Asks people how the task goes on that cannot go on by itself. What they say to mind is added to the
+    /// messages; where they leave it, or nobody can be asked, the task is stopped.
+    async fn help(
+        &mut self,
+        trouble: Trouble,
+        messages: &mut Vec<Message>,
+    ) -> Result<Result<(), Stopped>, Interrupted> {
+        let stopped = Stopped::because(&trouble.why);
+        let Some(within_s) = self.catalog.help_within_s else {
+            return Ok(Err(stopped));
+        };
+        self.helps += 1;
+        let ask = Ask {
+            cause: trouble.cause,
+            ..Ask::new(
+                trouble.kind,
+                format!("The task cannot go on: {}", trouble.why),
+            )
+        };
+        let waits = |state, reason: &str| Note::State {
+            state,
+            reason: reason.to_owned(),
+        };
+        self.ctx.note(waits(TaskState::AwaitingHuman, &ask.title));
+        let name = SignalName::from(format!("help/{}", self.helps));
+        let within = Duration::from_secs(within_s);
+        let said = self.ctx.ask(name, within, ask).await?;
+        self.ctx.note(waits(TaskState::Running, "a person decided"));
+        let verdict = said.map(serde_json::from_value::<Verdict>);
+        let decision = verdict.and_then(Result::ok).map(|verdict| verdict.decision);
+        match decision {
+            Some(Decision::Again) => {}
+            Some(Decision::Guide { text }) => messages.push(Message::user(text)),
+            Some(Decision::More { usd }) => {
+                let first = self.given;
+                let usd = usd.unwrap_or(first.usd);
+                self.add(Allowance { usd, ..first });
+            }
+            Some(Decision::Reply { text }) => {
+                return Ok(Err(Stopped {
+                    taken_over: Some(text),
+                    ..stopped
+                }));
+            }
+            _ => return Ok(Err(stopped)),
+        }
+        Ok(Ok(()))
+    }
+
+    /// Lets the task use more.
+    fn add(&mut self, more: Allowance) {
+        self.whole = self.whole.plus(more);
+        self.left = self.left.plus(more);
     }
 
     async fn ask(
         &mut self,
         (key, turn): (StepKey, u32),
         messages: Vec<Message>,
-        output: Option<shared::model::OutputSchema>,
+        output: Option<OutputSchema>,
         last: bool,
-    ) -> Result<Result<ModelReply, Stopped>, Interrupted> {
+    ) -> Result<Result<ModelReply, Trouble>, Interrupted> {
         let settings = &self.catalog.supervisor;
         let model = self.catalog.model(&settings.model);
         let request = ModelRequest {
@@ -224,8 +345,8 @@ impl<'a> TaskRun<'a> {
             max_tokens: settings.max_tokens,
         };
         let worst = worst_case(&request, &model.price);
-        if let Some(stopped) = self.forbidden(&worst) {
-            return Ok(Err(stopped));
+        if let Some(limit) = self.forbidden(&worst) {
+            return Ok(Err(Trouble::at_limit(&limit)));
         }
         let op = Op {
             agent: SUPERVISOR.into(),
@@ -249,22 +370,25 @@ impl<'a> TaskRun<'a> {
         self.spend(&recorded, 1, ms);
         Ok(match recorded.outcome {
             Outcome::Done(value) => Ok(serde_json::from_value(value).unwrap_or_default()),
-            Outcome::Failed(failure) if failure.kind == FailureKind::Limit => Err(
-                Stopped::because(format!("stopped at the limit of {failure}")),
-            ),
-            Outcome::Failed(failure) => Err(Stopped::because(format!(
-                "the supervisor's model could not be asked: {failure}"
-            ))),
+            Outcome::Failed(failure) if failure.kind == FailureKind::Limit => {
+                Err(Trouble::at_limit(&failure.message))
+            }
+            Outcome::Failed(failure) => Err(Trouble {
+                cause: cause_in(settings.model.as_str(), &failure),
+                ..Trouble::because(format!(
+                    "the supervisor's model could not be asked: {failure}"
+                ))
+            }),
             Outcome::InDoubt { .. } => {
-                Err(Stopped::because("the supervisor's model call was lost"))
+                Err(Trouble::because("the supervisor's model call was lost"))
             }
         })
     }
 
     /// The limit that not even this one call fits in.
-    fn forbidden(&self, worst: &Usage) -> Option<Stopped> {
+    fn forbidden(&self, worst: &Usage) -> Option<String> {
         let (whole, left) = (&self.whole, &self.left);
-        let limit = if left.steps == 0 {
+        Some(if left.steps == 0 {
             format!("{} steps", whole.steps)
         } else if left.active_ms == 0 {
             format!("{} s", whole.active_ms / 1000)
@@ -282,8 +406,7 @@ impl<'a> TaskRun<'a> {
             )
         } else {
             return None;
-        };
-        Some(Stopped::because(format!("stopped at the limit of {limit}")))
+        })
     }
 
     fn spend(&mut self, recorded: &Recorded, steps: u32, active_ms: u64) {
@@ -327,10 +450,8 @@ impl<'a> TaskRun<'a> {
             }
             if !errors.is_empty() {
                 let reached = plan.unused(&done).into_iter().map(|index| &done[&index]);
-                return Ok(Err(Stopped {
-                    error: errors.join("\n"),
-                    partial: together(reached.chain(&unfinished)),
-                }));
+                let partial = together(reached.chain(&unfinished));
+                return Ok(Err(Stopped::because(errors.join("\n")).with(partial)));
             }
         }
         Ok(Ok(done))
@@ -397,6 +518,7 @@ impl<'a> TaskRun<'a> {
             Ok(work) => work,
             Err(error) => return Err(Stopped::because(format!("{agent} ended oddly: {error}"))),
         };
+        self.add(work.more);
         self.spend(&recorded, work.steps, 0);
         let error = match work.ending {
             Ending::Done => return Ok(work.text),
@@ -424,8 +546,7 @@ impl<'a> TaskRun<'a> {
                 )
             }
         };
-        let partial = Some(work.text);
-        Err(Stopped { error, partial })
+        Err(Stopped::because(error).with(Some(work.text)))
     }
 
     /// Turns results into the answer: by a last model call where the configuration, or the number of
@@ -458,33 +579,32 @@ impl<'a> TaskRun<'a> {
                 headed(&parts)
             )),
         ];
-        let mut unusable = "";
-        for _ in 0..=REPROMPTS {
-            let reply = match self.think(messages.clone(), None, true).await? {
-                Ok(reply) => reply,
-                Err(Stopped { error, .. }) => {
-                    let partial = together(&parts);
-                    return Ok(Err(Stopped { error, partial }));
+        loop {
+            let mut unusable = "";
+            for _ in 0..=REPROMPTS {
+                let reply = match self.think(&mut messages, None, true).await? {
+                    Ok(reply) => reply,
+                    Err(stopped) => return Ok(Err(stopped.with(together(&parts)))),
+                };
+                match reply.answer() {
+                    Ok(answer) => return Ok(Ok(answer.to_owned())),
+                    Err(why) => unusable = why,
                 }
-            };
-            match reply.answer() {
-                Ok(answer) => return Ok(Ok(answer.to_owned())),
-                Err(why) => unusable = why,
+                let text = reply.text.unwrap_or_default();
+                again(
+                    &mut messages,
+                    text,
+                    &format!("Your answer cannot be used: {unusable}."),
+                );
             }
-            let text = reply.text.unwrap_or_default();
-            again(
-                &mut messages,
-                text,
-                &format!("Your answer cannot be used: {unusable}."),
-            );
-        }
-        Ok(Err(Stopped {
-            error: format!(
+            let trouble = Trouble::because(format!(
                 "the supervisor gave no usable answer in {} attempts: {unusable}",
                 REPROMPTS + 1
-            ),
-            partial: together(&parts),
-        }))
+            ));
+            if let Err(stopped) = self.help(trouble, &mut messages).await? {
+                return Ok(Err(stopped.with(together(&parts))));
+            }
+        }
     }
 }
 

@@ -443,7 +443,7 @@ impl From<ask::Action> for ActionView {
 }
 
 /// What somebody says to an ask. Approvals take approve, edit, reject and reply; questions reply; doubts
-/// happened, again and give_up; trouble again, guide, reply and give_up.
+/// happened, again and give_up; trouble again, guide, reply and give_up; limits more, reply and give_up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "decision", rename_all = "snake_case", deny_unknown_fields)]
 pub enum AskDecision {
@@ -465,7 +465,7 @@ pub enum AskDecision {
         #[serde(default)]
         reason: String,
     },
-    /// An answer; to an approval, instead of doing it; to trouble, it becomes the result.
+    /// An answer; to an approval, instead of doing it; to trouble or a limit, it becomes the result.
     Reply {
         /// The answer.
         text: String,
@@ -484,6 +484,12 @@ pub enum AskDecision {
         /// What to mind.
         text: String,
     },
+    /// Go on with more: as much again as there was.
+    More {
+        /// So many dollars instead.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usd: Option<f64>,
+    },
     /// Leave it.
     GiveUp {},
 }
@@ -498,6 +504,9 @@ impl From<AskDecision> for ask::Decision {
             AskDecision::Happened { result } => Self::Happened { result },
             AskDecision::Again {} => Self::Again,
             AskDecision::Guide { text } => Self::Guide { text },
+            AskDecision::More { usd } => Self::More {
+                usd: usd.map(Usd::from_dollars),
+            },
             AskDecision::GiveUp {} => Self::GiveUp,
         }
     }

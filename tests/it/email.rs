@@ -595,10 +595,7 @@ fn configure(config: &Path, server: &MailServer) {
          [[agent.reply]]\ntext = \"It is sent.\"\n";
     std::fs::create_dir_all(config.join("agents")).unwrap();
     for (name, text) in [
-        (
-            "majordomo.toml",
-            &format!("{settings}\n{}", majordomo_tests::FREE)[..],
-        ),
+        ("majordomo.toml", &majordomo_tests::unasked(&settings)[..]),
         ("agents/worker.toml", agent),
         ("script.toml", script),
     ] {

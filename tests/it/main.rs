@@ -17,6 +17,7 @@ mod engine;
 mod files;
 mod first_answer;
 mod halt;
+mod help;
 mod identity;
 mod journals;
 mod lease;

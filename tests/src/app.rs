@@ -53,12 +53,7 @@ impl Setup {
 
     /// A configuration with this `majordomo.toml`.
     pub fn settings(text: &str) -> Self {
-        // What tests do to the world nobody approves, unless they are about that.
-        let free = match text.contains("[approvals") {
-            true => "",
-            false => crate::FREE,
-        };
-        Self::default().config("majordomo.toml", &format!("{text}\n{free}"))
+        Self::default().config("majordomo.toml", &crate::unasked(text))
     }
 
     /// A model that answers from this script, and `more` settings.

@@ -2,7 +2,20 @@
 //! ([`engine`]), and real instances of the product around a scripted model.
 
 /// Settings with which agents do all that they can without asking anybody.
-pub const FREE: &str = "[[approvals.rules]]\nthen = \"allow\"\n";
+const FREE: &str = "[[approvals.rules]]\nthen = \"allow\"\n";
+/// Settings with which work that cannot go on ends at once.
+const UNAIDED: &str = "[escalation]\nwithin_h = 0\n";
+
+/// These settings, and that nobody is asked or waited for, except where they say themselves who is.
+pub fn unasked(settings: &str) -> String {
+    let mut settings = format!("{settings}\n");
+    for (section, without) in [("[approvals", FREE), ("[escalation", UNAIDED)] {
+        if !settings.contains(section) {
+            settings.push_str(without);
+        }
+    }
+    settings
+}
 
 pub mod app;
 pub mod chaos;

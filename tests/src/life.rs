@@ -119,7 +119,7 @@ impl Life {
         let config = folder.join("config");
         std::fs::create_dir_all(config.join("agents")).expect("a folder");
         let settings = SETTINGS.replace("WRITE", &write.display().to_string());
-        let settings = format!("{settings}\n{}\n{}", manner.settings, crate::FREE);
+        let settings = crate::unasked(&format!("{settings}\n{}", manner.settings));
         let file = |name: &str, text: &str| {
             std::fs::write(config.join(name), text).expect("a file");
         };

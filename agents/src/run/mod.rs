@@ -4,6 +4,7 @@
 //! of it. [`work`] drives it over a [`RunCtx`]. Everything that the machine decides follows from the
 //! catalog, the assignment and recorded outcomes, so a replay goes the same way.
 
+mod help;
 mod people;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -36,6 +37,7 @@ use crate::tools::ask_human::{ASK_HUMAN, Question};
 use crate::tools::gate::Gate;
 use people::{Gated, Leave, Waits};
 
+pub use help::cause_in;
 pub use people::doubt_signal;
 
 /// How often a reply that cannot be understood is asked for again.
@@ -84,7 +86,7 @@ pub struct PartResult {
     pub text: String,
 }
 
-/// What a piece of work may use. Only ever shrinks on the way down.
+/// What a piece of work may use. Only ever shrinks on the way down; people alone add to it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Allowance {
     /// Model and tool calls.
@@ -109,6 +111,13 @@ pub struct Work {
     pub steps: u32,
     /// Milliseconds of work.
     pub active_ms: u64,
+    /// What people let it use beyond its assignment.
+    #[serde(default = "nothing", skip_serializing_if = "Allowance::is_none")]
+    pub more: Allowance,
+}
+
+fn nothing() -> Allowance {
+    Allowance::NONE
 }
 
 /// How a piece of work ended.
@@ -197,6 +206,10 @@ pub struct AgentRun<'a> {
     gate: &'a Gate,
     spec_hash: Hash,
     allowance: Allowance,
+    /// What it was given at first.
+    first_allowance: Allowance,
+    /// What people added.
+    more: Allowance,
     messages: Vec<Message>,
     after: Hash,
     turn: u32,
@@ -216,7 +229,13 @@ pub struct AgentRun<'a> {
     guard: LoopGuard,
     failed_turns: BTreeMap<ToolName, BTreeSet<u32>>,
     tried: Vec<String>,
+    /// The tool that nobody could reach the last time, and why.
+    unreachable: Option<String>,
     malformed: u32,
+    /// How often people were asked for help.
+    helps: u32,
+    /// Whether they left it: they are not asked again.
+    left: bool,
     said: String,
     closing: Option<Ending>,
     told_to_close: bool,
@@ -266,6 +285,8 @@ impl<'a> AgentRun<'a> {
             gate,
             spec_hash: Hash::of(&serde_json::to_value(spec).unwrap_or_default()),
             allowance,
+            first_allowance: allowance,
+            more: Allowance::NONE,
             messages: opening(spec, &assignment),
             after: Hash::of_bytes(b""),
             turn: 0,
@@ -282,7 +303,10 @@ impl<'a> AgentRun<'a> {
             guard: LoopGuard::default(),
             failed_turns: BTreeMap::new(),
             tried: Vec::new(),
+            unreachable: None,
             malformed: 0,
+            helps: 0,
+            left: false,
             said: String::new(),
             closing: None,
             told_to_close: false,
@@ -308,8 +332,16 @@ impl<'a> AgentRun<'a> {
             return Next::Ask(name, within, Box::new(ask));
         }
         match self.ended.take() {
-            Some(ending) => Next::End(self.result(ending)),
+            Some(ending) => self.end(ending),
             None => self.think(),
+        }
+    }
+
+    /// Ends the work so, unless people are asked for help first.
+    fn end(&mut self, ending: Ending) -> Next {
+        match self.asks_for_help(&ending) {
+            true => self.next_step(),
+            false => Next::End(self.result(ending)),
         }
     }
 
@@ -371,7 +403,7 @@ impl<'a> AgentRun<'a> {
         }
         if let Some(limit) = self.forbidden(&worst) {
             let ending = self.closing.take().unwrap_or(Ending::Limit { limit });
-            return Next::End(self.result(ending));
+            return self.end(ending);
         }
         if !fits {
             let failure = Failure::new(
@@ -382,7 +414,7 @@ impl<'a> AgentRun<'a> {
                 ),
             );
             let ending = self.closing.take().unwrap_or(Ending::Failed { failure });
-            return Next::End(self.result(ending));
+            return self.end(ending);
         }
         self.turn += 1;
         self.reserve = worst;
@@ -726,7 +758,11 @@ impl<'a> AgentRun<'a> {
                 let why = format!("not called: {}", failure.message);
                 self.answer(&pending.call, Ok(&why));
             }
-            Outcome::Failed(failure) => self.answer(&pending.call, Err(&failure.message)),
+            Outcome::Failed(failure) => {
+                let down = failure.kind == FailureKind::Transient;
+                self.unreachable = down.then(|| format!("tool {}", pending.call.name));
+                self.answer(&pending.call, Err(&failure.message));
+            }
             Outcome::InDoubt { .. } => self.waits = Some(Waits::Doubt(pending)),
         }
     }
@@ -804,6 +840,7 @@ impl<'a> AgentRun<'a> {
             ending,
             steps: self.steps,
             active_ms: self.active_ms,
+            more: self.more,
         }
     }
 }

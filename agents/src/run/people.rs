@@ -13,7 +13,7 @@ use shared::money::Usage;
 use shared::retry::RetryPolicy;
 use shared::run::{Effect, Op, OpKind, Outcome, Recorded, Ruled};
 
-use super::{AgentRun, Assignment, Pending, Wanted, text_of};
+use super::{AgentRun, Assignment, Ending, Pending, Wanted, text_of};
 use crate::context;
 use crate::policy::{self, Ruling};
 use crate::tools::Outbound;
@@ -34,6 +34,8 @@ pub(super) enum Waits {
     Leave(Pending, Box<Gated>, Box<Action>),
     /// An answer.
     Answer(Pending, Question),
+    /// Help with work that would end so.
+    Help(Ending),
 }
 
 /// A call that people are asked about.
@@ -118,7 +120,7 @@ impl AgentRun<'_> {
     /// became of an effect is asked all the same.
     pub(super) fn ask_no_more(&mut self) {
         match self.waits.take() {
-            Some(Waits::Doubt(pending)) => self.waits = Some(Waits::Doubt(pending)),
+            Some(waits @ (Waits::Doubt(_) | Waits::Help(_))) => self.waits = Some(waits),
             Some(Waits::Leave(pending, ..) | Waits::Answer(pending, _)) => {
                 self.messages.push(Message::Tool {
                     call: pending.call.id,
@@ -224,6 +226,7 @@ impl AgentRun<'_> {
                 };
                 (SignalName::from(format!("ask/{}", pending.key)), LONG, ask)
             }
+            Waits::Help(ending) => self.cry(ending),
         }
     }
 
@@ -235,6 +238,7 @@ impl AgentRun<'_> {
         let verdict = answer.map(serde_json::from_value::<Verdict>).transpose();
         match (waits, verdict) {
             (Waits::Doubt(pending), verdict) => self.settled(pending, verdict),
+            (Waits::Help(ending), verdict) => self.help_came(ending, verdict.ok().flatten()),
             (Waits::Leave(pending, ..) | Waits::Answer(pending, _), Err(error)) => {
                 let text = format!("not done: what a person said does not read ({error})");
                 self.answer(&pending.call, Err(&text));

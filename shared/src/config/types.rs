@@ -11,6 +11,7 @@ use super::approvals::ApprovalSettings;
 use super::budget::BudgetSettings;
 use super::builtin;
 use super::email::EmailSettings;
+use super::escalation::EscalationSettings;
 use super::secret::SecretRef;
 use super::webhook::{CallbackSettings, HookSettings};
 use crate::id::{AgentName, ModelName, PrincipalId, TenantId, ToolName};
@@ -45,6 +46,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Which calls of tools people are asked about before they are made.
     pub approvals: ApprovalSettings,
+    /// Who is told of work that cannot go on, and how long it waits for them.
+    pub escalation: EscalationSettings,
     /// What may be spent in a day, a month and in all, by whom.
     pub budget: BudgetSettings,
     /// How failed model and tool calls are repeated.

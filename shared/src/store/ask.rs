@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use super::{Duty, Error, NewOut};
 use crate::ask::{AskKind, AskState, Asked};
 use crate::id::{AskId, PrincipalId, TaskId, TenantId};
+use crate::run::Timestamp;
 
 /// Which asks are wanted.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +61,37 @@ impl Told {
     }
 }
 
+/// What the cards of an ask are to show from now on.
+#[derive(Clone, Debug)]
+pub struct Telling {
+    /// How much of it they show.
+    pub told: Told,
+    /// Those that are owed newly.
+    pub cards: Vec<NewOut>,
+    /// How far its ladder has come with these, where it climbs one.
+    pub rungs: Option<Rungs>,
+}
+
+/// How far an escalation has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rungs {
+    /// So many rungs were told, counted on from one climb to the next.
+    pub told: u32,
+    /// The last of them that nothing reached; 0 where there was none.
+    pub missed: u32,
+}
+
+/// An ask that is climbing its ladder.
+#[derive(Clone, Debug)]
+pub struct Climb {
+    /// The ask.
+    pub asked: Asked,
+    /// How far it has come.
+    pub rungs: Rungs,
+    /// When the last rung was told.
+    pub at: Timestamp,
+}
+
 /// Asks, as the store holds them. The mail's bell is rung when one comes, and when one is decided.
 #[async_trait]
 pub trait Asks: Send + Sync {
@@ -72,16 +104,31 @@ pub trait Asks: Send + Sync {
     /// Asks whose cards do not show yet where they stand, the oldest first, at most `limit`.
     async fn untold(&self, tenant: &TenantId, limit: u32) -> Result<Vec<Asked>, Error>;
 
-    /// Owes these cards for an ask, and those again that were sent before, and records that they show as
-    /// much, in one commit under the duty of the one who sees to it. `false`, and nothing changed, where
-    /// the duty is lost.
+    /// Owes the cards of an ask, and records that they show as much, in one commit under the duty of the
+    /// one who sees to it. Once it is closed those are owed again that were sent before; and so are those
+    /// of its incident whenever it joins or leaves one. Who waits in an incident that loses its first ask
+    /// is untold again. `false`, and nothing changed, where the duty is lost.
     async fn tell(
         &self,
         duty: &Duty,
         (tenant, asked): (&TenantId, &Asked),
-        told: Told,
-        cards: Vec<NewOut>,
+        telling: Telling,
     ) -> Result<bool, Error>;
+
+    /// Open asks that climb a ladder, those first whose last rung was told longest ago, at most `limit`.
+    async fn climbing(&self, tenant: &TenantId, limit: u32) -> Result<Vec<Climb>, Error>;
+
+    /// Open asks of one cause, the oldest first, at most `limit`; whether each climbs a ladder for all.
+    async fn alike(
+        &self,
+        tenant: &TenantId,
+        cause: &str,
+        limit: u32,
+    ) -> Result<Vec<(Asked, bool)>, Error>;
+
+    /// Records that nothing reached the rung that was told last, where that is so: of its cards, whose keys
+    /// begin like this, each is dead.
+    async fn miss(&self, tenant: &TenantId, ask: AskId, keys: &str) -> Result<(), Error>;
 
     /// Whether an ask is shown in a conversation.
     async fn is_shown(

@@ -5,6 +5,7 @@ use shared::ask::{Action, AskKind, AskState, Asked, Decision};
 use shared::clock;
 use shared::disguise;
 use shared::id::AskId;
+use shared::money::Usd;
 use shared::task::Task;
 
 use crate::channels::Button;
@@ -47,6 +48,7 @@ fn head(asked: &Asked) -> String {
         AskKind::Approval => "🔐",
         AskKind::Question => "❓",
         AskKind::Doubt | AskKind::Trouble => "⚠️",
+        AskKind::Limit => "💰",
     };
     format!("{mark} **{}**", in_one_line(&asked.ask.title))
 }
@@ -93,9 +95,16 @@ fn question(asked: &Asked, task: &Task) -> String {
              changes the arguments."
                 .into(),
         ),
-        AskKind::Trouble => {
-            add("A reply to this message is guidance: it goes on with that in mind.".into())
-        }
+        AskKind::Trouble => add(
+            "A reply to this message is guidance: it goes on with that in mind. One that begins \
+                 with “result:” becomes the result."
+                .into(),
+        ),
+        AskKind::Limit => add(
+            "More is as much again; a reply like “$5” adds so many dollars. One that begins with \
+             “result:” becomes the result."
+                .into(),
+        ),
         AskKind::Doubt => {}
     }
     text
@@ -219,6 +228,10 @@ fn buttons(asked: &Asked) -> Vec<Vec<Button>> {
             button("Try again", "again"),
             button("Give up", "leave"),
         ]],
+        AskKind::Limit => vec![vec![
+            button("More", "more"),
+            button("That is enough", "leave"),
+        ]],
         AskKind::Question => {
             let choices = asked.ask.choices.iter().enumerate();
             choices
@@ -251,6 +264,7 @@ pub fn decision(asked: &Asked, word: &str) -> Option<Decision> {
             result: serde_json::Value::Null,
         },
         "again" => Decision::Again,
+        "more" => Decision::More { usd: None },
         "leave" => Decision::GiveUp,
         index => Decision::Reply {
             text: asked.ask.choices.get(index.parse::<usize>().ok()?)?.clone(),
@@ -258,11 +272,31 @@ pub fn decision(asked: &Asked, word: &str) -> Option<Decision> {
     })
 }
 
+/// What somebody gives as the result, so that no agent need go on.
+fn result_in(text: &str) -> Option<&str> {
+    let (word, result) = text.split_once(':')?;
+    let given = word.trim().eq_ignore_ascii_case("result") && !result.trim().is_empty();
+    given.then(|| result.trim())
+}
+
 /// What a reply to a card says to its ask.
 pub fn replied(asked: &Asked, text: &str) -> Decision {
     let text = text.trim();
     match asked.ask.kind {
+        AskKind::Trouble | AskKind::Limit if result_in(text).is_some() => Decision::Reply {
+            text: result_in(text).unwrap_or_default().into(),
+        },
         AskKind::Trouble => Decision::Guide { text: text.into() },
+        AskKind::Limit => match text
+            .strip_prefix('$')
+            .and_then(|usd| usd.trim().parse().ok())
+        {
+            Some(usd) => Decision::More {
+                usd: Some(Usd::from_dollars(usd)),
+            },
+            // Nothing that this takes: whoever wrote it is told what it does.
+            None => Decision::Guide { text: text.into() },
+        },
         AskKind::Approval if text.starts_with('{') => match serde_json::from_str(text) {
             Ok(args) => Decision::Edit { args },
             Err(_) => Decision::Reply { text: text.into() },

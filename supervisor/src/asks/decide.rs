@@ -3,6 +3,7 @@
 use shared::ask::{AskKind, AskState, Asked, Decision, Verdict};
 use shared::hash::Hash;
 use shared::id::AskId;
+use shared::money::Usd;
 use shared::store::{AskFilter, Delivered, Error, NewSignal};
 
 use super::{Who, may_decide};
@@ -12,6 +13,9 @@ use crate::desk::{Desk, to_the_end};
 pub const PREFIX: usize = 4;
 /// Asks that are looked through for one, the newest.
 const MANY: u32 = 10_000;
+
+/// Dollars that nobody adds by a word.
+const MOST: f64 = 1_000_000.0;
 
 /// What became of a word.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,6 +137,11 @@ impl Desk {
             Decision::Reply { text } | Decision::Guide { text } => text.trim().is_empty(),
             _ => false,
         };
+        if let Decision::More { usd: Some(usd) } = decision
+            && !(Usd::ZERO..Usd::from_dollars(MOST)).contains(usd)
+        {
+            return Ok(Err(format!("not an amount that can be added: {usd}")));
+        }
         if says_nothing {
             return Ok(Err("say something: the text is empty".into()));
         }

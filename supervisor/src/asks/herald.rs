@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use shared::ask::{AskKind, AskState, Asked};
 use shared::config::Role;
 use shared::id::TenantId;
-use shared::store::{Duty, Error, Identity, NewOut, Store, Told, duty};
+use shared::store::{Duty, Error, Identity, NewOut, Store, Telling, Told, duty};
 use shared::task::Task;
 
 use super::{Who, may_decide};
@@ -97,7 +97,12 @@ impl Herald {
                 // Those that are there are owed again.
                 _ => Vec::new(),
             };
-            if !asks.tell(duty, (&self.tenant, asked), told, cards).await? {
+            let telling = Telling {
+                told,
+                cards,
+                rungs: None,
+            };
+            if !asks.tell(duty, (&self.tenant, asked), telling).await? {
                 break;
             }
         }
@@ -150,7 +155,7 @@ impl Herald {
             // Whoever asked in a chat is asked there.
             AskKind::Question if self.chat_of(task).is_some() => Vec::new(),
             AskKind::Question => self.people.identities(&task.principal).await?,
-            AskKind::Approval | AskKind::Doubt | AskKind::Trouble => {
+            _ => {
                 let all = self.people.holders(Role::Approver).await?.into_iter();
                 let may = all.filter(|(principal, _)| {
                     let who = Who {

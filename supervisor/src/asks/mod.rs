@@ -31,7 +31,7 @@ pub enum Collection {
     Approvals,
     /// What agents want to know.
     Questions,
-    /// What cannot go on by itself: effects in doubt, and trouble.
+    /// What cannot go on by itself: effects in doubt, trouble, and what has used all that it may.
     Escalations,
 }
 
@@ -62,7 +62,7 @@ impl Collection {
         match self {
             Self::Approvals => &[AskKind::Approval],
             Self::Questions => &[AskKind::Question],
-            Self::Escalations => &[AskKind::Doubt, AskKind::Trouble],
+            Self::Escalations => &[AskKind::Doubt, AskKind::Trouble, AskKind::Limit],
         }
     }
 
@@ -71,7 +71,7 @@ impl Collection {
         match kind {
             AskKind::Approval => Self::Approvals,
             AskKind::Question => Self::Questions,
-            AskKind::Doubt | AskKind::Trouble => Self::Escalations,
+            AskKind::Doubt | AskKind::Trouble | AskKind::Limit => Self::Escalations,
         }
     }
 }
@@ -121,7 +121,7 @@ pub fn may_decide(asked: &Asked, task: &Task, who: &Who) -> Result<(), &'static 
     match asked.ask.kind {
         AskKind::Question | AskKind::Trouble if own => Ok(()),
         _ if !who.approves => Err("This is for an approver to decide."),
-        AskKind::Question | AskKind::Trouble | AskKind::Doubt => Ok(()),
+        AskKind::Question | AskKind::Trouble | AskKind::Doubt | AskKind::Limit => Ok(()),
         AskKind::Approval => {
             let named = &asked.ask.approvers;
             if !named.is_empty() && !named.contains(&who.principal) {

@@ -57,7 +57,7 @@ pub struct Ask {
     #[arg(long, value_name = "NAME")]
     thread: Option<String>,
     /// The most that it may cost, in dollars; never more than the configuration allows.
-    #[arg(long, value_name = "USD", value_parser = dollars)]
+    #[arg(long, value_name = "USD", value_parser = words::dollars)]
     budget_usd: Option<f64>,
     /// Print the whole task as JSON instead of the answer.
     #[arg(long)]
@@ -65,13 +65,6 @@ pub struct Ask {
     /// No progress, only the answer, what went wrong, and whether unfinished work is taken up.
     #[arg(long, short)]
     quiet: bool,
-}
-
-fn dollars(text: &str) -> Result<f64, String> {
-    match text.trim_start_matches('$').parse::<f64>() {
-        Ok(usd) if usd.is_finite() && usd > 0.0 => Ok(usd),
-        _ => Err("must be an amount above 0, such as 0.25".into()),
-    }
 }
 
 /// Runs the command.
@@ -559,9 +552,9 @@ mod tests {
 
     #[test]
     fn budgets_are_amounts() {
-        assert_eq!(dollars("$0.25"), Ok(0.25));
+        assert_eq!(words::dollars("$0.25"), Ok(0.25));
         for wrong in ["0", "-1", "NaN", "inf", "x"] {
-            assert!(dollars(wrong).is_err(), "{wrong}");
+            assert!(words::dollars(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -164,6 +164,14 @@ pub fn say(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// An amount of dollars, as somebody types it.
+pub fn dollars(text: &str) -> Result<f64, String> {
+    match text.trim_start_matches('$').parse::<f64>() {
+        Ok(usd) if usd.is_finite() && usd > 0.0 => Ok(usd),
+        _ => Err("must be an amount above 0, such as 0.25".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -142,7 +142,7 @@ impl Fleet {
         };
         file(
             "majordomo.toml",
-            &format!("{SETTINGS}\n{}\n{}", self.work.settings, crate::FREE),
+            &crate::unasked(&format!("{SETTINGS}\n{}", self.work.settings)),
         );
         file(
             "agents/executor.toml",

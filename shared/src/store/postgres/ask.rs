@@ -10,11 +10,12 @@ use super::{PostgresStore, RING, clean, corrupt, duty, from_json, mail};
 use crate::ask::{AskKind, AskState, Asked};
 use crate::id::{AskId, RunId, TaskId, TenantId};
 use crate::run::Timestamp;
-use crate::store::{AskFilter, Asks, Change, Duty, Error, NewOut, Told};
+use crate::store::{AskFilter, Asks, Change, Climb, Duty, Error, Rungs, Telling, Told};
 
 /// Asks with where they stand; `$1` is the tenant.
 const SELECT: &str = "
-select id, task, run, name, body::text, at, deadline, state, payload::text, decided_at from (
+select id, task, run, name, body::text, at, deadline, state, payload::text, decided_at, rungs, missed,
+       rung_at from (
   select a.*, s.deadline, g.payload, g.at as decided_at,
          case when g.run is not null then 'answered'
               when s.state is null or s.state = 'done' then 'lapsed'
@@ -48,12 +49,32 @@ where tenant = $1 and channel = $2 and ($3::text is null or conversation = $3) a
 
 const TELL: &str = "update ask set told = $2 where id = $1 and told <> 'closed'";
 
+const CLIMB: &str = "
+update ask set rungs = $2, missed = $3, rung_at = now_ms() where id = $1";
+
+/// The cards of the incident that an ask joins or leaves are owed again.
+const OWE_INCIDENT: &str = "
+update outbox set state = 'owed', updated_at = now_ms()
+where state = 'sent' and ask in (select id from ask where tenant = $1 and cause = $2 and id <> $3
+                                                      and told <> 'closed' and rungs > 0)";
+
+/// Whoever waits in an incident that loses the ask that climbed for all is told of anew.
+const UNTELL: &str = "
+update ask set told = 'nothing'
+where tenant = $1 and told = 'asked' and rungs = 0
+  and cause = (select cause from ask where id = $2 and rungs > 0)";
+
+const MISS: &str = "
+update ask set missed = rungs
+where id = $1 and tenant = $2 and told = 'asked'
+  and not exists (select 1 from outbox where ask = $1 and state <> 'dead' and starts_with(key, $3))";
+
 /// Writes down what is asked with the steps that wait for it, as [`row_of`] makes the rows.
 pub(super) const INSERT: &str = "
-insert into ask (run, name, id, tenant, task, kind, body, at)
-select j.run, j.name, j.id, j.tenant, j.task, j.kind, j.body, now_ms()
+insert into ask (run, name, id, tenant, task, kind, body, at, cause)
+select j.run, j.name, j.id, j.tenant, j.task, j.kind, j.body, now_ms(), j.cause
 from json_to_recordset($1::text::json)
-     as j(run uuid, name text, id uuid, tenant text, task uuid, kind text, body json)
+     as j(run uuid, name text, id uuid, tenant text, task uuid, kind text, body json, cause text)
 on conflict do nothing";
 
 /// What an entry asks people.
@@ -75,6 +96,7 @@ pub(super) fn row_of(pending: &Pending) -> Option<Value> {
         "task": entry.task,
         "kind": ask.kind.as_str(),
         "body": ask,
+        "cause": ask.cause,
     }))
 }
 
@@ -134,19 +156,31 @@ impl Asks for PostgresStore {
         &self,
         duty: &Duty,
         (tenant, asked): (&TenantId, &Asked),
-        told: Told,
-        cards: Vec<NewOut>,
+        telling: Telling,
     ) -> Result<bool, Error> {
+        let Telling { told, cards, rungs } = telling;
         crate::crash_point!("tell.before");
         let client = self.engine.get().await?;
-        let [tell, again, owe, ring] = prepare(&client, [TELL, OWE_AGAIN, OWE, RING]).await?;
+        let texts = [TELL, CLIMB, OWE_INCIDENT, OWE_AGAIN, UNTELL, OWE, RING];
+        let [tell, climb, incident, again, untell, owe, ring] = prepare(&client, texts).await?;
         let tx = Tx::on(&client);
         tx.begin().await?;
         if !duty::is_held(&tx, duty).await? {
             return Ok(false);
         }
         tx.query(&tell, &[&asked.id.0, &told.as_str()]).await?;
-        tx.query(&again, &[&asked.id.0]).await?;
+        if let Some(Rungs { told, missed }) = rungs {
+            let row: Params<'_> = &[&asked.id.0, &(told as i32), &(missed as i32)];
+            tx.query(&climb, row).await?;
+        }
+        if let Some(cause) = &asked.ask.cause {
+            let row: Params<'_> = &[&tenant.as_str(), &clean(cause), &asked.id.0];
+            tx.query(&incident, row).await?;
+        }
+        if told == Told::Closed {
+            tx.query(&again, &[&asked.id.0]).await?;
+            tx.query(&untell, &[&tenant.as_str(), &asked.id.0]).await?;
+        }
         for card in &cards {
             let (key, conversation) = (clean(&card.key), clean(&card.conversation));
             let (tenant, body) = (tenant.as_str(), mail::body(&card.body));
@@ -167,6 +201,50 @@ impl Asks for PostgresStore {
         crate::crash_point!("tell.after");
         self.bell.ring_mail();
         Ok(true)
+    }
+
+    async fn climbing(&self, tenant: &TenantId, limit: u32) -> Result<Vec<Climb>, Error> {
+        let select = format!(
+            "{SELECT} where told = 'asked' and rungs > 0 and state = 'open'
+             order by rung_at, id limit $2"
+        );
+        let params: Params<'_> = &[&tenant.as_str(), &i64::from(limit)];
+        let rows = self.engine.ask(&select, params).await?;
+        let climb = |row| {
+            let (told, missed): (i32, i32) = (get(row, 10)?, get(row, 11)?);
+            Ok(Climb {
+                asked: read(row)?,
+                rungs: Rungs {
+                    told: told as u32,
+                    missed: missed as u32,
+                },
+                at: Timestamp(get(row, 12)?),
+            })
+        };
+        rows.iter().map(climb).collect()
+    }
+
+    async fn alike(
+        &self,
+        tenant: &TenantId,
+        cause: &str,
+        limit: u32,
+    ) -> Result<Vec<(Asked, bool)>, Error> {
+        let select = format!(
+            "{SELECT} where cause = $2 and told <> 'closed' and state = 'open'
+             order by at, id limit $3"
+        );
+        let params: Params<'_> = &[&tenant.as_str(), &clean(cause), &i64::from(limit)];
+        let rows = self.engine.ask(&select, params).await?;
+        let alike = |row| Ok((read(row)?, get::<i32>(row, 10)? > 0));
+        rows.iter().map(alike).collect()
+    }
+
+    async fn miss(&self, tenant: &TenantId, ask: AskId, keys: &str) -> Result<(), Error> {
+        let params: Params<'_> = &[&ask.0, &tenant.as_str(), &keys];
+        self.engine.ask(MISS, params).await?;
+        self.bell.ring_mail();
+        Ok(())
     }
 
     async fn is_shown(

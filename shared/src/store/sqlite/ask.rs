@@ -8,11 +8,11 @@ use crate::ask::{Ask, AskKind, AskState, Asked};
 use crate::clock;
 use crate::id::{AskId, PrincipalId, RunId, SignalName, TaskId, TenantId};
 use crate::run::Timestamp;
-use crate::store::{AskFilter, Asks, Duty, Error, NewOut, Told};
+use crate::store::{AskFilter, Asks, Climb, Duty, Error, NewOut, Rungs, Telling, Told};
 
 /// Asks with where they stand; `?1` is the tenant, `?2` the time.
 const SELECT: &str = "
-select id, task, run, name, body, at, deadline, state, payload, decided_at, told from (
+select id, task, run, name, body, at, deadline, state, payload, decided_at, rungs, missed, rung_at from (
   select a.*, s.deadline, g.payload, g.at as decided_at,
          case when g.run is not null then 'answered'
               when s.state is null or s.state = 'done' then 'lapsed'
@@ -34,8 +34,8 @@ pub(super) fn insert(
     now: Timestamp,
 ) -> Result<(), Error> {
     tx.prepare_cached(
-        "insert into ask (run, name, id, tenant, task, kind, body, at)
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) on conflict do nothing",
+        "insert into ask (run, name, id, tenant, task, kind, body, at, cause)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) on conflict do nothing",
     )?
     .execute(params![
         run.to_string(),
@@ -45,7 +45,8 @@ pub(super) fn insert(
         task.to_string(),
         ask.kind.as_str(),
         to_json(ask),
-        now.0
+        now.0,
+        ask.cause,
     ])?;
     Ok(())
 }
@@ -118,24 +119,47 @@ impl Asks for SqliteStore {
         &self,
         duty: &Duty,
         (tenant, asked): (&TenantId, &Asked),
-        told: Told,
-        cards: Vec<NewOut>,
+        telling: Telling,
     ) -> Result<bool, Error> {
         let (duty, tenant, now) = (duty.clone(), tenant.clone(), clock::now());
-        let id = asked.id.to_string();
+        let (id, cause) = (asked.id.to_string(), asked.ask.cause.clone());
         let told = self
             .write(move |tx| {
                 crate::crash_point!("tell.before");
                 if !duty::is_held(tx, &duty)? {
                     return Ok(false);
                 }
+                let Telling { told, cards, rungs } = telling;
                 tx.prepare_cached("update ask set told = ?2 where id = ?1 and told <> 'closed'")?
                     .execute(params![id, told.as_str()])?;
-                tx.prepare_cached(
-                    "update outbox set state = 'owed', updated_at = ?2
-                     where ask = ?1 and state = 'sent'",
-                )?
-                .execute(params![id, now.0])?;
+                if let Some(rungs) = rungs {
+                    tx.prepare_cached(
+                        "update ask set rungs = ?2, missed = ?3, rung_at = ?4 where id = ?1",
+                    )?
+                    .execute(params![id, rungs.told, rungs.missed, now.0])?;
+                }
+                if let Some(cause) = &cause {
+                    tx.prepare_cached(
+                        "update outbox set state = 'owed', updated_at = ?4
+                         where state = 'sent' and ask in (
+                           select id from ask where tenant = ?1 and cause = ?2 and id <> ?3
+                                                and told <> 'closed' and rungs > 0)",
+                    )?
+                    .execute(params![tenant.as_str(), cause, id, now.0])?;
+                }
+                if told == Told::Closed {
+                    tx.prepare_cached(
+                        "update outbox set state = 'owed', updated_at = ?2
+                         where ask = ?1 and state = 'sent'",
+                    )?
+                    .execute(params![id, now.0])?;
+                    tx.prepare_cached(
+                        "update ask set told = 'nothing'
+                         where tenant = ?1 and told = 'asked' and rungs = 0
+                           and cause = (select cause from ask where id = ?2 and rungs > 0)",
+                    )?
+                    .execute(params![tenant.as_str(), id])?;
+                }
                 for card in &cards {
                     owe(tx, &tenant, card, &id, now)?;
                 }
@@ -145,6 +169,70 @@ impl Asks for SqliteStore {
         crate::crash_point!("tell.after");
         self.bell.ring_mail();
         Ok(told)
+    }
+
+    async fn climbing(&self, tenant: &TenantId, limit: u32) -> Result<Vec<Climb>, Error> {
+        self.read(|conn| {
+            let select = format!(
+                "{SELECT} where told = 'asked' and rungs > 0 and state = 'open'
+                 order by rung_at, id limit ?3"
+            );
+            let climb = |row: &Row<'_>| {
+                Ok(Climb {
+                    asked: read(row)?,
+                    rungs: Rungs {
+                        told: row.get(10)?,
+                        missed: row.get(11)?,
+                    },
+                    at: Timestamp(row.get(12)?),
+                })
+            };
+            conn.prepare_cached(&select)?
+                .query_map(params![tenant.as_str(), clock::now().0, limit], |row| {
+                    Ok(climb(row))
+                })?
+                .map(|row| row?)
+                .collect()
+        })
+    }
+
+    async fn alike(
+        &self,
+        tenant: &TenantId,
+        cause: &str,
+        limit: u32,
+    ) -> Result<Vec<(Asked, bool)>, Error> {
+        self.read(|conn| {
+            let select = format!(
+                "{SELECT} where cause = ?3 and told <> 'closed' and state = 'open'
+                 order by at, id limit ?4"
+            );
+            let alike = |row: &Row<'_>| Ok((read(row)?, row.get::<_, u32>(10)? > 0));
+            conn.prepare_cached(&select)?
+                .query_map(
+                    params![tenant.as_str(), clock::now().0, cause, limit],
+                    |row| Ok(alike(row)),
+                )?
+                .map(|row| row?)
+                .collect()
+        })
+    }
+
+    async fn miss(&self, tenant: &TenantId, ask: AskId, keys: &str) -> Result<(), Error> {
+        let (tenant, keys) = (tenant.clone(), keys.to_owned());
+        self.write(move |tx| {
+            tx.prepare_cached(
+                "update ask set missed = rungs
+                 where id = ?1 and tenant = ?2 and told = 'asked'
+                   and not exists (select 1 from outbox where ask = ?1 and state <> 'dead'
+                                                          and substr(key, 1, length(?3)) = ?3)",
+            )?
+            .execute(params![ask.to_string(), tenant.as_str(), keys])?;
+            Ok(())
+        })
+        .await?;
+        self.bell.ring_mail();
+        Ok(())
     }
 
     async fn is_shown(

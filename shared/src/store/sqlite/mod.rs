@@ -68,6 +68,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../../migrations/sqlite/0008_halt.sql")),
     M::up(include_str!("../../../migrations/sqlite/0009_ask.sql")),
     M::up(include_str!("../../../migrations/sqlite/0010_budget.sql")),
+    M::up(include_str!("../../../migrations/sqlite/0011_ladder.sql")),
 ];
 
 /// How many entries may wait for a commit before their runs are held up.

@@ -7,7 +7,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use tokio::sync::mpsc;
 
 use shared::ask::{AskKind, Decision};
+use shared::money::Usd;
 
+use crate::cli::words;
 use crate::wire::AskView;
 
 /// What can be typed.
@@ -22,6 +24,9 @@ pub fn prompt(ask: &AskView) -> &'static str {
         (AskKind::Doubt, _) => "[h]appened, [a]gain, [g]ive up (Ctrl-D: later) > ",
         (AskKind::Trouble, _) => {
             "[a]gain, [g]ive up, or text that is minded when it goes on (Ctrl-D: later) > "
+        }
+        (AskKind::Limit, _) => {
+            "[m]ore, $ and an amount for so many dollars more, [g]ive up (Ctrl-D: later) > "
         }
     }
 }
@@ -57,9 +62,18 @@ pub fn decision(ask: &AskView, line: &str) -> Option<Decision> {
         (AskKind::Doubt | AskKind::Trouble, "a" | "again") if rest.is_empty() => {
             Some(Decision::Again)
         }
-        (AskKind::Doubt | AskKind::Trouble, "g" | "give") if matches!(rest.trim(), "" | "up") => {
+        (AskKind::Doubt | AskKind::Trouble | AskKind::Limit, "g" | "give")
+            if matches!(rest.trim(), "" | "up") =>
+        {
             Some(Decision::GiveUp)
         }
+        (AskKind::Limit, "m" | "more") if rest.is_empty() => Some(Decision::More { usd: None }),
+        (AskKind::Limit, _) => match words::dollars(line.strip_prefix('$')?) {
+            Ok(usd) => Some(Decision::More {
+                usd: Some(Usd::from_dollars(usd)),
+            }),
+            Err(_) => None,
+        },
         (AskKind::Doubt, _) => None,
         (AskKind::Trouble, _) => text().map(|text| Decision::Guide { text }),
     }

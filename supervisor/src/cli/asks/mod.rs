@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use shared::ask::Decision;
+use shared::money::Usd;
 use shared::store::AskFilter;
 
 use super::access::Access;
@@ -134,7 +135,8 @@ pub struct Reject {
 
 /// Answers a question.
 ///
-/// To an approval the answer is handed to the agent instead of doing it, for trouble it becomes the result.
+/// To an approval the answer is handed to the agent instead of doing it; for trouble, or at a limit, it
+/// becomes the result.
 #[derive(Debug, Args)]
 pub struct Answer {
     /// Its id, or at least 4 characters of its beginning.
@@ -152,7 +154,7 @@ struct Resolve {
     #[command(flatten)]
     word: Word,
     /// What the tool would have answered, as JSON or as plain text.
-    #[arg(long, value_name = "RESULT", conflicts_with_all = ["again", "guide", "give_up"])]
+    #[arg(long, value_name = "RESULT", conflicts_with_all = ["again", "guide", "more", "give_up"])]
     result: Option<String>,
 }
 
@@ -169,6 +171,9 @@ struct Word {
     /// Go on, minding this.
     #[arg(long, value_name = "TEXT")]
     guide: Option<String>,
+    /// Go on with as much again as there was, or with so many dollars more.
+    #[arg(long, value_name = "USD", num_args = 0..=1, value_parser = words::dollars)]
+    more: Option<Option<f64>>,
     /// Leave it.
     #[arg(long)]
     give_up: bool,
@@ -248,6 +253,10 @@ impl Resolve {
     fn decision(&self) -> Decision {
         let json =
             |text: &String| serde_json::from_str(text).unwrap_or_else(|_| text.clone().into());
+        if let Some(usd) = self.word.more {
+            let usd = usd.map(Usd::from_dollars);
+            return Decision::More { usd };
+        }
         match (&self.word.guide, self.word.happened, self.word.again) {
             (Some(text), ..) => Decision::Guide { text: text.clone() },
             (_, true, _) => Decision::Happened {

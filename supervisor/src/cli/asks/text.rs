@@ -195,6 +195,18 @@ pub fn commands(id: AskId, kind: AskKind) -> String {
             (format!("answer {id} \"…\""), "this is the result"),
             (format!("escalations resolve {id} --give-up"), "give it up"),
         ],
+        AskKind::Limit => vec![
+            (format!("escalations resolve {id} --more"), "as much again"),
+            (
+                format!("escalations resolve {id} --more 5"),
+                "so many dollars more",
+            ),
+            (format!("answer {id} \"…\""), "this is the result"),
+            (
+                format!("escalations resolve {id} --give-up"),
+                "it ends with what there is",
+            ),
+        ],
     };
     let width = lines.iter().map(|(command, _)| command.chars().count());
     let width = width.max().unwrap_or(0);

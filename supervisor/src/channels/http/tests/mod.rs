@@ -393,6 +393,7 @@ fn catalog() -> Catalog {
         supervisor: SupervisorSettings::default(),
         routes: Vec::new(),
         approvals: None,
+        help_within_s: None,
         limits: Limits::default(),
         retry: RetryPolicy::default(),
     }

@@ -1,0 +1,167 @@
+//! Where the work cannot go on by itself: what people are asked then, and how it goes on. What they are
+//! asked follows from how the work would end; with nobody's help in time it ends so.
+
+use std::time::Duration;
+
+use shared::ask::{Ask, AskKind, Decision, Verdict};
+use shared::id::SignalName;
+use shared::model::Message;
+use shared::money::Usd;
+use shared::run::{Failure, FailureKind};
+
+use super::people::Waits;
+use super::{AgentRun, Allowance, Ending};
+use crate::context;
+use crate::loop_guard::LoopGuard;
+
+/// Characters of what there is so far that people are shown.
+const SO_FAR: usize = 3_000;
+
+impl Allowance {
+    /// Nothing.
+    pub const NONE: Allowance = Allowance {
+        steps: 0,
+        active_ms: 0,
+        tokens: 0,
+        usd: Usd::ZERO,
+    };
+
+    /// Both together.
+    pub fn plus(self, more: Allowance) -> Allowance {
+        Allowance {
+            steps: self.steps.saturating_add(more.steps),
+            active_ms: self.active_ms.saturating_add(more.active_ms),
+            tokens: self.tokens.saturating_add(more.tokens),
+            usd: self.usd + more.usd,
+        }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_none(&self) -> bool {
+        *self == Self::NONE
+    }
+}
+
+/// What holds up everybody who asks this model, where it is not this one request.
+pub fn cause_in(model: &str, failure: &Failure) -> Option<String> {
+    let of_all = matches!(
+        failure.kind,
+        FailureKind::Transient | FailureKind::Permanent
+    );
+    of_all.then(|| {
+        format!(
+            "model {model}: {}",
+            context::head_and_tail(&failure.message, 200)
+        )
+    })
+}
+
+impl AgentRun<'_> {
+    /// Asks for help before the work ends so, where anybody can help and the catalog gives them time.
+    pub(super) fn asks_for_help(&mut self, ending: &Ending) -> bool {
+        let asks = self.catalog.help_within_s.is_some() && !self.left;
+        let asks = asks && !matches!(ending, Ending::Done);
+        if asks {
+            self.helps += 1;
+            self.waits = Some(Waits::Help(ending.clone()));
+        }
+        asks
+    }
+
+    /// What people are asked when the work would end so.
+    pub(super) fn cry(&self, ending: &Ending) -> (SignalName, Duration, Ask) {
+        let agent = &self.spec.name;
+        let (kind, title, tried) = match ending {
+            Ending::Limit { limit } => {
+                let title = format!("{agent} has reached the limit of {limit}; may it have more?");
+                (AskKind::Limit, title, &[][..])
+            }
+            Ending::Circles { what } => {
+                let title = format!("{agent} goes round in circles: it {what}");
+                (AskKind::Trouble, title, self.tried.as_slice())
+            }
+            Ending::Escalated { why, tried } => {
+                let title = format!("{agent} cannot go on: {why}");
+                (AskKind::Trouble, title, tried.as_slice())
+            }
+            Ending::Failed { failure } => {
+                let title = format!("{agent} cannot go on: {failure}");
+                (AskKind::Trouble, title, self.tried.as_slice())
+            }
+            Ending::Done => (AskKind::Trouble, format!("{agent} is done"), &[][..]),
+        };
+        let mut parts = Vec::new();
+        if !tried.is_empty() {
+            parts.push(format!("It tried:\n- {}", tried.join("\n- ")));
+        }
+        let so_far = context::head_and_tail(self.said.trim(), SO_FAR);
+        if !so_far.is_empty() {
+            parts.push(format!("What there is so far:\n{so_far}"));
+        }
+        parts.push(format!(
+            "{agent} has used {} steps and {}.",
+            self.steps, self.used.usd
+        ));
+        let cause = match ending {
+            Ending::Failed { failure } => cause_in(self.spec.model.as_str(), failure),
+            Ending::Escalated { .. } => self.unreachable.clone(),
+            _ => None,
+        };
+        let ask = Ask {
+            text: parts.join("\n\n").replace('\0', " "),
+            agent: Some(agent.clone()),
+            cause,
+            ..Ask::new(kind, context::head_and_tail(&title, 400).replace('\0', " "))
+        };
+        let within = Duration::from_secs(self.catalog.help_within_s.unwrap_or(0));
+        (
+            SignalName::from(format!("help/{}", self.helps)),
+            within,
+            ask,
+        )
+    }
+
+    /// What follows from a person's word on work that cannot go on, or from their silence.
+    pub(super) fn help_came(&mut self, ending: Ending, verdict: Option<Verdict>) {
+        match verdict.map(|verdict| verdict.decision) {
+            Some(Decision::Again) => self.go_on(""),
+            Some(Decision::Guide { text }) => self.go_on(text.trim()),
+            Some(Decision::More { usd }) => {
+                let more = Allowance {
+                    usd: usd.unwrap_or(self.first_allowance.usd),
+                    ..self.first_allowance
+                };
+                self.allowance = self.allowance.plus(more);
+                self.more = self.more.plus(more);
+                self.go_on("");
+            }
+            Some(Decision::Reply { text }) => {
+                text.trim().clone_into(&mut self.said);
+                self.ended = Some(Ending::Done);
+            }
+            _ => {
+                self.left = true;
+                self.ended = Some(ending);
+            }
+        }
+    }
+
+    /// Goes on where the work stood, with a fresh eye: what was counted against it is forgotten.
+    fn go_on(&mut self, guidance: &str) {
+        self.guard = LoopGuard::default();
+        self.failed_turns.clear();
+        self.malformed = 0;
+        self.closing = None;
+        let summed_up = std::mem::take(&mut self.told_to_close);
+        if summed_up && !self.said.is_empty() {
+            let (text, calls) = (Some(self.said.clone()), Vec::new());
+            self.messages.push(Message::Assistant { text, calls });
+        }
+        let text = match (guidance, summed_up) {
+            ("", false) => return,
+            ("", true) => "A person decided that you go on. You may call tools again.".to_owned(),
+            (guidance, _) => format!("A person decided that you go on, and says: {guidance}"),
+        };
+        self.messages.push(Message::user(text));
+    }
+}
