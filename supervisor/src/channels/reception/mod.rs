@@ -5,6 +5,7 @@
 //!   inbound ─► read ─┬─ code ─► linked, or a word
 //!                    ├─ stranger ─► a word with their number
 //!                    ├─ command, button ─► a word back
+//!                    ├─ answer to what is asked ─► decided, and a word back
 //!                    ├─ window ─► opened
 //!                    ├─ stale ─► held, with a question
 //!                    └─ work ─► (waits for the one before) ─► intake, with its card
