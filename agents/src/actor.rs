@@ -1,11 +1,12 @@
 //! One actor for each agent: the owner of its model, its tools and its share of concurrency. It does
-//! one attempt at one operation when asked, and nothing else; a tool that the agent's file does not
-//! name is not here at all.
+//! one attempt at one operation when asked, or says what a call would reach, and nothing else; a tool
+//! that the agent's file does not name is not here at all. Before a tool is called, the call is held
+//! against the policy as it is now, and against what was approved of it.
 //!
 //! ```text
-//!   engine ──ask Execute──► AgentActor ──spawn──► model or tool
-//!      ▲                                             │
-//!      └────────────── delegated reply ──────────────┘
+//!   engine ──ask Execute──► AgentActor ──spawn──► gate ──► model or tool
+//!      ▲                                                      │
+//!      └─────────────────── delegated reply ──────────────────┘
 //! ```
 //! The mailbox never blocks: the handler ends at once and the work replies by itself. A panic in a
 //! tool ends that one operation, not the actor; a restart of the actor ends none.
@@ -146,7 +147,7 @@ impl Equipment {
                     version,
                     args,
                 } => match self.tools.get(tool) {
-                    Some(found) => match self.gatekeep(exec, found, *version).await {
+                    Some(found) => match self.gatekeep(exec, (found, args), *version).await {
                         Ok(approved) => {
                             let approved = approved.as_ref();
                             found.call(call_of(exec, args, approved)).await
@@ -155,8 +156,10 @@ impl Equipment {
                     },
                     None => Report::failed(self.lacks(tool)),
                 },
-                OpKind::Preview { tool, policy, .. } => match self.tools.get(tool) {
-                    Some(found) => self.preview(exec, found, *policy).await,
+                OpKind::Preview {
+                    tool, args, policy, ..
+                } => match self.tools.get(tool) {
+                    Some(found) => preview(exec, (found, args), *policy).await,
                     None => Report::failed(self.lacks(tool)),
                 },
             }
@@ -181,7 +184,7 @@ impl Equipment {
     async fn gatekeep(
         &self,
         exec: &Exec,
-        tool: &Arc<dyn Tool>,
+        (tool, args): (&Arc<dyn Tool>, &Value),
         version: u32,
     ) -> Result<Option<Preview>, Failure> {
         let refused = |why: String| Failure::new(FailureKind::Permanent, why);
@@ -191,9 +194,6 @@ impl Equipment {
                 "not done: {name} is not any more what the task began with; hand the task in again"
             )));
         }
-        let OpKind::Tool { args, .. } = &exec.op.kind else {
-            return Ok(None);
-        };
         let ruled = exec.op.ruled;
         let wanted = policy::Wanted {
             agent: &self.name,
@@ -220,24 +220,6 @@ impl Equipment {
                 "not done: nobody was asked about this call of {name}, and the policy wants it"
             ))),
             _ => Ok(None),
-        }
-    }
-
-    async fn preview(&self, exec: &Exec, tool: &Arc<dyn Tool>, policy: Hash) -> Report {
-        let OpKind::Preview { args, .. } = &exec.op.kind else {
-            return Report::failed(self.lacks(&tool.info().name));
-        };
-        let result = match action(exec, (tool, args), policy).await {
-            Ok(action) => serde_json::to_value(action)
-                .map_err(|error| Failure::new(FailureKind::Permanent, error.to_string())),
-            Err(failure) => Err(failure),
-        };
-        Report {
-            result,
-            usage: Some(Usage::default()),
-            taint: Taint::NONE,
-            evidence: Vec::new(),
-            blobs: Vec::new(),
         }
     }
 
@@ -281,6 +263,22 @@ impl Equipment {
     fn lacks(&self, tool: &ToolName) -> Failure {
         let text = format!("agent {} has no tool {tool}", self.name);
         Failure::new(FailureKind::Permanent, text)
+    }
+}
+
+/// Says what a call would do.
+async fn preview(exec: &Exec, call: (&Arc<dyn Tool>, &Value), policy: Hash) -> Report {
+    let result = match action(exec, call, policy).await {
+        Ok(action) => serde_json::to_value(action)
+            .map_err(|error| Failure::new(FailureKind::Permanent, error.to_string())),
+        Err(failure) => Err(failure),
+    };
+    Report {
+        result,
+        usage: Some(Usage::default()),
+        taint: Taint::NONE,
+        evidence: Vec::new(),
+        blobs: Vec::new(),
     }
 }
 

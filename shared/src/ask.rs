@@ -5,9 +5,9 @@
 //! | kind | who decides | what may be said |
 //! |---|---|---|
 //! | approval | approvers | approve, edit, reject, reply (instead of doing it) |
-//! | question | whoever is asked | reply |
+//! | question | whoever the task is for, and approvers | reply |
 //! | doubt | approvers | happened, again, give up |
-//! | trouble | whoever the task is for, approvers | again, guide, reply (it becomes the result), give up |
+//! | trouble | whoever the task is for, and approvers | again, guide, reply (it becomes the result), give up |
 //! | limit | approvers | more, reply (it becomes the result), give up |
 
 use serde::{Deserialize, Serialize};

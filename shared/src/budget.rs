@@ -131,6 +131,15 @@ impl Period {
         }
     }
 
+    /// What follows an amount for it: `$5.00 a day`.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Period::Day => "a day",
+            Period::Month => "a month",
+            Period::Total => "in all",
+        }
+    }
+
     /// The period of this name.
     pub fn parse(name: &str) -> Option<Period> {
         Self::ALL.into_iter().find(|period| period.as_str() == name)
@@ -265,6 +274,9 @@ impl Standing {
     }
 }
 
+/// Milliseconds of a day: those of UTC are all of one length.
+const DAY_MS: i64 = 86_400_000;
+
 /// A day and its month, as numbers that grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Date {
@@ -277,14 +289,30 @@ pub struct Date {
 impl Date {
     /// The date of a time, by UTC.
     pub fn of(at: Timestamp) -> Self {
-        const DAY_MS: i64 = 86_400_000;
-        let time = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
-        let date = time.to_zoned(jiff::tz::TimeZone::UTC).date();
+        let date = civil(at);
         Self {
             day: at.0.div_euclid(DAY_MS),
             month: i64::from(date.year()) * 12 + i64::from(date.month()) - 1,
         }
     }
+
+    /// The moment at which a day begins, given in days since 1970.
+    pub fn begin(day: i64) -> Timestamp {
+        Timestamp(day.saturating_mul(DAY_MS))
+    }
+
+    /// The day of its month that a time is in, from one, and how many days of that month there are from
+    /// this one on, itself included.
+    pub fn in_month(at: Timestamp) -> (i64, i64) {
+        let date = civil(at);
+        let (day, days) = (i64::from(date.day()), i64::from(date.days_in_month()));
+        (day, days - day + 1)
+    }
+}
+
+fn civil(at: Timestamp) -> jiff::civil::Date {
+    let time = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
+    time.to_zoned(jiff::tz::TimeZone::UTC).date()
 }
 
 /// Limits of an account in one period; none where absent.
@@ -374,6 +402,20 @@ pub struct Which {
     pub period: Period,
     /// Of what.
     pub unit: Unit,
+}
+
+impl Which {
+    /// All limits that an account may have.
+    pub fn all_of(account: &Account) -> impl Iterator<Item = Which> {
+        let each = Period::ALL
+            .into_iter()
+            .flat_map(|period| Unit::ALL.map(|unit| (period, unit)));
+        each.map(|(period, unit)| Which {
+            account: account.clone(),
+            period,
+            unit,
+        })
+    }
 }
 
 /// A limit that somebody set while the instance ran; it goes before the configured one.
@@ -466,14 +508,10 @@ impl fmt::Display for Over {
             period,
             unit,
         } = &self.which;
-        let time = match period {
-            Period::Day => " a day",
-            Period::Month => " a month",
-            Period::Total => "",
-        };
+        let time = period.in_words();
         let show = |amount| unit.show(amount);
         let (limit, spent, wanted) = (show(self.limit), show(self.spent), show(self.wanted));
-        write!(f, "{limit}{time} of {account}: {spent} are spent, ")?;
+        write!(f, "{limit} {time} of {account}: {spent} are spent, ")?;
         if self.held > 0 {
             write!(f, "{} held for what is under way, ", show(self.held))?;
         }
@@ -600,6 +638,16 @@ mod tests {
             of("2026-12-31T12:00:00Z").month + 1,
             of("2027-01-01T00:00:00Z").month
         );
+        assert_eq!(of("1969-12-31T23:59:59Z").day, -1);
+        let in_month = |text: &str| {
+            let at: jiff::Timestamp = text.parse().unwrap();
+            Date::in_month(Timestamp(at.as_millisecond()))
+        };
+        assert_eq!(in_month("2028-02-01T00:00:00Z"), (1, 29));
+        assert_eq!(in_month("2026-11-30T23:59:59Z"), (30, 1));
+        let today = Date::of(Timestamp(1_800_000_000_000)).day;
+        assert_eq!(Date::of(Date::begin(today)).day, today);
+        assert_eq!(Date::of(Timestamp(Date::begin(today).0 - 1)).day, today - 1);
     }
 
     #[test]

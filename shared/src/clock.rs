@@ -26,6 +26,12 @@ pub fn utc(at: Timestamp) -> String {
     at.strftime("%F %T UTC").to_string()
 }
 
+/// The day of a time by UTC, as people write it: `2026-11-30`.
+pub fn date(at: Timestamp) -> String {
+    let at = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
+    at.strftime("%F").to_string()
+}
+
 /// Time that passed, by a clock that never goes back.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);

@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use shared::budget::{Date, Period};
 use shared::event::{Event, Live};
 use shared::id::TenantId;
-use shared::store::{Error, Identity, NewOut, Store};
+use shared::store::{Error, Store};
 
 use crate::budget::{self, Line};
-use crate::channels::Word;
+use crate::channels::admins;
 use crate::people::directory::Directory;
 
 /// The percentages that are told of.
@@ -85,24 +85,10 @@ impl Alarm {
     }
 
     async fn tell(&self, key: &str, text: String) -> Result<(), Error> {
-        let word = Word {
-            text: format!("⚠️ {text}."),
-            ..Word::default()
-        };
-        let body = serde_json::to_value(word).unwrap_or_default();
-        let admins = self.people.admins().await?.into_iter();
-        for Identity { channel, id } in
-            admins.filter(|one| self.open.contains(&one.channel.as_str()))
-        {
-            let word = NewOut {
-                channel,
-                key: format!("{key}/{id}"),
-                conversation: id,
-                body: body.clone(),
-            };
-            self.store.mail().say(&self.tenant, word).await?;
-        }
-        Ok(())
+        let mut told = self.people.admins().await?;
+        told.retain(|admin| self.open.contains(&admin.channel.as_str()));
+        let text = format!("⚠️ {text}.");
+        admins::tell((&*self.store, &self.tenant), told, (key, &text)).await
     }
 }
 
@@ -141,11 +127,7 @@ fn key(line: &Line, level: i64, now: Date) -> String {
 
 fn in_words(line: &Line, level: i64) -> String {
     let which = &line.which;
-    let time = match which.period {
-        Period::Day => " a day",
-        Period::Month => " a month",
-        Period::Total => "",
-    };
+    let time = which.period.in_words();
     let show = |amount| which.unit.show(amount);
     let (limit, spent) = (show(line.limit.unwrap_or_default()), show(line.spent));
     let rest = match level {
@@ -153,7 +135,7 @@ fn in_words(line: &Line, level: i64) -> String {
         _ => "`majordomo budget` shows all limits",
     };
     format!(
-        "{spent} of {limit}{time} of {} are spent: {rest}",
+        "{spent} of {limit} {time} of {} are spent: {rest}",
         which.account
     )
 }

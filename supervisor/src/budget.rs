@@ -4,15 +4,14 @@
 use std::collections::BTreeMap;
 
 use shared::budget::{
-    Account, Period, Plan, Set, Standing, Unit, Unreadable, Wanted, Which, read_limit,
+    Account, Date, Period, Plan, Set, Standing, Unit, Unreadable, Wanted, Which, read_limit,
 };
+use shared::clock;
 use shared::id::{PrincipalId, TenantId};
 use shared::money::Usage;
 use shared::run::Timestamp;
 use shared::store::{AccountRow, Error, SpendRow, Store};
 
-/// Milliseconds of a day.
-pub const DAY_MS: i64 = 86_400_000;
 /// Days whose average a forecast goes by.
 const RECENT: i64 = 7;
 
@@ -65,15 +64,7 @@ fn lines_of(accounts: &[AccountRow], set: &[Set], plan: &Plan) -> Vec<Line> {
     );
     let mut lines = Vec::new();
     for (account, standing) in &standings {
-        for (period, unit) in Period::ALL.iter().flat_map(|p| Unit::ALL.map(|u| (*p, u))) {
-            let account = account.clone();
-            let which = Which {
-                account,
-                period,
-                unit,
-            };
-            lines.extend(line(which, standing, set, plan));
-        }
+        lines.extend(Which::all_of(account).filter_map(|which| line(which, standing, set, plan)));
     }
     lines
 }
@@ -203,16 +194,10 @@ impl By {
             By::Agent => Some(row.agent.to_string()),
             By::Tool => is_tool.then(|| row.what.clone()),
             By::Model => (!is_tool).then(|| row.model.clone()),
-            By::Day => Some(date(row.day)),
+            By::Day => Some(clock::date(Date::begin(row.day))),
             By::Thread => None,
         }
     }
-}
-
-/// A day as people write it.
-fn date(day: i64) -> String {
-    let at = shared::clock::utc(Timestamp(day * DAY_MS));
-    at.split(' ').next().unwrap_or_default().to_owned()
 }
 
 /// What somebody or something used.
@@ -233,12 +218,11 @@ pub async fn usage(
     by: By,
     days: u32,
 ) -> Result<Vec<Used>, Error> {
-    let since = store.now().0.div_euclid(DAY_MS) - i64::from(days) + 1;
+    let since = Date::of(store.now()).day - i64::from(days) + 1;
     if by == By::Thread {
-        let since = Timestamp(since * DAY_MS);
         return store
             .budgets()
-            .spent_by_thread(tenant, since)
+            .spent_by_thread(tenant, Date::begin(since))
             .await
             .map(|rows| {
                 let row = |(name, count, usage)| Used { name, count, usage };
@@ -284,19 +268,12 @@ pub struct Forecast {
 /// A forecast of this month, by UTC.
 pub async fn forecast(store: &dyn Store, tenant: &TenantId) -> Result<Forecast, Error> {
     let now = store.now();
-    let today = now.0.div_euclid(DAY_MS);
-    let at = shared::clock::utc(now);
-    let of_month: i64 = at.get(8..10).and_then(|day| day.parse().ok()).unwrap_or(1);
+    let (today, (of_month, left)) = (Date::of(now).day, Date::in_month(now));
     let rows = store
         .budgets()
         .spent_since(tenant, today - of_month.max(RECENT) + 1)
         .await?;
-    let month = shared::budget::Date::of(now).month;
-    let next = (0..32).find(|ahead| {
-        let at = Timestamp((today + ahead) * DAY_MS);
-        shared::budget::Date::of(at).month > month
-    });
-    Ok(foresee(&rows, today, (of_month, next.unwrap_or(1))))
+    Ok(foresee(&rows, today, (of_month, left)))
 }
 
 /// `of_month` is the day of the month that today is, `left` the days of it from today on.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use agents::run::doubt_signal;
-use shared::ask::Decision;
+use shared::ask::{Decision, Verdict};
 use shared::blob::Blob;
 use shared::id::{PrincipalId, RunId, StepKey, TaskId, TenantId};
 use shared::run::Outcome;
@@ -238,6 +238,11 @@ impl Desk {
         resolution: &Decision,
         by: PrincipalId,
     ) -> Result<Resolved, Error> {
+        let verdict = Verdict {
+            decision: resolution.clone(),
+            by: Some(by.clone()),
+            action: None,
+        };
         let (mut open, mut answered) = (Vec::new(), false);
         for (run, key) in self.doubts(task, step).await? {
             match self
@@ -262,7 +267,7 @@ impl Desk {
             tenant: self.tenant.clone(),
             run,
             name: doubt_signal(key),
-            payload: serde_json::to_value(resolution).unwrap_or_default(),
+            payload: serde_json::to_value(verdict).unwrap_or_default(),
             by,
         };
         let store = self.store.clone();

@@ -10,8 +10,10 @@
 //! Doors differ only before [`intake`] and after the outbox. Everything between is driven by the
 //! [`engine`] and written against `RunCtx`: [`supervise`] is the task's own run, [`route`] and [`plan`]
 //! are its pure parts. [`app`] wires it all; [`channels`] are the doors, [`people`] who may use them;
-//! [`asks`] is what people are asked while a task waits; [`view`] is what people see of a task, [`wire`] what is said over HTTP, the [`desk`] where tasks are
-//! looked at, cancelled and answered. [`cli`] is what the binary does.
+//! [`asks`] is what people are asked while a task waits; [`budget`] is limits and usage as people see
+//! them, the [`alarm`] tells admins of limits that are nearly reached; [`view`] is what people see of a
+//! task, [`wire`] what is said over HTTP, the [`desk`] where tasks are looked at, cancelled and answered.
+//! [`cli`] is what the binary does.
 
 pub mod alarm;
 pub mod app;

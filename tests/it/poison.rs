@@ -82,12 +82,7 @@ async fn write(
         principal: "test".into(),
         last: false,
         ended: Vec::new(),
-        change: Change::Step {
-            step: Box::new(step),
-            spawn: None,
-            unless_signal: None,
-            ask: None,
-        },
+        change: Change::step(step),
         events: Vec::new(),
         blobs: Vec::new(),
         survived: done,

@@ -58,12 +58,7 @@ fn entry(task: TaskId, key: &str) -> Entry {
         principal: "test".into(),
         last: false,
         ended: Vec::new(),
-        change: Change::Step {
-            step: Box::new(step(key)),
-            spawn: None,
-            unless_signal: None,
-            ask: None,
-        },
+        change: Change::step(step(key)),
         events: vec![Event::Decided {
             what: key.into(),
             reason: "test".into(),

@@ -21,7 +21,7 @@ use crate::tools::ask_human::Question;
 
 /// How long a person may take to answer, or to say whether an effect happened: thirty days.
 const LONG: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Seconds in which a tool says what a call would reach.
+/// How long a tool may take to say what a call would reach.
 const PREVIEW: Duration = Duration::from_secs(30);
 /// Characters of what the agent said last that stand below an approval as its reason.
 const REASON: usize = 600;

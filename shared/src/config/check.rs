@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::de::DeValue;
 
+use super::approver;
 use super::builtin;
 use super::chat;
 use super::document::{Document, Found};
@@ -64,6 +65,7 @@ pub(super) fn problems(documents: &Documents<'_>, tools: &KnownTools) -> Vec<Pro
         problems.extend(hooks(settings, &names));
         problems.extend(chat::problems(settings));
         problems.extend(grant::problems(settings));
+        problems.extend(approver::problems(settings));
         problems.extend(email::problems(settings));
     }
     for agent in &documents.agents {

@@ -5,6 +5,7 @@
 //! `majordomo check`, `schema` and `init`.
 
 mod approvals;
+mod approver;
 mod budget;
 mod builtin;
 mod chat;

@@ -302,6 +302,22 @@ fn grants_of_a_chat_that_is_closed_are_told_of() {
 }
 
 #[test]
+fn approvers_who_could_never_decide_are_told_of() {
+    let rules = "[[approvals.rules]]\ntool = \"pay\"\n\
+                 approvers = [\"ada\", \"bob\", \"aad\", \"token:ci\", \"telegram:7\", \"local\"]\n";
+    let people = "[[people]]\nname = \"ada\"\ntelegram = 1\nroles = [\"approver\"]\n\
+                  [[people]]\nname = \"bob\"\ntelegram = 2\n\
+                  [telegram]\ntoken = \"${NOT_SET_1}\"\n";
+    let agents = [("agents/helper.toml", AGENT)];
+    assert_snapshot!(warnings(files(&format!("{rules}{people}"), &agents)));
+    let nobody_named = warnings(files(rules, &agents));
+    assert!(
+        !nobody_named.contains("is named to decide"),
+        "{nobody_named}"
+    );
+}
+
+#[test]
 fn grants_that_cannot_be_used() {
     assert_snapshot!(settings(
         "[[grants]]\nroles = [\"member\"]\n\

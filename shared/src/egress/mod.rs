@@ -12,8 +12,8 @@
 //! ```
 //! It owns which addresses may be reached ([`address`]), resolving ([`resolver`]), following
 //! redirects with size and time caps ([`fetch`]), turning transport errors and statuses into
-//! [`Failure`]s ([`failure`]), and SMTP ([`smtp`]). It makes one attempt per call, knows no proxies, and keeps neither
-//! cookies nor secrets: callers put their keys into their own requests.
+//! [`Failure`]s ([`failure`]), and SMTP ([`smtp`]). It makes one attempt per call, knows no proxies, and
+//! keeps neither cookies nor secrets: callers put their keys into their own requests.
 
 pub mod address;
 pub mod failure;

@@ -25,6 +25,8 @@ pub struct AskFilter {
     pub open: bool,
     /// Only of tasks that were handed in by or for this principal.
     pub visible_to: Option<PrincipalId>,
+    /// Only those whose ids begin with this, as they are written.
+    pub begins: Option<String>,
     /// Only those that stand behind this one in the list.
     pub before: Option<AskId>,
     /// At most so many.

@@ -41,6 +41,17 @@ impl Payer<'_> {
         ];
         own.into_iter().chain(agent.cloned().map(Account::Agent))
     }
+
+    /// Where what this agent does counts on its day.
+    fn used(&self, agent: Option<&AgentName>, what: &str, model: Option<&impl ToString>) -> Used {
+        Used {
+            tenant: self.tenant.clone(),
+            principal: self.principal.clone(),
+            agent: agent.map(ToString::to_string).unwrap_or_default(),
+            what: what.to_owned(),
+            model: model.map(ToString::to_string).unwrap_or_default(),
+        }
+    }
 }
 
 /// What a step's row says of money.
@@ -154,25 +165,16 @@ impl Book {
         standing: Standing,
         own: &[(Period, Unit, Option<i64>)],
     ) {
-        let limit = |period, unit| {
+        let limit = |which: Which| {
+            let (period, unit) = (which.period, which.unit);
             let set = own.iter().find(|(p, u, _)| (*p, *u) == (period, unit));
-            match set {
+            let amount = match set {
                 Some((_, _, amount)) => *amount,
                 None => self.plan.limit(&account, period, unit),
-            }
+            };
+            Some((which, amount?))
         };
-        let mut limits = Vec::new();
-        for (period, unit) in Period::ALL.iter().flat_map(|p| Unit::ALL.map(|u| (*p, u))) {
-            if let Some(amount) = limit(period, unit) {
-                let account = account.clone();
-                let which = Which {
-                    account,
-                    period,
-                    unit,
-                };
-                limits.push((which, amount));
-            }
-        }
+        let limits = Which::all_of(&account).filter_map(limit).collect();
         let line = self.lines.entry((tenant.clone(), account)).or_default();
         (line.standing, line.limits) = (Some(standing), limits);
     }
@@ -215,17 +217,7 @@ impl Book {
                     .may_have_happened(),
             ),
         };
-        let used = Used {
-            tenant: payer.tenant.clone(),
-            principal: payer.principal.clone(),
-            agent: step
-                .agent
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
-            what: step.what.clone(),
-            model: step.model.clone().unwrap_or_default(),
-        };
+        let used = payer.used(step.agent.as_ref(), &step.what, step.model.as_ref());
         self.use_up(used, 1, step.reserved);
         let released = -Sum::from(step.reserved);
         self.shift(payer, step.agent.as_ref(), step.reserved, released);
@@ -242,21 +234,7 @@ impl Book {
         let spent = less(after.settled, before.settled);
         let attempts = after.attempts - before.attempts;
         if attempts > 0 {
-            let used = Used {
-                tenant: payer.tenant.clone(),
-                principal: payer.principal.clone(),
-                agent: step
-                    .agent
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-                what: step.what.clone(),
-                model: step
-                    .model
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-            };
+            let used = payer.used(step.agent.as_ref(), &step.what, step.model.as_ref());
             self.use_up(used, attempts, spent);
         }
         if spent.tokens() > 0 || spent.usd.nano() > 0 || !released.is_zero() {

@@ -438,6 +438,18 @@ pub enum Change {
     Finish(Box<Finish>),
 }
 
+impl Change {
+    /// A step as it will stand, and nothing besides.
+    pub fn step(step: Step) -> Self {
+        Self::Step {
+            step: Box::new(step),
+            spawn: None,
+            unless_signal: None,
+            ask: None,
+        }
+    }
+}
+
 /// How a run ends.
 #[derive(Clone, Debug)]
 pub struct Finish {

@@ -8,6 +8,7 @@ use shared::id::AskId;
 use shared::money::Usd;
 use shared::task::Task;
 
+use super::Outcome;
 use crate::channels::Button;
 use crate::channels::text::in_one_line;
 
@@ -135,8 +136,13 @@ fn in_full(action: &Action) -> Option<String> {
 /// Whether a decision may come from a chat: nothing is let go that it does not show.
 pub fn is_fit(asked: &Asked, decision: &Decision) -> bool {
     let lets = matches!(decision, Decision::Approve { .. } | Decision::Edit { .. });
+    !(lets && is_unread(asked))
+}
+
+/// Whether an action is to be done that a chat cannot show in full.
+fn is_unread(asked: &Asked) -> bool {
     let action = asked.ask.action.as_ref();
-    !(lets && action.is_some_and(|action| in_full(action).is_none()))
+    action.is_some_and(|action| in_full(action).is_none())
 }
 
 /// What others wrote, kept apart from what we say line by line.
@@ -166,31 +172,17 @@ fn longest_ticks(text: &str) -> usize {
     longest
 }
 
-/// What became of an ask, in a line.
+/// What became of an ask, in a line of Markdown with a mark before it.
 pub fn became(asked: &Asked) -> String {
-    match (&asked.verdict, asked.state) {
-        (Some((verdict, at)), _) => {
-            let by = verdict.by.as_ref().map_or("somebody", |by| by.as_str());
-            let said = verdict.decision.text();
-            let said = said.map(|text| format!(": {}", in_one_line(text)));
-            format!(
-                "{} {} by {by}, {}{}",
-                match verdict.decision {
-                    Decision::Reject { .. } | Decision::GiveUp => "⛔",
-                    _ => "✅",
-                },
-                capital(verdict.decision.word()),
-                clock::utc(*at),
-                said.unwrap_or_default()
-            )
-        }
-        (None, AskState::Lapsed) => match asked.ask.kind {
-            AskKind::Question => "⌛ Nobody answered in time.".into(),
-            _ => "⌛ Nobody decided in time, so it was not done.".into(),
-        },
-        (None, AskState::Void) => "⏹ Its task has ended; nothing is asked any more.".into(),
-        (None, AskState::Open | AskState::Answered) => "It waits for a decision.".into(),
-    }
+    let decision = asked.verdict.as_ref().map(|(verdict, _)| &verdict.decision);
+    let mark = match (decision, asked.state) {
+        (Some(Decision::Reject { .. } | Decision::GiveUp), _) => "⛔",
+        (Some(_), _) | (None, AskState::Answered) => "✅",
+        (None, AskState::Lapsed) => "⌛",
+        (None, AskState::Void) => "⏹",
+        (None, AskState::Open) => "⏳",
+    };
+    format!("{mark} {}", capital(&Outcome::of(asked).tell(in_one_line)))
 }
 
 fn capital(word: &str) -> String {
@@ -205,20 +197,11 @@ fn buttons(asked: &Asked) -> Vec<Vec<Button>> {
         data: format!("{DATA}:{word}:{}", asked.id),
     };
     match asked.ask.kind {
-        AskKind::Approval => {
-            let unread = asked
-                .ask
-                .action
-                .as_ref()
-                .is_some_and(|it| in_full(it).is_none());
-            match unread {
-                true => vec![vec![button("Reject", "no")]],
-                false => vec![
-                    vec![button("Approve", "yes"), button("Reject", "no")],
-                    vec![button("Approve this for the whole task", "all")],
-                ],
-            }
-        }
+        AskKind::Approval if is_unread(asked) => vec![vec![button("Reject", "no")]],
+        AskKind::Approval => vec![
+            vec![button("Approve", "yes"), button("Reject", "no")],
+            vec![button("Approve this for the whole task", "all")],
+        ],
         AskKind::Doubt => vec![vec![
             button("It happened", "happened"),
             button("Do it again", "again"),

@@ -1,7 +1,6 @@
 //! Deciding: a word is checked and becomes the answer that a run waits for.
 
 use shared::ask::{AskKind, AskState, Asked, Decision, Verdict};
-use shared::hash::Hash;
 use shared::id::AskId;
 use shared::money::Usd;
 use shared::store::{AskFilter, Delivered, Error, NewSignal};
@@ -11,8 +10,8 @@ use crate::desk::{Desk, to_the_end};
 
 /// Letters of an id that may stand for it, at least.
 pub const PREFIX: usize = 4;
-/// Asks that are looked through for one, the newest.
-const MANY: u32 = 10_000;
+/// Asks that are shown of those that one may mean, the newest.
+const FEW: u32 = 10;
 
 /// Dollars that nobody adds by a word.
 const MOST: f64 = 1_000_000.0;
@@ -51,8 +50,8 @@ impl Desk {
         Ok(task.filter(|task| who.may_see(task)).map(|_| asked))
     }
 
-    /// The asks of these kinds that a person may mean: the one of this id, or those whose ids begin so,
-    /// the open ones where there are any.
+    /// The asks of these kinds that a person may mean: the one of this id, or the newest few whose ids
+    /// begin so, the open ones where there are any.
     pub async fn asks_like(
         &self,
         who: &Who,
@@ -72,11 +71,11 @@ impl Desk {
             let filter = AskFilter {
                 kinds: kinds.to_vec(),
                 open,
-                limit: MANY,
+                begins: Some(text.to_owned()),
+                limit: FEW,
                 ..AskFilter::default()
             };
-            let mut found = self.asks(who, &filter).await?;
-            found.retain(|asked| asked.id.to_string().starts_with(text));
+            let found = self.asks(who, &filter).await?;
             if !found.is_empty() {
                 return Ok(found);
             }
@@ -154,10 +153,8 @@ impl Desk {
         ) else {
             return Ok(Err("its run is not there any more".into()));
         };
-        let catalog: Hash = run.catalog;
-        let checked = self
-            .programs
-            .check(&self.tenant, catalog, (agent, &action.tool), args);
+        let called = (agent, &action.tool);
+        let checked = self.programs.check(&self.tenant, run.catalog, called, args);
         Ok(checked
             .await?
             .map_err(|why| format!("these arguments do not fit: {why}")))

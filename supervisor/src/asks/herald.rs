@@ -103,7 +103,8 @@ impl Herald {
                 rungs: None,
             };
             if !asks.tell(duty, (&self.tenant, asked), telling).await? {
-                break;
+                // Somebody else has the duty, and the rest with it.
+                return Ok(0);
             }
         }
         Ok(untold.len())
@@ -177,10 +178,6 @@ fn card(asked: &Asked, (channel, conversation): (&str, &str), reply_to: Option<S
         reply_to,
         ..Word::default()
     };
-    NewOut {
-        channel: channel.to_owned(),
-        key: format!("ask/{}/{conversation}", asked.id),
-        conversation: conversation.to_owned(),
-        body: serde_json::to_value(word).unwrap_or_default(),
-    }
+    let key = format!("ask/{}/{conversation}", asked.id);
+    word.owed(channel, key, conversation)
 }

@@ -2,9 +2,9 @@
 //! cannot go on by itself.
 //!
 //! ```text
-//!   run waits ─► ask (a row) ─► herald ─► cards in chats ─┐
-//!                     └─► lists over HTTP and on the command line ─┤
-//!   run goes on ◄─ signal ◄─ decide ◄─ may_decide ◄────────────────┘
+//!   run waits ─► ask (a row) ─┬─► herald ─► cards in chats ────────────────┐
+//!                             └─► lists over HTTP and on the command line ─┤
+//!   run goes on ◄─ signal ◄─ decide ◄─ may_decide ◄────────────────────────┘
 //! ```
 //! Whatever door a word comes in by, [`Desk::decide`](crate::desk::Desk::decide) takes it, and
 //! [`may_decide`] alone says whether it counts. The first word wins.
@@ -12,14 +12,15 @@
 pub mod card;
 mod decide;
 pub mod herald;
+mod outcome;
 
 use shared::ask::{AskKind, AskState, Asked};
-use shared::clock;
 use shared::config::Role;
 use shared::id::PrincipalId;
 use shared::task::Task;
 
 pub use decide::{Decided, PREFIX};
+pub use outcome::Outcome;
 
 use crate::auth::{Caller, Scope};
 use crate::people::Known;
@@ -141,24 +142,8 @@ pub fn may_decide(asked: &Asked, task: &Task, who: &Who) -> Result<(), &'static 
 
 /// What became of an ask, in a line of plain text.
 pub fn outcome(asked: &Asked) -> String {
-    match (&asked.verdict, asked.state) {
-        (Some((verdict, at)), _) => {
-            let by = verdict.by.as_ref().map_or("somebody", |by| by.as_str());
-            let said = verdict.decision.text();
-            let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-            let said = said.map(|text| format!(": {}", words(text)));
-            format!(
-                "{} by {by}, {}{}",
-                verdict.decision.word(),
-                clock::utc(*at),
-                said.unwrap_or_default()
-            )
-        }
-        (None, AskState::Lapsed) => "nobody decided in time, so it was not done".into(),
-        (None, AskState::Void) => "its task has ended; nothing is asked any more".into(),
-        (None, AskState::Answered) => "it was answered".into(),
-        (None, AskState::Open) => "it waits for a decision".into(),
-    }
+    let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    Outcome::of(asked).tell(line)
 }
 
 /// Why a word on an ask comes too late, in a line of plain text.

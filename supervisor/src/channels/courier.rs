@@ -11,6 +11,7 @@
 //! matters is a change of a message whose id is recorded: whoever dies in between leaves a placeholder
 //! behind at worst, never a second answer. Every record is made under the channel's duty.
 
+mod dead;
 mod files;
 
 use std::collections::HashSet;
@@ -26,19 +27,17 @@ use shared::ask::Asked;
 use shared::event::Live;
 use shared::id::{AskId, TaskId, TenantId};
 use shared::run::Timestamp;
-use shared::store::{Duty, Error, Identity, NewOut, Out, OutState, Store};
+use shared::store::{Duty, Error, Out, OutState, Store};
 
-use super::card::{Card, PLACEHOLDER, last};
+use super::card::{Card, PLACEHOLDER};
 use super::health::Channels;
 use super::invite::invitation;
 use super::lanes::Lanes;
 use super::pace::{Pace, Turn};
-use super::text::in_one_line;
 use super::{Channel, Document, Page, Undelivered, Word};
 use crate::asks;
 use crate::engine::Engine;
 use crate::follow::Follower;
-use crate::people::code;
 use crate::people::directory::Directory;
 use files::Answer;
 
@@ -56,14 +55,10 @@ const BUSY_FOR: Duration = Duration::from_secs(5);
 const IN_FLIGHT: Duration = Duration::from_secs(5);
 /// The first pause after trouble; twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// So often a message that was deleted is posted anew.
-const DELETED: u32 = 5;
-/// Characters that admins are told of what could not be delivered.
-const BEGINS: usize = 120;
-/// How the keys of words begin that tell of what could not be delivered.
-const DEAD: &str = "dead/";
 /// The longest.
 const LAST_PAUSE: Duration = Duration::from_secs(60);
+/// So often a message that was deleted is posted anew.
+const DELETED: u32 = 5;
 
 /// Who brings it.
 pub struct Courier {
@@ -241,16 +236,6 @@ impl Courier {
         let channel = self.channel.name();
         let found = mail.owed(&self.tenant, channel, seq - 1, 1).await?.pop();
         Ok(found.filter(|out| out.seq == seq))
-    }
-
-    /// What cannot be delivered is told to admins, and then left.
-    async fn give_up(&self, out: &Out, why: &str) -> Result<(), Left> {
-        let channel = self.channel.name();
-        tracing::error!(channel, why, "a message cannot be delivered");
-        self.tell_admins(out, why).await?;
-        let far = self.still_owed(out.seq).await?.map(|out| out.far);
-        let dead = OutState::Dead(why.to_owned());
-        self.record(out, &far.unwrap_or_default(), dead).await
     }
 
     /// Says a word.
@@ -588,63 +573,5 @@ impl Courier {
             }
             pause = (pause * 2).min(LAST_PAUSE);
         }
-    }
-
-    /// Whose something is that is owed, and how it begins, in one line and without codes.
-    async fn in_words(&self, out: &Out) -> Result<(String, String), Left> {
-        let task = match out.task {
-            Some(task) => self.store.task(&self.tenant, task).await?,
-            None => None,
-        };
-        let (what, said) = match task {
-            Some(task) => {
-                let answer = last(&task).unwrap_or_else(|| task.request.text.clone());
-                let whose = format!("The answer of task {}, {}'s,", task.id, task.principal);
-                (whose, answer)
-            }
-            None => {
-                let word = serde_json::from_value::<Word>(out.body.clone());
-                ("A message".into(), word.unwrap_or_default().text)
-            }
-        };
-        let said = code::hidden_in(&said);
-        let mut begins: String = said.chars().take(BEGINS).collect();
-        if begins.len() < said.len() {
-            begins.push('…');
-        }
-        Ok((what, in_one_line(begins.trim())))
-    }
-
-    /// Has admins hear of what could not be delivered, wherever they are but there.
-    async fn tell_admins(&self, out: &Out, why: &str) -> Result<(), Left> {
-        let here = self.channel.name();
-        if out.key.starts_with(DEAD) {
-            return Ok(());
-        }
-        let (what, said) = self.in_words(out).await?;
-        let text = format!(
-            "⚠️ {what} could not be delivered to {here}, conversation {}: {why}. It is kept, and \
-             `majordomo channels retry {here}` tries it again. It was to say: {said}",
-            out.conversation
-        );
-        let admins = self.people.admins().await?.into_iter();
-        let others = admins.filter(|admin| {
-            let is_open = self.open.iter().any(|open| *open == admin.channel);
-            is_open && (admin.channel != here || admin.id != out.conversation)
-        });
-        for Identity { channel, id } in others {
-            let word = Word {
-                text: text.clone(),
-                ..Word::default()
-            };
-            let new = NewOut {
-                channel,
-                key: format!("{DEAD}{here}/{}/{id}", out.seq),
-                conversation: id,
-                body: serde_json::to_value(word).unwrap_or_default(),
-            };
-            self.store.mail().say(&self.tenant, new).await?;
-        }
-        Ok(())
     }
 }

@@ -10,6 +10,7 @@
 //! [`http`] answers at once and stands apart; whoever wants to be told later is by [`callback`]; [`email`]
 //! only sends.
 
+pub mod admins;
 pub mod board;
 pub mod callback;
 pub mod card;
@@ -43,7 +44,7 @@ use shared::config::Settings;
 use shared::egress::Gateway;
 use shared::id::AgentName;
 use shared::run::Timestamp;
-use shared::store::Mail;
+use shared::store::{Mail, NewOut};
 
 use crate::doctor::Finding;
 use crate::people::groups::Group;
@@ -258,6 +259,31 @@ pub struct Word {
     /// Whose code is told in its place, by their id there: it is made when it is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code_for: Option<String>,
+}
+
+impl Word {
+    /// A text, and nothing besides.
+    pub fn saying(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            ..Self::default()
+        }
+    }
+
+    /// The word as a conversation is owed it, under our own name for it.
+    pub fn owed(
+        self,
+        channel: impl Into<String>,
+        key: impl Into<String>,
+        conversation: impl Into<String>,
+    ) -> NewOut {
+        NewOut {
+            channel: channel.into(),
+            key: key.into(),
+            conversation: conversation.into(),
+            body: serde_json::to_value(self).unwrap_or_default(),
+        }
+    }
 }
 
 /// Why something was not delivered.

@@ -131,6 +131,11 @@ fn table(budgets: &[BudgetView]) -> String {
             "usd" => words::usd(amount),
             _ => format!("{} tokens", words::number(amount as u64)),
         };
+        let by = match (&budget.set_by, budget.limit) {
+            (Some(by), _) => words::line(by),
+            (None, Some(_)) => "majordomo.toml".into(),
+            (None, None) => "nobody".into(),
+        };
         let share = budget.percent.map(|percent| format!("{percent} %"));
         vec![
             words::line(&budget.account),
@@ -139,7 +144,7 @@ fn table(budgets: &[BudgetView]) -> String {
             show(budget.spent),
             show(budget.held),
             share.unwrap_or_default(),
-            words::line(budget.set_by.as_deref().unwrap_or("majordomo.toml")),
+            by,
         ]
     };
     let rows: Vec<Vec<String>> = budgets.iter().map(row).collect();

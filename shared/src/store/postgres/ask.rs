@@ -117,7 +117,8 @@ impl Asks for PostgresStore {
                                                  and (t.principal = $5 or t.submitted_by = $5)))
                and ($6::uuid is null or (at, id) < (select b.at, b.id from ask b
                                                     where b.tenant = $1 and b.id = $6))
-             order by at desc, id desc limit $7"
+               and ($7::text is null or starts_with(id::text, $7))
+             order by at desc, id desc limit $8"
         );
         let kinds: Vec<&str> = filter
             .kinds
@@ -128,6 +129,7 @@ impl Asks for PostgresStore {
         let visible_to = filter.visible_to.as_ref();
         let visible_to = visible_to.map(|name| clean(name.as_str()));
         let before = filter.before.map(|ask| ask.0);
+        let begins = filter.begins.as_deref().map(clean);
         let (tenant, limit) = (tenant.as_str(), i64::from(filter.limit));
         let params: Params<'_> = &[
             &tenant,
@@ -136,6 +138,7 @@ impl Asks for PostgresStore {
             &filter.open,
             &visible_to,
             &before,
+            &begins,
             &limit,
         ];
         let rows = self.engine.ask(&select, params).await?;

@@ -79,7 +79,8 @@ impl Asks for SqliteStore {
                    and (?6 is null or task in (select t.id from task t
                                                where t.principal = ?6 or t.submitted_by = ?6))
                    and (?7 is null or (at, id) < (select b.at, b.id from ask b where b.id = ?7))
-                 order by at desc, id desc limit ?8"
+                   and (?8 is null or substr(id, 1, length(?8)) = ?8)
+                 order by at desc, id desc limit ?9"
             );
             conn.prepare_cached(&select)?
                 .query_map(
@@ -91,6 +92,7 @@ impl Asks for SqliteStore {
                         filter.open,
                         filter.visible_to.as_ref().map(PrincipalId::as_str),
                         filter.before.map(|ask| ask.to_string()),
+                        filter.begins,
                         filter.limit
                     ],
                     |row| Ok(read(row)),

@@ -27,9 +27,9 @@ use shared::config::CallbackSettings;
 use shared::egress::{Gateway, PostRequest, Posted};
 use shared::id::{TaskId, TenantId};
 use shared::run::{Failure, Timestamp};
-use shared::store::{Duty, Error, Identity, NewOut, Out, OutState, Store, duty};
+use shared::store::{Duty, Error, Out, OutState, Store, duty};
 
-use super::Word;
+use super::admins;
 use super::signature::Key;
 use super::watch::Watch;
 use crate::engine::Engine;
@@ -160,31 +160,17 @@ impl Callbacks {
     /// Has admins hear of what could not be delivered.
     async fn tell_admins(&self, out: &Out, why: &str) {
         let task = out.task.map(|task| task.to_string()).unwrap_or_default();
-        let word = Word {
-            text: format!(
-                "⚠️ The callback of task {task} could not be delivered to {}: {why}.",
-                out.conversation
-            ),
-            ..Word::default()
+        let text = format!(
+            "⚠️ The callback of task {task} could not be delivered to {}: {why}.",
+            out.conversation
+        );
+        let key = format!("dead/{CHANNEL}/{}", out.seq);
+        let told = async {
+            let admins = self.people.admins().await?;
+            admins::tell((&*self.store, &self.tenant), admins, (&key, &text)).await
         };
-        let body = serde_json::to_value(word).unwrap_or_default();
-        let admins = match self.people.admins().await {
-            Ok(admins) => admins,
-            Err(error) => {
-                tracing::error!(%error, "admins could not be told of it");
-                return;
-            }
-        };
-        for Identity { channel, id } in admins {
-            let word = NewOut {
-                channel,
-                key: format!("dead/{CHANNEL}/{}/{id}", out.seq),
-                conversation: id,
-                body: body.clone(),
-            };
-            if let Err(error) = self.store.mail().say(&self.tenant, word).await {
-                tracing::error!(%error, "an admin could not be told of it");
-            }
+        if let Err(error) = told.await {
+            tracing::error!(%error, "admins could not be told of it");
         }
     }
 }

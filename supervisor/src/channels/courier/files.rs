@@ -4,7 +4,7 @@
 //! A file is brought as pages are: something is put where it will stand, its id is recorded, and that is
 //! made the file. A file that the far side will not take is told of in words, once, and holds up nothing.
 
-use shared::store::{NewOut, Out, OutState};
+use shared::store::{Out, OutState};
 use shared::task::{Task, TaskState};
 
 use super::super::card;
@@ -179,12 +179,8 @@ impl Courier {
             reply_to: reply_to.map(str::to_owned),
             ..Word::default()
         };
-        let new = NewOut {
-            channel: self.channel.name().into(),
-            key: format!("file/{}/{place}", out.seq),
-            conversation: out.conversation.clone(),
-            body: serde_json::to_value(word).unwrap_or_default(),
-        };
+        let key = format!("file/{}/{place}", out.seq);
+        let new = word.owed(self.channel.name(), key, &out.conversation);
         self.store.mail().say(&self.tenant, new).await?;
         Ok(())
     }

@@ -137,8 +137,7 @@ async fn list(
             return Err(Problem::field("id", detail));
         }
         let found = door.desk().asks_like(&who, which.kinds(), &part).await?;
-        let asks = found.into_iter().take(MAX_PAGE as usize);
-        let asks = asks.map(AskView::of).collect();
+        let asks = found.into_iter().map(AskView::of).collect();
         return Ok(Json(AskPage { asks, next: None }));
     }
     let mut filter = filter(which, query)?;
@@ -170,7 +169,7 @@ fn filter(which: Collection, mut query: Query) -> Result<AskFilter, Problem> {
         open,
         before: query.read("before", "the UUID of what is asked")?,
         limit,
-        visible_to: None,
+        ..AskFilter::default()
     };
     query.finish("state, task, limit, before, id")?;
     Ok(filter)

@@ -1,6 +1,6 @@
 //! Words to the house itself: commands, and what is answered to them.
 
-use shared::budget::{Account, Period};
+use shared::budget::Account;
 use shared::config::Role;
 use shared::id::AgentName;
 use shared::store::{Conversation, Halted};
@@ -232,11 +232,7 @@ fn end_of_stop(stopped: i32, waiting: i32, others: i32) -> String {
 /// A limit in a line: `- **user:ada** a day: $4.00 of $5.00 (80 %)`.
 fn told(line: &Line) -> String {
     let unit = line.which.unit;
-    let time = match line.which.period {
-        Period::Day => "a day",
-        Period::Month => "a month",
-        Period::Total => "in all",
-    };
+    let time = line.which.period.in_words();
     let (account, spent) = (line.which.account.to_string(), unit.show(line.spent));
     let (account, of) = (
         in_one_line(&account),

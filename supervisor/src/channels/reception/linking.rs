@@ -2,7 +2,7 @@
 //! another. Only where nobody reads along; what is answered goes to the person alone.
 
 use shared::hash::Hash;
-use shared::store::{Link, NewOut, Redeemed};
+use shared::store::{Link, Redeemed};
 
 use super::{Letter, Pending, Reception};
 use crate::channels::command::Linking;
@@ -47,7 +47,6 @@ impl Reception {
             }
             Linking::Ask => false,
         };
-        let day = self.store().now().0 / 86_400_000;
         let (key, text) = match burnt {
             true => (
                 format!("burnt/{}", letter.mail.key),
@@ -55,7 +54,7 @@ impl Reception {
                  to me in private.",
             ),
             false => (
-                format!("private/{}/{day}", from.id),
+                self.once_a_day("private", from),
                 "Others read along here: write that to me in private.",
             ),
         };
@@ -99,12 +98,11 @@ impl Reception {
         match self.people.claim(identity, key, shown, handle).await? {
             Some(redeemed) => self.redeemed(letter, from, redeemed).await,
             None => {
-                let day = self.store().now().0 / 86_400_000;
                 let text = "There is an admin already. They can give you a code of your own, by \
                             `majordomo pair NAME`.";
-                let key = format!("claimed/{}/{day}", from.id);
                 let word = self.reply(letter, text.into());
-                self.tell_as(key, from, word).await
+                self.tell_as(self.once_a_day("claimed", from), from, word)
+                    .await
             }
         }
     }
@@ -169,16 +167,8 @@ impl Reception {
                 from.id,
                 link.identity,
             );
-            let word = Word {
-                text,
-                ..Word::default()
-            };
-            let out = NewOut {
-                key: format!("linked/{}/{}", link.identity, letter.mail.key),
-                channel: other.channel,
-                conversation: other.id,
-                body: serde_json::to_value(word).unwrap_or_default(),
-            };
+            let key = format!("linked/{}/{}", link.identity, letter.mail.key);
+            let out = Word::saying(text).owed(other.channel, key, other.id);
             self.store().mail().say(self.tenant(), out).await?;
         }
         Ok(())
@@ -192,12 +182,7 @@ impl Reception {
     }
 
     async fn tell_as(&self, key: String, from: &Sender, word: Word) -> Result<(), Pending> {
-        let out = NewOut {
-            channel: self.channel.name().into(),
-            key,
-            conversation: from.id.clone(),
-            body: serde_json::to_value(word).unwrap_or_default(),
-        };
+        let out = word.owed(self.channel.name(), key, &from.id);
         self.store().mail().say(self.tenant(), out).await?;
         Ok(())
     }

@@ -5,6 +5,7 @@
 //!   inbound ─► read ─┬─ code ─► linked, or a word
 //!                    ├─ stranger ─► a word with their number
 //!                    ├─ command, button ─► a word back
+//!                    ├─ answer to what is asked ─► decided, and a word back
 //!                    ├─ window ─► opened
 //!                    ├─ stale ─► held, with a question
 //!                    └─ work ─► (waits for the one before) ─► intake, with its card
@@ -27,9 +28,10 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use shared::budget::Date;
 use shared::config::{ConversationSettings, Role};
 use shared::id::TenantId;
-use shared::store::{Conversation, Duty, Error, Halt, Mail, MailState, NewOut, Store, TaskFilter};
+use shared::store::{Conversation, Duty, Error, Halt, Mail, MailState, Store, TaskFilter};
 use shared::task::{Task, TaskState};
 
 use super::command::{Command, Linking};
@@ -378,12 +380,8 @@ impl Reception {
             "I do not know you yet, so I do nothing with what you write. {}",
             self.how_to_be_known(from)
         );
-        let word = Word {
-            text,
-            ..Word::default()
-        };
-        self.owe(letter, self.once_a_day("stranger", from), word)
-            .await
+        let key = self.once_a_day("stranger", from);
+        self.owe(letter, key, Word::saying(text)).await
     }
 
     /// Tells somebody that nothing comes of what they wrote while they were known. Once a day, and
@@ -404,7 +402,7 @@ impl Reception {
     }
 
     fn once_a_day(&self, what: &str, from: &Sender) -> String {
-        let day = self.store().now().0 / 86_400_000;
+        let day = Date::of(self.store().now()).day;
         format!("{what}/{}/{day}", from.id)
     }
 
@@ -524,12 +522,7 @@ impl Reception {
     }
 
     async fn owe(&self, letter: &Letter, key: String, word: Word) -> Result<(), Pending> {
-        let out = NewOut {
-            channel: self.channel.name().into(),
-            key,
-            conversation: letter.mail.conversation.clone(),
-            body: serde_json::to_value(word).unwrap_or_default(),
-        };
+        let out = word.owed(self.channel.name(), key, &letter.mail.conversation);
         self.store().mail().say(self.tenant(), out).await?;
         Ok(())
     }

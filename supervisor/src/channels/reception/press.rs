@@ -1,5 +1,5 @@
-//! Buttons: who pressed one, what it is about, and a word back. What a press leads to may be repeated, and
-//! one that comes late says so.
+//! Buttons, and messages that answer what is asked: whose they are, what they are about, and a word back.
+//! What they lead to may be repeated, and what comes late is told so.
 
 use shared::ask::{Asked, Decision};
 use shared::id::AskId;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use shared::config::{FollowUp, Role};
 use shared::hash::Hash;
 use shared::id::TaskId;
-use shared::store::{Accepted, Mail, NewOut};
+use shared::store::{Accepted, Mail};
 use shared::task::Request;
 
 use super::{AGAIN, Letter, Pending, Reception};
@@ -222,12 +222,7 @@ impl Reception {
             principal: known.principal.clone(),
             submitted_by: known.principal.clone(),
             read: None,
-            card: Some(NewOut {
-                channel: channel.into(),
-                key,
-                conversation: letter.mail.conversation.clone(),
-                body: serde_json::to_value(word).unwrap_or_default(),
-            }),
+            card: Some(word.owed(channel, key, &letter.mail.conversation)),
             blobs: enclosed.blobs,
         };
         match self.house.intake.submit(submission).await {

@@ -369,8 +369,8 @@ async fn pick(
     match found.len() {
         0 => Err(gone(among[0], typed).into()),
         1 => Ok(found.remove(0)),
-        several => {
-            let what = format!("{several} are meant by {typed}");
+        _ => {
+            let what = format!("several are meant by {typed}");
             let ids = found.iter().take(5).map(|(_, view)| view.id.to_string());
             let help = format!("one of {}", ids.collect::<Vec<_>>().join(", "));
             Err(Fault::usage(what).help(help).into())

@@ -9,7 +9,7 @@ use shared::id::AskId;
 use shared::run::Timestamp;
 
 use super::super::words;
-use crate::asks::Collection;
+use crate::asks::{Collection, Outcome};
 use crate::wire::{ActionView, AskPage, AskView};
 
 /// How much of what it is about a list shows.
@@ -148,24 +148,14 @@ fn asked(ask: &AskView, now_ms: i64) -> String {
 
 /// What became of it, in a line.
 pub fn decided(ask: &AskView) -> String {
-    match (&ask.decision, ask.state) {
-        (Some(decision), _) => {
-            let by = ask.decided_by.as_deref().unwrap_or("somebody");
-            let at = ask.decided_at_ms.map(|at| clock::utc(Timestamp(at)));
-            let at = at.map(|at| format!(", {at}")).unwrap_or_default();
-            let said = decision
-                .text()
-                .map(|text| format!(": {}", words::line(text)));
-            format!(
-                "{} by {by}{at}{}",
-                decision.word(),
-                said.unwrap_or_default()
-            )
-        }
-        (None, AskState::Lapsed) => "nobody decided in time, so it was not done".into(),
-        (None, AskState::Void) => "its task has ended; nothing is asked any more".into(),
-        (None, AskState::Open | AskState::Answered) => "it was answered".into(),
-    }
+    let outcome = Outcome {
+        kind: ask.kind,
+        state: ask.state,
+        decision: ask.decision.as_ref(),
+        by: ask.decided_by.as_deref(),
+        at: ask.decided_at_ms.map(Timestamp),
+    };
+    outcome.tell(words::line)
 }
 
 /// How it is decided: one command in each line.

@@ -298,12 +298,7 @@ impl Journal {
     ) -> Result<(), Interrupted> {
         // The store takes no larger ones, whatever a tool hands in.
         blobs.retain(|blob| blob.bytes.len() <= MAX_BLOB);
-        let change = Change::Step {
-            step: Box::new(step.clone()),
-            spawn: None,
-            unless_signal: None,
-            ask: None,
-        };
+        let change = Change::step(step.clone());
         let entry = Entry {
             blobs,
             ..self.entry(change, vec![told])

@@ -210,12 +210,7 @@ impl Journal {
 
     /// Writes a step; refused means that the run is no longer ours.
     async fn write(&self, step: &Step, events: Vec<Event>) -> Result<(), Interrupted> {
-        let change = Change::Step {
-            step: Box::new(step.clone()),
-            spawn: None,
-            unless_signal: None,
-            ask: None,
-        };
+        let change = Change::step(step.clone());
         self.write_change(change, events).await
     }
 
@@ -236,12 +231,7 @@ impl Journal {
         event: Event,
         last: bool,
     ) -> Result<Option<Recorded>, Interrupted> {
-        let change = Change::Step {
-            step: Box::new(step.clone()),
-            spawn: None,
-            unless_signal: None,
-            ask: None,
-        };
+        let change = Change::step(step.clone());
         let entry = Entry {
             last,
             ..self.entry(change, vec![event])

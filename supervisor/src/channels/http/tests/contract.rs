@@ -457,7 +457,7 @@ async fn a_step_in_doubt_is_settled_once() {
         .unwrap();
     assert_eq!(
         told,
-        Some(json!({"decision": "happened", "result": {"ok": true}}))
+        Some(json!({"decision": "happened", "result": {"ok": true}, "by": "local"}))
     );
     let again = json!({"step": "tool/1.0", "decision": "again"});
     assert_eq!(

@@ -367,12 +367,7 @@ fn step(run: &Run, key: &str, seq: i64, kind: StepKind, outcome: Option<Outcome>
         taint: Taint::NONE,
         begun_at: at,
     };
-    Change::Step {
-        step: Box::new(step),
-        spawn: None,
-        unless_signal: None,
-        ask: None,
-    }
+    Change::step(step)
 }
 
 fn catalog() -> Catalog {
