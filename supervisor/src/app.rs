@@ -24,8 +24,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::alarm::Alarm;
 use crate::asks::herald::Herald;
+use crate::asks::ladder::Ladder;
+use crate::asks::pager::Pager;
 use crate::channels::board::Board;
-use crate::channels::callback::Callbacks;
+use crate::channels::callback::{self, Callbacks};
 use crate::channels::configured;
 use crate::channels::health::Channels;
 use crate::channels::papers::Limits;
@@ -208,6 +210,7 @@ impl App {
         let gateway = Gateway::new(&settings.egress)?;
         let agents = self.catalog.agents.keys().cloned().collect();
         let channels = configured(settings, &gateway, agents)?;
+        let ladder = Arc::new(Ladder::new(&settings.escalation));
         let people = self.people.clone();
         let board = Board {
             channels: channels.clone().into(),
@@ -216,6 +219,7 @@ impl App {
             mailer: self.mailer.clone(),
             people: people.clone(),
             desk: self.desk.clone(),
+            ladder: ladder.clone(),
         };
         // Opened before: it shows the same ones.
         let _ = self.board.set(board);
@@ -232,8 +236,18 @@ impl App {
             engine: self.engine.clone(),
             people: people.clone(),
             open: open.clone(),
+            ladder: ladder.clone(),
         };
         self.stations.spawn(herald.work(self.stopping.clone()));
+        let hooks = settings.callbacks.as_ref().map(callback::key).transpose()?;
+        let pager = Pager {
+            store: self.store.clone(),
+            tenant: self.tenant().clone(),
+            engine: self.engine.clone(),
+            mailer: self.mailer.clone(),
+            hooks: hooks.map(|key| (gateway.clone(), key)),
+        };
+        self.stations.spawn(pager.work(self.stopping.clone()));
         let alarm = Alarm {
             store: self.store.clone(),
             tenant: self.tenant().clone(),

@@ -590,6 +590,10 @@ pub struct Readiness {
     /// The channels that this process has heard of. One that does not work makes nothing else unready.
     #[serde(default)]
     pub channels: Vec<ChannelUp>,
+    /// Escalations that reached nobody on a rung, or that nobody decided in time; absent where that is
+    /// not known. They make nothing unready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalations_red: Option<u32>,
     /// What an operator has stopped: `everything`, `agent NAME`. It makes nothing unready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub halted: Vec<String>,

@@ -1,33 +1,19 @@
 //! Callbacks against a receiver that is slow, in trouble, gone, or dies; it verifies each call by an
 //! implementation of its own.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, Mac};
 use majordomo_tests::app::{Setup, TestApp};
+use majordomo_tests::doubles::receiver::{Answer, Call, Receiver, SECRET};
 use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
 use majordomo_tests::wait;
-use serde_json::Value;
-use sha2::Sha256;
-use shared::clock::{Stopwatch, stopwatch};
 use shared::config::EgressSettings;
 use shared::egress::Gateway;
 use shared::id::TaskId;
 use shared::store::Accepted;
 use supervisor::channels::callback::address;
 use supervisor::intake::Submission;
-use tokio::sync::watch;
 
 on_both_stores!(
     the_end_of_a_task_is_told_once_and_signed,
@@ -38,111 +24,7 @@ on_both_stores!(
     nobody_is_forgotten_however_often_it_is_stopped,
 );
 
-const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What the receiver does with a call.
-#[derive(Clone, Copy)]
-enum Answer {
-    Status(u16),
-    /// Asks for a second of patience.
-    Later(u16),
-    /// Sends elsewhere, to itself.
-    Redirect,
-    /// Says nothing.
-    Hang,
-    /// Breaks the connection.
-    Die,
-}
-
-/// A call as it arrived.
-#[derive(Clone, Debug)]
-struct Call {
-    id: String,
-    taken: bool,
-    at_ms: u64,
-    body: Value,
-}
-
-/// A receiver: answers as it is told, and then with 204.
-struct Receiver {
-    url: String,
-    answers: Mutex<VecDeque<Answer>>,
-    calls: watch::Sender<Vec<Call>>,
-    clock: Stopwatch,
-}
-
-impl Receiver {
-    async fn start(answers: &[Answer]) -> Arc<Self> {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let receiver = Arc::new(Self {
-            url: format!("http://{}/done?key=canary", listener.local_addr().unwrap()),
-            answers: Mutex::new(answers.iter().copied().collect()),
-            calls: watch::Sender::new(Vec::new()),
-            clock: stopwatch(),
-        });
-        let router = Router::new()
-            .route("/done", post(received))
-            .with_state(receiver.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        receiver
-    }
-
-    /// The calls once there are so many.
-    async fn until(&self, count: usize) -> Vec<Call> {
-        let mut calls = self.calls.subscribe();
-        let there = calls.wait_for(|calls| calls.len() >= count);
-        let there = tokio::time::timeout(PATIENCE, there).await;
-        there.expect("called in time").unwrap().clone()
-    }
-
-    fn count(&self) -> usize {
-        self.calls.borrow().len()
-    }
-}
-
-async fn received(
-    State(receiver): State<Arc<Receiver>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let id = verified(&headers, &body).expect("a good signature");
-    let answer = receiver.answers.lock().unwrap().pop_front();
-    let call = Call {
-        id,
-        taken: answer.is_none(),
-        at_ms: receiver.clock.ms(),
-        body: serde_json::from_slice(&body).expect("JSON"),
-    };
-    receiver.calls.send_modify(|calls| calls.push(call));
-    match answer {
-        None => StatusCode::NO_CONTENT.into_response(),
-        Some(Answer::Status(status)) => StatusCode::from_u16(status).unwrap().into_response(),
-        Some(Answer::Later(status)) => {
-            let status = StatusCode::from_u16(status).unwrap();
-            (status, [(header::RETRY_AFTER, "1")]).into_response()
-        }
-        Some(Answer::Redirect) => {
-            let there = [(header::LOCATION, receiver.url.clone())];
-            (StatusCode::TEMPORARY_REDIRECT, there).into_response()
-        }
-        Some(Answer::Hang) => std::future::pending().await,
-        Some(Answer::Die) => std::panic::resume_unwind(Box::new("the receiver dies")),
-    }
-}
-
-/// The id of a message, by <https://www.standardwebhooks.com>, where its signature is good and fresh.
-fn verified(headers: &HeaderMap, body: &[u8]) -> Option<String> {
-    let header = |name: &str| headers.get(name)?.to_str().ok();
-    let (id, timestamp) = (header("webhook-id")?, header("webhook-timestamp")?);
-    let age = shared::clock::now().0 / 1000 - timestamp.parse::<i64>().ok()?;
-    let signed = [format!("{id}.{timestamp}.").as_bytes(), body].concat();
-    let mut mac = Hmac::<Sha256>::new_from_slice(&STANDARD.decode(SECRET).ok()?).ok()?;
-    mac.update(&signed);
-    let expected = STANDARD.encode(mac.finalize().into_bytes());
-    let shown = header("webhook-signature")?.strip_prefix("v1,")?;
-    (shown == expected && age.abs() <= 300).then(|| id.to_owned())
-}
 
 async fn open(kind: Kind, timeout_s: f64) -> TestApp {
     let secret = tempfile::tempdir().unwrap().keep().join("secret");

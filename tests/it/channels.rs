@@ -183,6 +183,7 @@ async fn whoever_else_reads_the_bots_messages_is_told_of(kind: Kind) {
         .into(),
         health: None,
         idle: true,
+        ladder: Default::default(),
         mailer: None,
         people: app.app.people.clone(),
         desk: app.app.desk.clone(),

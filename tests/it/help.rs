@@ -194,7 +194,7 @@ async fn a_provider_that_is_down_is_one_cause(kind: Kind) {
     let id = app.submit(TestApp::request("Find it")).await;
     let found = asked(&app, id).await;
     let cause = found.ask.cause.clone().unwrap();
-    assert!(cause.starts_with("model default: "), "{cause}");
+    assert_eq!(cause, "model/default/down");
     decide(&app, &found, Decision::Again).await;
     let task = app.ends(id).await;
     assert_eq!(task.answer.as_deref(), Some("Here it is."));

@@ -20,6 +20,7 @@ mod halt;
 mod help;
 mod identity;
 mod journals;
+mod ladder;
 mod lease;
 mod limits;
 mod mail;

@@ -44,16 +44,11 @@ impl Allowance {
 
 /// What holds up everybody who asks this model, where it is not this one request.
 pub fn cause_in(model: &str, failure: &Failure) -> Option<String> {
-    let of_all = matches!(
-        failure.kind,
-        FailureKind::Transient | FailureKind::Permanent
-    );
-    of_all.then(|| {
-        format!(
-            "model {model}: {}",
-            context::head_and_tail(&failure.message, 200)
-        )
-    })
+    match failure.kind {
+        FailureKind::Transient => Some(format!("model/{model}/down")),
+        FailureKind::Permanent => Some(format!("model/{model}/refuses")),
+        _ => None,
+    }
 }
 
 impl AgentRun<'_> {

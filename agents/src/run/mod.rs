@@ -760,7 +760,7 @@ impl<'a> AgentRun<'a> {
             }
             Outcome::Failed(failure) => {
                 let down = failure.kind == FailureKind::Transient;
-                self.unreachable = down.then(|| format!("tool {}", pending.call.name));
+                self.unreachable = down.then(|| format!("tool/{}/down", pending.call.name));
                 self.answer(&pending.call, Err(&failure.message));
             }
             Outcome::InDoubt { .. } => self.waits = Some(Waits::Doubt(pending)),

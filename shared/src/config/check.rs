@@ -11,6 +11,7 @@ use super::builtin;
 use super::chat;
 use super::document::{Document, Found};
 use super::email;
+use super::escalation;
 use super::grant;
 use super::problem::{Problem, is_secret_name};
 use super::suggest;
@@ -67,6 +68,7 @@ pub(super) fn problems(documents: &Documents<'_>, tools: &KnownTools) -> Vec<Pro
         problems.extend(grant::problems(settings));
         problems.extend(approver::problems(settings));
         problems.extend(email::problems(settings));
+        problems.extend(escalation::problems(settings));
     }
     for agent in &documents.agents {
         problems.extend(agent_name(agent));

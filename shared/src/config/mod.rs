@@ -33,7 +33,7 @@ pub use approvals::*;
 pub use budget::*;
 pub(crate) use email::is_here;
 pub use email::{EmailSettings, MailTls};
-pub use escalation::*;
+pub use escalation::{Contact, EscalationSettings, Rung};
 pub use load::{Config, Source, load};
 pub use price::MissingPrice;
 pub use problem::{Problem, Report};

@@ -30,18 +30,34 @@ pub struct Shown {
     pub buttons: Vec<Vec<Button>>,
 }
 
-/// The card of an ask, as it stands.
-pub fn show(asked: &Asked, task: &Task) -> Shown {
+/// The card of an ask, as it stands; and how many others wait for the same as this one that stands for all.
+pub fn show(asked: &Asked, task: &Task, others: usize) -> Shown {
     match asked.state {
         AskState::Open => Shown {
-            text: question(asked, task),
-            buttons: buttons(asked),
+            text: format!("{}\n\n{}", question(asked, task, others), how(asked)),
+            buttons: buttons(asked, others),
         },
         _ => Shown {
             text: format!("{}\n\n{}", head(asked), became(asked)),
             buttons: Vec::new(),
         },
     }
+}
+
+/// The subject of a letter that tells of an ask.
+pub fn subject(asked: &Asked) -> String {
+    format!("Majordomo: {}", in_one_line(&asked.ask.title))
+}
+
+/// A letter that tells of an ask, in Markdown. It cannot be answered.
+pub fn letter(asked: &Asked, task: &Task) -> String {
+    format!(
+        "{}\n\nTask {}. `majordomo escalations show {}` says how it is decided; nobody reads answers \
+         to this letter.",
+        question(asked, task, 0),
+        task.id,
+        asked.id
+    )
 }
 
 fn head(asked: &Asked) -> String {
@@ -54,7 +70,7 @@ fn head(asked: &Asked) -> String {
     format!("{mark} **{}**", in_one_line(&asked.ask.title))
 }
 
-fn question(asked: &Asked, task: &Task) -> String {
+fn question(asked: &Asked, task: &Task, others: usize) -> String {
     let mut text = head(asked);
     let mut add = |part: String| {
         text.push_str("\n\n");
@@ -81,34 +97,38 @@ fn question(asked: &Asked, task: &Task) -> String {
         "Asked by {} for: {request}\nSpent so far: {}",
         task.principal, task.usage.usd
     ));
+    match others {
+        0 => {}
+        1 => add("One more task waits for the same.".into()),
+        _ => add(format!("{others} more tasks wait for the same.")),
+    }
     if let Some(until) = asked.until {
         add(format!("Until {}.", clock::utc(until)));
     }
-    match asked.ask.kind {
-        AskKind::Question => {
-            for (choice, number) in asked.ask.choices.iter().zip(1..) {
-                add(format!("{number}. {}", in_one_line(choice)));
-            }
-            add("Reply to this message to answer.".into());
-        }
-        AskKind::Approval => add(
-            "A reply to this message is handed to the agent instead of doing it; one that is JSON \
-             changes the arguments."
-                .into(),
-        ),
-        AskKind::Trouble => add(
-            "A reply to this message is guidance: it goes on with that in mind. One that begins \
-                 with “result:” becomes the result."
-                .into(),
-        ),
-        AskKind::Limit => add(
-            "More is as much again; a reply like “$5” adds so many dollars. One that begins with \
-             “result:” becomes the result."
-                .into(),
-        ),
-        AskKind::Doubt => {}
+    for (choice, number) in asked.ask.choices.iter().zip(1..) {
+        add(format!("{number}. {}", in_one_line(choice)));
     }
     text
+}
+
+/// What can be said to an ask by a reply.
+fn how(asked: &Asked) -> &'static str {
+    match asked.ask.kind {
+        AskKind::Question => "Reply to this message to answer.",
+        AskKind::Approval => {
+            "A reply to this message is handed to the agent instead of doing it; one that is JSON \
+             changes the arguments."
+        }
+        AskKind::Trouble => {
+            "A reply to this message is guidance: it goes on with that in mind. One that begins with \
+             “result:” becomes the result."
+        }
+        AskKind::Limit => {
+            "More is as much again; a reply like “$5” adds so many dollars. One that begins with \
+             “result:” becomes the result."
+        }
+        AskKind::Doubt => "Nothing is done twice until somebody says what happened.",
+    }
 }
 
 /// An action to the last character, where a chat can show it.
@@ -191,7 +211,12 @@ fn capital(word: &str) -> String {
     first.unwrap_or_default() + chars.as_str()
 }
 
-fn buttons(asked: &Asked) -> Vec<Vec<Button>> {
+fn buttons(asked: &Asked, others: usize) -> Vec<Vec<Button>> {
+    // What is decided by one word for all says so.
+    let all = match others {
+        0 => String::new(),
+        _ => format!(" ({})", others + 1),
+    };
     let button = |label: &str, word: &str| Button {
         label: label.to_owned(),
         data: format!("{DATA}:{word}:{}", asked.id),
@@ -208,11 +233,11 @@ fn buttons(asked: &Asked) -> Vec<Vec<Button>> {
             button("Leave it", "leave"),
         ]],
         AskKind::Trouble => vec![vec![
-            button("Try again", "again"),
-            button("Give up", "leave"),
+            button(&format!("Try again{all}"), "again"),
+            button(&format!("Give up{all}"), "leave"),
         ]],
         AskKind::Limit => vec![vec![
-            button("More", "more"),
+            button(&format!("More{all}"), "more"),
             button("That is enough", "leave"),
         ]],
         AskKind::Question => {

@@ -13,6 +13,8 @@ pub const PREFIX: usize = 4;
 /// Asks that are shown of those that one may mean, the newest.
 const FEW: u32 = 10;
 
+/// Asks of one cause that are decided by one word.
+const MANY: u32 = 10_000;
 /// Dollars that nobody adds by a word.
 const MOST: f64 = 1_000_000.0;
 
@@ -83,7 +85,8 @@ impl Desk {
         Ok(Vec::new())
     }
 
-    /// Says what becomes of an ask. Safe to repeat: the first word counts, and on return it is durable.
+    /// Says what becomes of an ask, and of all that wait for the same where an approver says so and it can
+    /// be said of all. Safe to repeat: the first word counts, and on return it is durable.
     pub async fn decide(&self, id: AskId, decision: Decision, who: &Who) -> Result<Decided, Error> {
         let Some(asked) = self.store.asks().get(&self.tenant, id).await? else {
             return Ok(Decided::Missing);
@@ -103,26 +106,52 @@ impl Desk {
         if let Err(why) = self.fits(&asked, &decision).await? {
             return Ok(Decided::Unfit(why));
         }
+        let others = match decision.is_for_all() && who.approves {
+            true => self.alike(&asked).await?,
+            false => Vec::new(),
+        };
         let verdict = Verdict {
             decision,
             by: Some(who.principal.clone()),
             action: asked.ask.action.as_ref().map(|action| action.hash()),
         };
-        let signal = NewSignal {
+        let payload = serde_json::to_value(verdict).unwrap_or_default();
+        let signal = |asked: &Asked| NewSignal {
             tenant: self.tenant.clone(),
             run: asked.run,
             name: asked.name.clone(),
-            payload: serde_json::to_value(verdict).unwrap_or_default(),
+            payload: payload.clone(),
             by: who.principal.clone(),
         };
+        let (this, others) = (
+            signal(&asked),
+            others.iter().map(signal).collect::<Vec<_>>(),
+        );
         let store = self.store.clone();
-        let delivered = to_the_end(async move { store.deliver(signal).await }).await?;
+        let delivered = to_the_end(async move {
+            let delivered = store.deliver(this).await?;
+            for other in others {
+                store.deliver(other).await?;
+            }
+            Ok(delivered)
+        })
+        .await?;
         let now = self.store.asks().get(&self.tenant, id).await?;
         let now = Box::new(now.unwrap_or(asked));
         Ok(match delivered {
             Delivered::First => Decided::Taken(now),
             Delivered::Answered | Delivered::Unwanted => Decided::Before(now),
         })
+    }
+
+    /// What else waits for the same as this.
+    async fn alike(&self, asked: &Asked) -> Result<Vec<Asked>, Error> {
+        let Some(cause) = &asked.ask.cause else {
+            return Ok(Vec::new());
+        };
+        let alike = self.store.asks().alike(&self.tenant, cause, MANY).await?;
+        let others = alike.into_iter().map(|(other, _)| other);
+        Ok(others.filter(|other| other.id != asked.id).collect())
     }
 
     /// Whether a decision is an answer to what is asked.

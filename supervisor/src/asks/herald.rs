@@ -2,9 +2,11 @@
 //! time does so, under a duty; a card bears its ask's name, so what is done twice is there once.
 //!
 //! ```text
-//!   bell ─► untold asks ─► whom to ask ─► cards are owed, told ─► courier
+//!   bell ─► untold asks ─► whom to ask ─► cards are owed, told ─► courier, pager
+//!   time ─► climbing asks ─► the next rung ─────┘
 //! ```
-//! A card is owed to the conversation that the task came from, and to whoever may decide, in private.
+//! A card is owed to the conversation that the task came from, and to whoever may decide, in private. Work
+//! that cannot go on climbs the [ladder](super::ladder): one ask for all that wait for the same.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,14 +16,16 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use shared::ask::{AskKind, AskState, Asked};
-use shared::config::Role;
+use shared::config::{Contact, Role};
 use shared::id::TenantId;
-use shared::store::{Duty, Error, Identity, NewOut, Store, Telling, Told, duty};
+use shared::store::{Climb, Duty, Error, Identity, NewOut, Rungs, Store, Telling, Told, duty};
 use shared::task::Task;
 
-use super::{Who, may_decide};
+use super::ladder::{self, Ladder};
+use super::{Who, may_decide, pager};
 use crate::channels::Word;
 use crate::channels::watch::Watch;
+use crate::doctor::Finding;
 use crate::engine::Engine;
 use crate::people::directory::Directory;
 
@@ -31,8 +35,35 @@ const DUTY: &str = "asks";
 const PAGE: u32 = 256;
 /// Looks for asks at least so often: that is how it is found that one lapsed, and a backstop for all else.
 const SWEEP: Duration = Duration::from_secs(30);
+/// Looks at those that climb no more often, whatever the bell says.
+const LOOK: Duration = Duration::from_secs(1);
+/// Asks that climb at the same time: there is one for each cause.
+const MANY: u32 = 10_000;
 /// Between two attempts at a store that fails.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// How many escalations are in a bad way: nothing reached one of their rungs, or everybody was told and
+/// nobody decided in time.
+pub async fn red(store: &dyn Store, tenant: &TenantId, ladder: &Ladder) -> Result<u32, Error> {
+    let (climbing, now) = (store.asks().climbing(tenant, MANY).await?, store.now());
+    let red = climbing
+        .iter()
+        .filter(|climb| ladder.is_red(climb.rungs, climb.at, now));
+    Ok(red.count() as u32)
+}
+
+/// What the doctor says of so many of them.
+pub fn finding(red: u32) -> Finding {
+    const CHECK: &str = "escalations";
+    match red {
+        0 => Finding::ok(CHECK, "none waits longer than the ladder gives it"),
+        _ => Finding::problem(
+            CHECK,
+            format!("{red} reached nobody on a rung, or nobody decided in time"),
+            "majordomo escalations lists them; [escalation] in majordomo.toml says who is told",
+        ),
+    }
+}
 
 /// Who tells of asks.
 pub struct Herald {
@@ -46,6 +77,17 @@ pub struct Herald {
     pub people: Arc<Directory>,
     /// The channels that are open.
     pub open: Arc<[&'static str]>,
+    /// Who is told of work that cannot go on.
+    pub ladder: Arc<Ladder>,
+}
+
+/// Where an ask is told.
+#[derive(Default)]
+struct Round {
+    /// The conversations that have a card of it.
+    places: BTreeSet<(String, String)>,
+    /// Those that are owed one now.
+    cards: Vec<NewOut>,
 }
 
 impl Herald {
@@ -65,9 +107,17 @@ impl Herald {
         let mut bell = self.store.bell().mail();
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut due = tokio::time::Instant::now();
         while !over.is_cancelled() {
             bell.mark_unchanged();
-            match self.tell(&duty).await {
+            let told = async {
+                let told = self.tell(&duty).await?;
+                if due <= tokio::time::Instant::now() {
+                    due = tokio::time::Instant::now() + self.climb(&duty).await?;
+                }
+                Ok::<_, Error>(told)
+            };
+            match told.await {
                 // There may be more.
                 Ok(told) if told == PAGE as usize => continue,
                 Ok(_) => {}
@@ -79,8 +129,9 @@ impl Herald {
             }
             tokio::select! {
                 // The bell is the store's, and lives as long.
-                _ = bell.changed() => {}
+                _ = bell.changed() => due = due.min(tokio::time::Instant::now() + LOOK),
                 _ = sweep.tick() => {}
+                () = tokio::time::sleep_until(due) => {}
                 () = over.cancelled() => {}
             }
         }
@@ -91,16 +142,14 @@ impl Herald {
         let asks = self.store.asks();
         let untold = asks.untold(&self.tenant, PAGE).await?;
         for asked in &untold {
-            let told = Told::due(asked.state);
-            let cards = match asked.state {
-                AskState::Open => self.cards(asked).await?,
-                // Those that are there are owed again.
-                _ => Vec::new(),
-            };
-            let telling = Telling {
-                told,
-                cards,
-                rungs: None,
+            let telling = match asked.state {
+                AskState::Open => self.announce(asked).await?,
+                // The cards that are there are owed again.
+                _ => Telling {
+                    told: Told::due(asked.state),
+                    cards: Vec::new(),
+                    rungs: None,
+                },
             };
             if !asks.tell(duty, (&self.tenant, asked), telling).await? {
                 // Somebody else has the duty, and the rest with it.
@@ -110,34 +159,131 @@ impl Herald {
         Ok(untold.len())
     }
 
-    /// The cards of an ask: where its task came from, and with everybody who may decide it.
-    async fn cards(&self, asked: &Asked) -> Result<Vec<NewOut>, Error> {
-        let Some(task) = self.store.task(&self.tenant, asked.task).await? else {
-            return Ok(Vec::new());
+    /// Tells the next rung wherever the last one had its time. Answers when to look again.
+    async fn climb(&self, duty: &Duty) -> Result<Duration, Error> {
+        let (asks, now) = (self.store.asks(), self.store.now());
+        let mut next = SWEEP;
+        for Climb { asked, rungs, at } in asks.climbing(&self.tenant, MANY).await? {
+            let Some(due) = self.ladder.due(rungs, at) else {
+                continue;
+            };
+            if due > now {
+                next = next.min(due.since(now));
+                continue;
+            }
+            let Some(task) = self.store.task(&self.tenant, asked.task).await? else {
+                continue;
+            };
+            let mut round = Round::default();
+            let rungs = self.rung(&mut round, (&asked, &task), rungs).await?;
+            let telling = Telling {
+                told: Told::Asked,
+                cards: round.cards,
+                rungs: Some(rungs),
+            };
+            if !asks.tell(duty, (&self.tenant, &asked), telling).await? {
+                break;
+            }
+            next = LOOK;
+        }
+        let red = red(&*self.store, &self.tenant, &self.ladder).await?;
+        metrics::gauge!("majordomo_escalations_red").set(f64::from(red));
+        Ok(next.max(LOOK))
+    }
+
+    /// The cards of an ask: where its task came from, and with everybody who is to decide it.
+    async fn announce(&self, asked: &Asked) -> Result<Telling, Error> {
+        let mut telling = Telling {
+            told: Told::Asked,
+            cards: Vec::new(),
+            rungs: None,
         };
-        let mut cards = Vec::new();
-        let mut places = BTreeSet::new();
+        let Some(task) = self.store.task(&self.tenant, asked.task).await? else {
+            return Ok(telling);
+        };
+        let mut round = Round::default();
         if let Some((channel, conversation)) = self.chat_of(&task) {
-            places.insert((channel.to_owned(), conversation.to_owned()));
             let word = match self.store.mail().card(&self.tenant, task.id).await? {
                 Some((card, _)) => serde_json::from_value::<Word>(card.body).unwrap_or_default(),
                 None => Word::default(),
             };
-            let reply_to = word.reply_to;
-            cards.push(card(asked, (channel, conversation), reply_to));
+            let key = format!("ask/{}/{conversation}", asked.id);
+            round.add(&key, (channel, conversation), word.reply_to);
         }
-        for Identity { channel, id } in self.deciders(asked, &task).await? {
-            if places.insert((channel.clone(), id.clone())) {
-                cards.push(card(asked, (&channel, &id), None));
+        if !Ladder::takes(asked.ask.kind) {
+            for Identity { channel, id } in self.deciders(asked, &task).await? {
+                let key = format!("ask/{}/{id}", asked.id);
+                round.add(&key, (&channel, &id), None);
             }
+        } else if !self.joins(asked).await? {
+            let rungs = self.rung(&mut round, (asked, &task), Rungs::default());
+            telling.rungs = Some(rungs.await?);
         }
-        if cards.is_empty() {
+        if round.places.is_empty() && telling.rungs.is_none_or(|rungs| rungs.missed > 0) {
             tracing::warn!(
                 ask.id = %asked.id, task.id = %task.id, ask.kind = asked.ask.kind.as_str(),
-                "nobody can be asked in a chat; `majordomo approvals` and `majordomo questions` list it"
+                "nobody can be asked in a chat; `majordomo approvals`, `questions` and `escalations` list it"
             );
         }
-        Ok(cards)
+        telling.cards = round.cards;
+        Ok(telling)
+    }
+
+    /// Whether another ask climbs the ladder for what this one waits for.
+    async fn joins(&self, asked: &Asked) -> Result<bool, Error> {
+        let Some(cause) = &asked.ask.cause else {
+            return Ok(false);
+        };
+        let alike = self.store.asks().alike(&self.tenant, cause, PAGE).await?;
+        Ok(alike
+            .iter()
+            .any(|(other, climbs)| *climbs && other.id != asked.id))
+    }
+
+    /// Adds the cards of the next rung that anybody is on. Answers how far the ladder is climbed by that.
+    async fn rung(
+        &self,
+        round: &mut Round,
+        (asked, task): (&Asked, &Task),
+        mut rungs: Rungs,
+    ) -> Result<Rungs, Error> {
+        for _ in 0..self.ladder.len().max(1) {
+            let contacts = self.ladder.next(rungs.told);
+            rungs.told += 1;
+            let keys = ladder::keys(asked.id, rungs.told);
+            let before = round.cards.len();
+            let mut chats = Vec::new();
+            match contacts {
+                None => chats = self.deciders(asked, task).await?,
+                Some(contacts) => {
+                    for contact in contacts {
+                        match contact {
+                            Contact::Person(person) => {
+                                chats.extend(self.people.identities(person).await?);
+                            }
+                            Contact::Conversation { channel, id } => chats.push(Identity {
+                                channel: (*channel).to_owned(),
+                                id: id.clone(),
+                            }),
+                            Contact::Letter(_) | Contact::Hook(_) => {
+                                round.cards.extend(pager::owed(&keys, contact));
+                            }
+                        }
+                    }
+                }
+            }
+            chats.retain(|identity| self.is_open(&identity.channel));
+            // Where its task came from, they see it there.
+            let is_told = round.cards.len() > before || !chats.is_empty();
+            for Identity { channel, id } in chats {
+                round.add(&format!("{keys}{channel}/{id}"), (&channel, &id), None);
+            }
+            if is_told {
+                return Ok(rungs);
+            }
+            rungs.missed = rungs.told;
+        }
+        Ok(rungs)
     }
 
     /// The chat and the conversation that a task came from, where somebody looks after that chat.
@@ -173,11 +319,16 @@ impl Herald {
     }
 }
 
-fn card(asked: &Asked, (channel, conversation): (&str, &str), reply_to: Option<String>) -> NewOut {
-    let word = Word {
-        reply_to,
-        ..Word::default()
-    };
-    let key = format!("ask/{}/{conversation}", asked.id);
-    word.owed(channel, key, conversation)
+impl Round {
+    /// Owes a conversation a card, unless it has one.
+    fn add(&mut self, key: &str, (channel, conversation): (&str, &str), reply_to: Option<String>) {
+        let place = (channel.to_owned(), conversation.to_owned());
+        if self.places.insert(place) {
+            let word = Word {
+                reply_to,
+                ..Word::default()
+            };
+            self.cards.push(word.owed(channel, key, conversation));
+        }
+    }
 }

@@ -12,7 +12,9 @@
 pub mod card;
 mod decide;
 pub mod herald;
+pub mod ladder;
 mod outcome;
+pub mod pager;
 
 use shared::ask::{AskKind, AskState, Asked};
 use shared::config::Role;

@@ -12,6 +12,8 @@ use super::callback;
 use super::email;
 use super::health::Channels;
 use super::{Channel, Seen};
+use crate::asks::herald;
+use crate::asks::ladder::Ladder;
 use crate::desk::Desk;
 use crate::doctor::{Finding, Level};
 use crate::people::directory::Directory;
@@ -39,6 +41,8 @@ pub struct Board {
     pub people: Arc<Directory>,
     /// The store, and whose channels they are.
     pub desk: Desk,
+    /// Who is told of work that cannot go on.
+    pub ladder: Arc<Ladder>,
 }
 
 /// There is no such channel.
@@ -174,6 +178,11 @@ impl Board {
             });
         }
         Ok(findings)
+    }
+
+    /// How many escalations are in a bad way.
+    pub async fn red(&self) -> Result<u32, Error> {
+        herald::red(&*self.desk.store, &self.desk.tenant, &self.ladder).await
     }
 
     /// Those that nothing is wrong with, and those that something is.

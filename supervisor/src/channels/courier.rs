@@ -43,6 +43,8 @@ use files::Answer;
 
 /// Rows that are read at once.
 const PAGE: u32 = 256;
+/// Asks of one cause that are counted.
+const ALIKE: u32 = 10_000;
 /// Commits do not become visible in the order of their numbers: so many are looked at again.
 const MARGIN: i64 = 256;
 /// Looks for what is owed at least so often: a backstop, not the way it is found.
@@ -321,7 +323,11 @@ impl Courier {
             return self.record(out, &out.far, OutState::Sent).await;
         };
         let word: Word = serde_json::from_value(out.body.clone()).unwrap_or_default();
-        let (reply_to, shown) = (word.reply_to.as_deref(), asks::card::show(&asked, &task));
+        let others = self.others(&asked).await?;
+        let (reply_to, shown) = (
+            word.reply_to.as_deref(),
+            asks::card::show(&asked, &task, others),
+        );
         let mut pages = self.channel.pages(&shown.text);
         if let Some(last) = pages.last_mut() {
             last.buttons = shown.buttons;
@@ -337,13 +343,27 @@ impl Courier {
             self.change(out, left, &over).await?;
         }
         self.record(out, &far, OutState::Sent).await?;
-        self.again_if_late(out, &asked).await
+        self.again_if_late(out, &asked, others).await
+    }
+
+    /// How many others wait for the same as an ask that stands for all.
+    async fn others(&self, asked: &Asked) -> Result<usize, Left> {
+        let Some(cause) = &asked.ask.cause else {
+            return Ok(0);
+        };
+        let alike = self.store.asks().alike(&self.tenant, cause, ALIKE).await?;
+        let stands = alike
+            .iter()
+            .any(|(one, climbs)| *climbs && one.id == asked.id);
+        Ok(if stands { alike.len() - 1 } else { 0 })
     }
 
     /// Owes a card again whose ask changed while it was brought: it was owed already, so nobody could.
-    async fn again_if_late(&self, out: &Out, shown: &Asked) -> Result<(), Left> {
-        let now = self.store.asks().get(&self.tenant, shown.id).await?;
-        if now.is_some_and(|now| now.state != shown.state) {
+    async fn again_if_late(&self, out: &Out, shown: &Asked, others: usize) -> Result<(), Left> {
+        let Some(now) = self.store.asks().get(&self.tenant, shown.id).await? else {
+            return Ok(());
+        };
+        if now.state != shown.state || self.others(&now).await? != others {
             self.store.mail().reopen(&self.tenant, out.seq).await?;
         }
         Ok(())

@@ -11,6 +11,7 @@ use super::access::Access;
 use super::context::Context;
 use super::exit::{Exit, Fault};
 use super::{doctor, words};
+use crate::asks::ladder::Ladder;
 use crate::channels::board::{Board, TestError};
 use crate::channels::callback::CHANNEL as CALLBACK;
 use crate::channels::configured;
@@ -80,6 +81,7 @@ async fn board(context: &Context, desk: Desk) -> anyhow::Result<Board> {
         idle: context.database_url().is_none() || desk.store.census().await?.workers == 0,
         mailer: equipped.mailer,
         people: Arc::new(Directory::new(&settings, desk.store.clone())),
+        ladder: Arc::new(Ladder::new(&settings.escalation)),
         desk,
     })
 }

@@ -12,6 +12,8 @@ use super::access::{self, LOOK};
 use super::context::Context;
 use super::exit::Exit;
 use super::words;
+use crate::asks::herald;
+use crate::asks::ladder::Ladder;
 use crate::channels::{self, email};
 use crate::desk::Desk;
 use crate::doctor::{self, Finding, Level, mib};
@@ -169,6 +171,16 @@ async fn store(context: &Context) -> Vec<Finding> {
             findings.push(halt::finding(&file.chain(stored).collect::<Vec<_>>()));
         }
         Err(error) => findings.push(closed(&error.into())),
+    }
+    // A configuration that cannot be read was found before.
+    if let Ok(equipped) = context.equip() {
+        let ladder = Ladder::new(&equipped.config.settings.escalation);
+        findings.push(
+            match herald::red(&*store, &context.tenant(), &ladder).await {
+                Ok(red) => herald::finding(red),
+                Err(error) => closed(&error.into()),
+            },
+        );
     }
     store.close().await;
     findings

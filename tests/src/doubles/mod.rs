@@ -17,6 +17,7 @@ pub mod core;
 pub mod fault;
 pub mod front;
 pub mod post;
+pub mod receiver;
 pub mod slack;
 pub mod smtp;
 pub mod spoil;

@@ -78,6 +78,17 @@ pub fn key(settings: &CallbackSettings) -> Result<Key, NoSecret> {
     Key::of_standard(secret.expose()).map_err(|error| no(&error))
 }
 
+/// The headers of a call, by Standard Webhooks. What is said again has the same id; `at` is in seconds since 1970.
+pub fn signed(key: &Key, id: &str, at: i64, body: &[u8]) -> Result<HeaderMap, InvalidHeaderValue> {
+    let signature = key.sign(id, at, body);
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert("webhook-id", id.parse()?);
+    headers.insert("webhook-timestamp", at.to_string().parse()?);
+    headers.insert("webhook-signature", signature.parse()?);
+    Ok(headers)
+}
+
 impl Callbacks {
     /// Those of a tenant.
     pub fn new(
@@ -132,7 +143,12 @@ impl Callbacks {
         let id = task.id;
         let view = TaskView::with_steps(&*self.store, task).await?;
         let body = serde_json::to_vec(&view).map_err(|e| dead(&e))?;
-        let headers = self.headers(id, &body).map_err(|e| dead(&e))?;
+        let mut id = format!("msg_{id}");
+        if shared::crash::renames_calls() {
+            id = format!("msg_{}", uuid::Uuid::now_v7());
+        }
+        let headers = signed(&self.key, &id, self.store.now().0 / 1000, &body);
+        let headers = headers.map_err(|e| dead(&e))?;
         let request = PostRequest {
             url: called.url,
             headers,
@@ -140,21 +156,6 @@ impl Callbacks {
             timeout: self.timeout,
         };
         Ok(self.gateway.post(request).await)
-    }
-
-    /// The headers of Standard Webhooks. A task is told of once, so its id is the message's.
-    fn headers(&self, task: TaskId, body: &[u8]) -> Result<HeaderMap, InvalidHeaderValue> {
-        let (mut id, timestamp) = (format!("msg_{task}"), self.store.now().0 / 1000);
-        if shared::crash::renames_calls() {
-            id = format!("msg_{}", uuid::Uuid::now_v7());
-        }
-        let signature = self.key.sign(&id, timestamp, body);
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert("webhook-id", id.parse()?);
-        headers.insert("webhook-timestamp", timestamp.to_string().parse()?);
-        headers.insert("webhook-signature", signature.parse()?);
-        Ok(headers)
     }
 
     /// Has admins hear of what could not be delivered.

@@ -7,6 +7,7 @@ use super::super::admins;
 use super::super::card::last;
 use super::super::text::in_one_line;
 use super::{Courier, Left, Word};
+use crate::asks::ladder;
 use crate::people::code;
 
 /// Characters that admins are told of what could not be delivered.
@@ -22,7 +23,12 @@ impl Courier {
         self.tell_admins(out, why).await?;
         let far = self.still_owed(out.seq).await?.map(|out| out.far);
         let dead = OutState::Dead(why.to_owned());
-        self.record(out, &far.unwrap_or_default(), dead).await
+        self.record(out, &far.unwrap_or_default(), dead).await?;
+        // The next rung need not wait.
+        if let (Some(ask), Some(keys)) = (out.ask, ladder::keys_like(&out.key)) {
+            self.store.asks().miss(&self.tenant, ask, keys).await?;
+        }
+        Ok(())
     }
 
     /// Has admins hear of what could not be delivered, unless that was to tell them of another.

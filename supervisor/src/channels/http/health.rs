@@ -14,6 +14,7 @@ use shared::store::{Census, Error, Halted, Store};
 
 use super::problem::Problem;
 use super::{Door, guard};
+use crate::asks::herald;
 use crate::auth::{Act, Caller};
 use crate::channels::board::{self, Board};
 use crate::doctor;
@@ -31,6 +32,7 @@ const FRESH_MS: u64 = 1_000;
 pub(super) struct Health {
     store: Recent<Option<String>>,
     census: Recent<Result<String, Problem>>,
+    red: Recent<Option<u32>>,
 }
 
 /// Answers as long as the process lives. Needs no token.
@@ -93,6 +95,10 @@ pub(super) async fn readyz(State(door): State<Arc<Door>>) -> (StatusCode, Json<R
         up,
     });
     let channels = channels.collect();
+    let escalations_red = match board {
+        Some(board) => door.health.red.get(async { board.red().await.ok() }).await,
+        None => None,
+    };
     let halting = store.bell().halting().borrow().clone();
     let tenant = &door.desk().tenant;
     let halted = halting.all().filter(|halt| halt.is_for(tenant));
@@ -103,6 +109,7 @@ pub(super) async fn readyz(State(door): State<Arc<Door>>) -> (StatusCode, Json<R
             ready,
             reasons,
             channels,
+            escalations_red,
             halted,
         }),
     )
@@ -161,6 +168,7 @@ pub(super) async fn examine(
     if let Some(board) = door.inside.board() {
         findings.extend(board::findings(&board.list().await?));
         findings.extend(board.examine_email().await);
+        findings.push(herald::finding(board.red().await?));
     }
     Ok(Json(DoctorPage { findings }))
 }
