@@ -1,6 +1,14 @@
 //! What is said over HTTP, as it is said: the bodies that the door reads and writes and that the
 //! command line writes and reads. Both sides, and the description at `/openapi.json`, have them from
-//! here; a task as it is shown stands in [`crate::view`] and [`crate::transcript`].
+//! here; a task as it is shown stands in [`crate::view`] and [`crate::transcript`]. Here are tasks as they are
+//! ordered, what people are asked, and what is said of the process; what is for operators has files of its
+//! own.
+
+mod budget;
+mod channels;
+mod people;
+mod stop;
+mod tokens;
 
 use std::collections::BTreeMap;
 
@@ -11,21 +19,21 @@ use serde_json::Value;
 use shared::ask::{self, AskKind, AskState, Asked};
 use utoipa::ToSchema;
 
-use shared::budget::Unit;
-use shared::config::Role;
 use shared::id::{AskId, RunId, TaskId};
-use shared::money::Usd;
-use shared::store::{DeadRun, Halt, Halted, Purpose, Token};
+use shared::store::DeadRun;
 use shared::task::Task;
 
-use crate::budget::{By, Forecast, Line, Used};
 use crate::channels::papers::child::Readers;
 use crate::channels::papers::enclose::{Enclosed, Enclosure};
 use crate::channels::papers::turns::Owner;
 use crate::doctor::Finding;
-use crate::halt::{self, Target};
-use crate::people::directory::{Entry, Removed, Source};
 use crate::view::{CostView, TaskView};
+
+pub use budget::{BudgetPage, BudgetView, ForecastView, LimitOrder, UsagePage, UsageView};
+pub use channels::{ChannelPage, ChannelState, ChannelUp, ChannelView, Revived};
+pub use people::{PairingCode, PairingOrder, PeoplePage, PersonView, RemovedView};
+pub use stop::{HaltView, ResumeOrder, StopOrder, StopPage};
+pub use tokens::{TokenOrder, TokenPage, TokenSecret, TokenView};
 
 /// A task to be done.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -503,60 +511,6 @@ impl From<AskDecision> for ask::Decision {
     }
 }
 
-/// A token to be made.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TokenOrder {
-    /// A name for people, unique among live tokens.
-    pub name: String,
-    /// Who acts when it is used; `token:NAME` where absent.
-    #[serde(default)]
-    pub principal: Option<String>,
-    /// What it may do: tasks, on_behalf, approve, admin.
-    pub scopes: Vec<String>,
-}
-
-/// A new token's secret: shown this once.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct TokenSecret {
-    /// The secret.
-    pub token: String,
-}
-
-/// A token; its secret is nowhere.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct TokenView {
-    /// Its name.
-    pub name: String,
-    /// Who acts when it is used.
-    pub principal: String,
-    /// What it may do.
-    pub scopes: Vec<String>,
-    /// When it was made, in milliseconds since 1970.
-    pub created_at_ms: i64,
-    /// When it was revoked.
-    pub revoked_at_ms: Option<i64>,
-}
-
-/// All tokens.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct TokenPage {
-    /// Oldest first, revoked ones too.
-    pub tokens: Vec<TokenView>,
-}
-
-impl From<Token> for TokenView {
-    fn from(token: Token) -> Self {
-        Self {
-            name: token.name,
-            principal: token.principal.to_string(),
-            scopes: token.scopes,
-            created_at_ms: token.created_at.0,
-            revoked_at_ms: token.revoked_at.map(|at| at.0),
-        }
-    }
-}
-
 /// What an examination found.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct DoctorPage {
@@ -586,267 +540,6 @@ pub struct Readiness {
     pub halted: Vec<String>,
 }
 
-/// What is to be stopped: one of `all`, `agent` and `task`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct StopOrder {
-    /// Everything: no task is taken in, none goes on.
-    #[serde(default)]
-    pub all: bool,
-    /// This agent: its parts wait, all else goes on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<String>,
-    /// This task: it is paused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = "uuid")]
-    pub task: Option<TaskId>,
-    /// Why; whoever is refused reads it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 256)]
-    pub reason: Option<String>,
-}
-
-/// What is to go on: one of `all`, `agent` and `task`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ResumeOrder {
-    /// Everything. Agents that were stopped by name, and tasks, stay so.
-    #[serde(default)]
-    pub all: bool,
-    /// This agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<String>,
-    /// This task.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = "uuid")]
-    pub task: Option<TaskId>,
-}
-
-impl StopOrder {
-    /// To stop this.
-    pub fn of(target: &Target, reason: String) -> Self {
-        let ResumeOrder { all, agent, task } = ResumeOrder::of(target);
-        let reason = Some(reason).filter(|reason| !reason.is_empty());
-        Self {
-            all,
-            agent,
-            task,
-            reason,
-        }
-    }
-}
-
-impl ResumeOrder {
-    /// To let this go on.
-    pub fn of(target: &Target) -> Self {
-        let order = Self::default();
-        match target {
-            Target::Work(Halted::All) => Self { all: true, ..order },
-            Target::Work(Halted::Agent(name)) => Self {
-                agent: Some(name.to_string()),
-                ..order
-            },
-            Target::Task(task) => Self {
-                task: Some(*task),
-                ..order
-            },
-        }
-    }
-}
-
-/// What stands still.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct StopPage {
-    /// One for each word that stands.
-    pub halted: Vec<HaltView>,
-}
-
-/// A limit to be set.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LimitOrder {
-    /// Who pays: `all`, `user:NAME`, `agent:NAME` or `task:ID`.
-    #[schema(max_length = 256)]
-    pub account: String,
-    /// How much in which time: `5.00/day`, `100k tokens/month`, `2.00` for all time; `none/day` for no
-    /// limit, `configured/day` for that of the configuration.
-    #[schema(max_length = 256)]
-    pub limit: String,
-}
-
-/// All limits.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct BudgetPage {
-    /// One for each account, period and unit that has one; dollars of all are always there.
-    pub budgets: Vec<BudgetView>,
-}
-
-/// A limit, and how its account stands under it. Amounts are dollars or tokens.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct BudgetView {
-    /// Who pays: `all`, `user:NAME` or `agent:NAME`.
-    pub account: String,
-    /// `day`, `month` or `total`; days and months of UTC.
-    pub period: String,
-    /// `usd` or `tokens`.
-    pub unit: String,
-    /// How much may be spent; absent for any amount.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<f64>,
-    /// What is spent.
-    pub spent: f64,
-    /// What is held for calls under way.
-    pub held: f64,
-    /// How much of the limit is spent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub percent: Option<i64>,
-    /// Who set it; absent where the configuration does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub set_by: Option<String>,
-    /// When, in milliseconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub set_at_ms: Option<i64>,
-}
-
-impl From<Line> for BudgetView {
-    fn from(line: Line) -> Self {
-        let percent = line.percent();
-        let amount = |amount: i64| match line.which.unit {
-            Unit::Usd => Usd::from_nano(amount).dollars(),
-            Unit::Tokens => amount as f64,
-        };
-        Self {
-            account: line.which.account.to_string(),
-            period: line.which.period.as_str().into(),
-            unit: line.which.unit.as_str().into(),
-            limit: line.limit.map(amount),
-            spent: amount(line.spent),
-            held: amount(line.held),
-            percent,
-            set_by: line.set.as_ref().map(|(by, _)| by.to_string()),
-            set_at_ms: line.set.as_ref().map(|(_, at)| at.0),
-        }
-    }
-}
-
-/// What was used.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct UsagePage {
-    /// `thread`, `user`, `agent`, `tool`, `model` or `day`.
-    pub by: String,
-    /// Days in their order, all else the dearest first.
-    pub usage: Vec<UsageView>,
-    /// What this month may come to.
-    pub forecast: ForecastView,
-}
-
-/// What somebody or something used.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct UsageView {
-    /// Who or what; empty for tasks that belong to no thread.
-    pub name: String,
-    /// Attempts at calls of models and tools that cost something; of threads, tasks.
-    pub count: u64,
-    /// Dollars.
-    pub usd: f64,
-    /// Tokens sent.
-    pub tokens_in: u64,
-    /// Those of them that the provider had in its cache.
-    pub tokens_cached: u64,
-    /// Tokens received.
-    pub tokens_out: u64,
-}
-
-/// What this month comes to if it goes on as in the last week; days and months of UTC.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct ForecastView {
-    /// Dollars of this month so far.
-    pub so_far_usd: f64,
-    /// Dollars of a day, on the average of the last seven.
-    pub a_day_usd: f64,
-    /// Dollars of the whole month.
-    pub month_usd: f64,
-}
-
-impl UsagePage {
-    /// The sums as they are shown.
-    pub fn of(by: By, used: Vec<Used>, forecast: Forecast) -> Self {
-        let view = |used: Used| UsageView {
-            name: used.name,
-            count: used.count,
-            usd: used.usage.usd.dollars(),
-            tokens_in: used.usage.tokens_in,
-            tokens_cached: used.usage.tokens_cached,
-            tokens_out: used.usage.tokens_out,
-        };
-        Self {
-            by: by.as_str().into(),
-            usage: used.into_iter().map(view).collect(),
-            forecast: ForecastView {
-                so_far_usd: forecast.so_far,
-                a_day_usd: forecast.a_day,
-                month_usd: forecast.month,
-            },
-        }
-    }
-
-    /// All rows together.
-    pub fn sum(&self) -> UsageView {
-        let mut sum = UsageView::default();
-        for row in &self.usage {
-            sum.count += row.count;
-            sum.usd += row.usd;
-            sum.tokens_in += row.tokens_in;
-            sum.tokens_cached += row.tokens_cached;
-            sum.tokens_out += row.tokens_out;
-        }
-        sum
-    }
-}
-
-/// Something that an operator has stopped.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct HaltView {
-    /// `all` or `agent`.
-    pub what: String,
-    /// Which agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<String>,
-    /// Why; may be empty.
-    pub reason: String,
-    /// Who stopped it.
-    pub by: String,
-    /// When, in milliseconds since 1970.
-    pub at_ms: i64,
-    /// `store`, or `file` where the file STOP of this process does.
-    pub source: String,
-    /// All of it in words, with what lets it go on.
-    pub says: String,
-}
-
-impl From<Halt> for HaltView {
-    fn from(halt: Halt) -> Self {
-        let says = halt::in_words(&halt);
-        let (what, agent) = match halt.what {
-            Halted::All => ("all", None),
-            Halted::Agent(name) => ("agent", Some(name.to_string())),
-        };
-        let source = match halt.tenant {
-            Some(_) => "store",
-            None => "file",
-        };
-        Self {
-            what: what.into(),
-            agent,
-            reason: halt.reason,
-            by: halt.by.to_string(),
-            at_ms: halt.at.0,
-            source: source.into(),
-            says,
-        }
-    }
-}
-
 /// A refusal as it is sent, `application/problem+json`.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Problem)]
@@ -864,192 +557,6 @@ pub struct ProblemBody {
     /// The field, query parameter or header at fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-}
-
-/// A code to be made, by which somebody becomes known in a chat.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PairingOrder {
-    /// Who they will be: lower-case letters, digits, `-` and `_`.
-    pub name: String,
-    /// What they may do: member, approver, admin; `member` where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub roles: Option<Vec<String>>,
-    /// What the code is called, for people; at most 64 characters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label: Option<String>,
-    /// Minutes that it is good, 10 where absent, 1,440 at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1, maximum = 1440)]
-    pub ttl_min: Option<u32>,
-}
-
-/// A code: shown this once.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct PairingCode {
-    /// The code.
-    pub code: String,
-    /// Until when it is good, in milliseconds since 1970.
-    pub expires_at_ms: i64,
-}
-
-/// Everybody who is known in chats.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct PeoplePage {
-    /// One entry for each identity, and one for each group that is granted something.
-    pub people: Vec<PersonView>,
-}
-
-/// An identity that is known, or a group whose members are.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct PersonView {
-    /// Who it is; null for a group.
-    pub name: Option<String>,
-    /// The channel.
-    pub channel: String,
-    /// The id there, or the group.
-    pub id: String,
-    /// What they may do now.
-    pub roles: Vec<String>,
-    /// How they are known: `config`, `paired`, `claimed` or `granted`.
-    pub source: String,
-    /// What their code was called.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label: Option<String>,
-    /// Who made their code.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub made_by: Option<String>,
-    /// When they used it, in milliseconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub linked_at_ms: Option<i64>,
-}
-
-impl From<Entry> for PersonView {
-    fn from(entry: Entry) -> Self {
-        let link = match entry.source {
-            Source::Linked(link) => Ok(link),
-            Source::Configured => Err("config"),
-            Source::Granted => Err("granted"),
-        };
-        let source = match &link {
-            Ok(link) if link.origin == Purpose::Claim => "claimed",
-            Ok(_) => "paired",
-            Err(source) => source,
-        };
-        let link = link.as_ref().ok();
-        Self {
-            name: entry.principal.map(|name| name.to_string()),
-            channel: entry.channel,
-            id: entry.id,
-            roles: names(&entry.roles),
-            source: source.into(),
-            label: link.map(|link| link.label.clone()),
-            made_by: link.map(|link| link.made_by.to_string()),
-            linked_at_ms: link.map(|link| link.at.0),
-        }
-    }
-}
-
-/// Roles by their names.
-fn names(roles: &[Role]) -> Vec<String> {
-    roles.iter().map(|role| role.as_str().to_owned()).collect()
-}
-
-/// What was unlinked.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct RemovedView {
-    /// The identities, as `CHANNEL:ID`.
-    pub removed: Vec<String>,
-    /// Whether the configuration names them all the same.
-    pub configured: bool,
-    /// Why they are known all the same, and what ends that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub still_known: Option<String>,
-}
-
-impl From<Removed> for RemovedView {
-    fn from(removed: Removed) -> Self {
-        let links = removed.links.iter();
-        Self {
-            removed: links.map(|link| link.identity.to_string()).collect(),
-            configured: removed.configured,
-            still_known: removed.still_known(),
-        }
-    }
-}
-
-/// The channels of the instance.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct ChannelPage {
-    /// One entry for each.
-    pub channels: Vec<ChannelView>,
-}
-
-/// How a channel is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ChannelState {
-    /// It works.
-    Up,
-    /// It does not.
-    Down,
-    /// No instance runs that looks after it.
-    Idle,
-    /// Another process looks after it, or nothing was heard of it yet.
-    Unknown,
-    /// The configuration does not open it.
-    Closed,
-}
-
-impl ChannelState {
-    /// The state in a word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Down => "down",
-            Self::Idle => "idle",
-            Self::Unknown => "unknown",
-            Self::Closed => "closed",
-        }
-    }
-}
-
-/// A channel.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct ChannelView {
-    /// Its name.
-    pub name: String,
-    /// How it is, as far as this process knows.
-    pub state: ChannelState,
-    /// What is wrong with it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fault: Option<String>,
-    /// Messages that it is to deliver, cards of unfinished tasks among them.
-    pub owed: u64,
-    /// Since when the oldest of them is owed, in milliseconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub oldest_owed_at_ms: Option<i64>,
-    /// Messages that could not be delivered and are kept.
-    pub dead: u64,
-    /// Why the last of them could not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
-}
-
-/// What became of a channel's undelivered messages.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct Revived {
-    /// So many are tried again.
-    pub revived: u64,
-}
-
-/// A channel, for whoever asks whether the instance is ready.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct ChannelUp {
-    /// Its name.
-    pub name: String,
-    /// Whether it works.
-    pub up: bool,
 }
 
 #[cfg(test)]
