@@ -221,11 +221,26 @@ pub enum Decision {
     /// Go on with more: as much again as there was.
     More {
         /// So many dollars instead.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, with = "dollars", skip_serializing_if = "Option::is_none")]
         usd: Option<Usd>,
     },
     /// Leave it.
     GiveUp,
+}
+
+/// Dollars as people write them.
+mod dollars {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::money::Usd;
+
+    pub fn serialize<S: Serializer>(usd: &Option<Usd>, to: S) -> Result<S::Ok, S::Error> {
+        usd.map(Usd::dollars).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Usd>, D::Error> {
+        Ok(Option::<f64>::deserialize(from)?.map(Usd::from_dollars))
+    }
 }
 
 impl Decision {
