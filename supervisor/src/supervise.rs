@@ -282,7 +282,9 @@ impl<'a> TaskRun<'a> {
         messages: &mut Vec<Message>,
     ) -> Result<Result<(), Stopped>, Interrupted> {
         let stopped = Stopped::because(&trouble.why);
-        let Some(within_s) = self.catalog.help_within_s else {
+        // Where nothing was done yet nothing would be lost: whoever set the limit hears of it at once.
+        let unused = trouble.kind == AskKind::Limit && self.left == self.whole;
+        let Some(within_s) = self.catalog.help_within_s.filter(|_| !unused) else {
             return Ok(Err(stopped));
         };
         self.helps += 1;

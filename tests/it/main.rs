@@ -31,6 +31,7 @@ mod replay;
 mod replicas;
 mod retry;
 mod routing;
+mod runaways;
 mod sessions;
 mod slack;
 mod store;

@@ -55,7 +55,12 @@ impl AgentRun<'_> {
     /// Asks for help before the work ends so, where anybody can help and the catalog gives them time.
     pub(super) fn asks_for_help(&mut self, ending: &Ending) -> bool {
         let asks = self.catalog.help_within_s.is_some() && !self.left;
-        let asks = asks && !matches!(ending, Ending::Done);
+        let asks = match ending {
+            Ending::Done => false,
+            // Nothing was done yet that would be lost: whoever set the limit hears of it at once.
+            Ending::Limit { .. } => asks && self.turn > 0,
+            _ => asks,
+        };
         if asks {
             self.helps += 1;
             self.waits = Some(Waits::Help(ending.clone()));

@@ -32,7 +32,7 @@ use shared::task::{ImageRef, Said, TaskState, Turn};
 
 use crate::catalog::{AgentTool, Catalog, ModelInfo};
 use crate::context;
-use crate::loop_guard::{LoopGuard, Verdict};
+use crate::loop_guard::{LoopGuard, Made, Verdict};
 use crate::tools::ask_human::{ASK_HUMAN, Question};
 use crate::tools::gate::Gate;
 use people::{Gated, Leave, Waits};
@@ -775,8 +775,11 @@ impl<'a> AgentRun<'a> {
             Err(why) => format!("error: {}", context::shown(why)),
         };
         let (Ok(said) | Err(said)) = result;
-        let same = Hash::of_bytes(format!("{}\n{said}", call.arguments).as_bytes());
-        match self.guard.observe(&call.name, same) {
+        let reads = self
+            .tools()
+            .any(|tool| *tool.shown_name() == call.name && tool.info.effect == Effect::Pure);
+        let made = Made::new(&call.name, reads, &call.arguments, said);
+        match self.guard.observe(made) {
             Verdict::Fine => {}
             Verdict::Warn(warning) => text = format!("{text}\n\n[{warning}]"),
             Verdict::Stop(what) => {

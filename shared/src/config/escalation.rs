@@ -33,10 +33,9 @@ pub struct EscalationSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rung {
-    /// Who: a person by principal (`"anna"`), a conversation (`"telegram/-100123"`, `"slack/C0123"`), an
+    /// Who: a person by principal (`"anna"`), a conversation (`"telegram/-100123"`, `"slack/T0123/C0456"`), an
     /// address (`"mailto:oncall@example.org"`), or a webhook (`"https://alerts.example.org/hook"`), which
     /// is signed as callbacks are.
-    #[schemars(length(min = 1))]
     pub to: Vec<String>,
     /// Minutes in which somebody must have decided; then the next rung is told, too. A rung that nothing
     /// reaches gets no time at all.
@@ -172,7 +171,26 @@ pub(super) fn problems(settings: &Document<'_>) -> Vec<Problem> {
             Contact::Hook(_) => needs("callbacks", "with whose secret it is signed"),
         }
     };
-    named.iter().filter_map(problem).collect()
+    let rungs = settings.find(&["escalation", "rungs", "*"]);
+    let empty = rungs.iter().filter(|rung| {
+        let to = rung
+            .value
+            .as_ref()
+            .as_table()
+            .and_then(|table| table.get("to"));
+        to.and_then(|to| to.as_ref().as_array())
+            .is_none_or(|to| to.is_empty())
+    });
+    let empty = empty.map(|rung| {
+        settings
+            .problem(
+                rung.value.span(),
+                "nobody",
+                "a rung of `[escalation]` names nobody",
+            )
+            .help("name who is told: `to = [\"anna\"]`")
+    });
+    named.iter().filter_map(problem).chain(empty).collect()
 }
 
 #[cfg(test)]
