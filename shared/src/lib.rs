@@ -20,6 +20,7 @@ pub mod id;
 pub mod label;
 pub mod model;
 pub mod money;
+pub mod permit;
 pub mod retry;
 pub mod run;
 pub mod store;

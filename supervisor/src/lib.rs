@@ -30,6 +30,7 @@ pub mod halt;
 pub mod instance;
 pub mod intake;
 pub mod people;
+pub mod permits;
 pub mod plan;
 pub mod program;
 pub mod retention;

@@ -12,6 +12,7 @@ mod halt;
 mod identity;
 mod ledger;
 mod mail;
+mod permit;
 pub mod postgres;
 mod rows;
 pub mod sqlite;
@@ -27,6 +28,7 @@ pub use halt::*;
 pub use identity::*;
 pub use ledger::{AccountRow, Budgets, SpendRow};
 pub use mail::*;
+pub use permit::*;
 pub use rows::*;
 
 use crate::blob::Blob;
@@ -123,6 +125,9 @@ pub trait Store: Send + Sync {
 
     /// What people are asked.
     fn asks(&self) -> &dyn Asks;
+
+    /// What approvers permit for longer.
+    fn permits(&self) -> &dyn Permits;
 
     /// What an operator has stopped.
     fn halts(&self) -> &dyn Halts;

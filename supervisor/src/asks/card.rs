@@ -161,7 +161,7 @@ fn longest_ticks(text: &str) -> usize {
 pub fn became(asked: &Asked) -> String {
     match (&asked.verdict, asked.state) {
         (Some((verdict, at)), _) => {
-            let by = verdict.by.as_ref().map_or("somebody", |by| by.as_str());
+            let by = verdict.whose();
             let said = verdict.decision.text();
             let said = said.map(|text| format!(": {}", in_one_line(text)));
             format!(

@@ -104,6 +104,7 @@ impl Desk {
             decision,
             by: Some(who.principal.clone()),
             action: asked.ask.action.as_ref().map(|action| action.hash()),
+            permit: None,
         };
         let signal = NewSignal {
             tenant: self.tenant.clone(),

@@ -24,6 +24,7 @@ use crate::channels::Word;
 use crate::channels::watch::Watch;
 use crate::engine::Engine;
 use crate::people::directory::Directory;
+use crate::permits::Clerk;
 
 /// The duty of the one process that does this.
 const DUTY: &str = "asks";
@@ -44,6 +45,8 @@ pub struct Herald {
     pub engine: Arc<Engine>,
     /// Who may decide.
     pub people: Arc<Directory>,
+    /// Who answers by permits, before anybody is asked.
+    pub clerk: Arc<Clerk>,
     /// The channels that are open.
     pub open: Arc<[&'static str]>,
 }
@@ -80,7 +83,11 @@ impl Herald {
             tokio::select! {
                 // The bell is the store's, and lives as long.
                 _ = bell.changed() => {}
-                _ = sweep.tick() => {}
+                _ = sweep.tick() => {
+                    if let Err(error) = self.clerk.answer_all().await {
+                        tracing::warn!(%error, "permits cannot be looked at now");
+                    }
+                }
                 () = over.cancelled() => {}
             }
         }
@@ -91,6 +98,10 @@ impl Herald {
         let asks = self.store.asks();
         let untold = asks.untold(&self.tenant, PAGE).await?;
         for asked in &untold {
+            // It is untold again when it is seen to be decided.
+            if self.clerk.answer(asked).await? {
+                continue;
+            }
             let told = Told::due(asked.state);
             let cards = match asked.state {
                 AskState::Open => self.cards(asked).await?,

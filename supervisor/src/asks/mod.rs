@@ -143,7 +143,7 @@ pub fn may_decide(asked: &Asked, task: &Task, who: &Who) -> Result<(), &'static 
 pub fn outcome(asked: &Asked) -> String {
     match (&asked.verdict, asked.state) {
         (Some((verdict, at)), _) => {
-            let by = verdict.by.as_ref().map_or("somebody", |by| by.as_str());
+            let by = verdict.whose();
             let said = verdict.decision.text();
             let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
             let said = said.map(|text| format!(": {}", words(text)));

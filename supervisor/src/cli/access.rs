@@ -331,7 +331,8 @@ impl Access {
 }
 
 /// Who decides at the machine itself.
-fn myself() -> Who {
+/// Who types here.
+pub fn myself() -> Who {
     Who::from(&Caller::local())
 }
 

@@ -18,6 +18,7 @@ mod health;
 mod init;
 mod pair;
 mod people;
+mod permits;
 mod pick;
 mod progress;
 mod schema;
@@ -123,6 +124,7 @@ enum Command {
     Questions(asks::Questions),
     Answer(asks::Answer),
     Escalations(asks::Escalations),
+    Permits(permits::Permits),
     #[command(subcommand)]
     Token(token::Token),
     Pair(pair::Pair),
@@ -211,6 +213,7 @@ async fn command(cli: Cli, tools: Vec<Arc<dyn Tool>>) -> anyhow::Result<Exit> {
         Command::Questions(questions) => questions.run(&context).await,
         Command::Answer(answer) => answer.run(&context).await,
         Command::Escalations(escalations) => escalations.run(&context).await,
+        Command::Permits(permits) => permits.run(&context).await,
         Command::Token(token) => token::run(&context, token).await,
         Command::Pair(pair) => pair::run(&context, pair).await,
         Command::People(people) => people::run(&context, people).await,
@@ -278,6 +281,12 @@ mod tests {
             "majordomo approvals show 1a2b3c4d --json",
             "majordomo approve 1a2b3c4d --for-task",
             "majordomo approve 1a2b3c4d --args @args.json",
+            "majordomo approve 1a2b3c4d --times 20",
+            "majordomo approve 1a2b3c4d --for 8h --matching to=*@example.org --tainted",
+            "majordomo permits --all --json",
+            "majordomo permits show 1a2b3c4d",
+            "majordomo permits add executor send_email --any --for 30m --times 3",
+            "majordomo permits revoke 1a2b3c4d",
             "majordomo reject 1a2b3c4d --reason no",
             "majordomo questions --json",
             "majordomo questions show 1a2b3c4d",
@@ -327,6 +336,11 @@ mod tests {
             "majordomo tasks resolve abcd --again --result 7",
             "majordomo approve",
             "majordomo approve 1a2b3c4d --for-task --args {}",
+            "majordomo approve 1a2b3c4d --for-task --for 8h",
+            "majordomo approve 1a2b3c4d --args {} --times 2",
+            "majordomo approve 1a2b3c4d --times 0",
+            "majordomo permits add executor send_email --any --matching a=b --times 1",
+            "majordomo permits add executor --times 1",
             "majordomo answer 1a2b3c4d",
             "majordomo escalations resolve 1a2b3c4d",
             "majordomo escalations resolve 1a2b3c4d --again --result 7",

@@ -18,6 +18,7 @@ mod identity;
 mod journal;
 mod ledger;
 mod mail;
+mod permit;
 mod prune;
 mod run;
 mod step;
@@ -68,6 +69,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../../migrations/sqlite/0008_halt.sql")),
     M::up(include_str!("../../../migrations/sqlite/0009_ask.sql")),
     M::up(include_str!("../../../migrations/sqlite/0010_budget.sql")),
+    M::up(include_str!("../../../migrations/sqlite/0011_permit.sql")),
 ];
 
 /// How many entries may wait for a commit before their runs are held up.
@@ -297,6 +299,10 @@ impl Store for SqliteStore {
     }
 
     fn asks(&self) -> &dyn crate::store::Asks {
+        self
+    }
+
+    fn permits(&self) -> &dyn crate::store::Permits {
         self
     }
 

@@ -13,8 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Door, again, asks, budgets, channels, docs, events, files, health, hooks, people, settle, stop,
-    tasks, tokens,
+    Door, again, asks, budgets, channels, docs, events, files, health, hooks, people, permits,
+    settle, stop, tasks, tokens,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -55,6 +55,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(asks::questions::show, asks::questions::decide))
         .routes(routes!(asks::escalations::list))
         .routes(routes!(asks::escalations::show, asks::escalations::decide))
+        .routes(routes!(permits::give, permits::list))
+        .routes(routes!(permits::show, permits::revoke))
         .routes(routes!(stop::stop, stop::list))
         .routes(routes!(stop::resume))
         .routes(routes!(budgets::list, budgets::set))

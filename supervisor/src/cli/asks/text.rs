@@ -293,6 +293,7 @@ pub(crate) mod tests {
             },
             by: Some("ann".into()),
             action: None,
+            permit: None,
         };
         let closed = AskView {
             state: AskState::Answered,
