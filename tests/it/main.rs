@@ -24,6 +24,7 @@ mod limits;
 mod mail;
 mod operations;
 mod people;
+mod permits;
 mod poison;
 mod replay;
 mod replicas;
