@@ -15,6 +15,7 @@ pub mod disguise;
 pub mod egress;
 pub mod email;
 pub mod event;
+pub mod feedback;
 pub mod hash;
 pub mod id;
 pub mod label;

@@ -24,6 +24,7 @@ pub mod desk;
 pub mod doctor;
 pub mod engine;
 pub mod equip;
+pub mod feedback;
 pub mod files;
 pub mod follow;
 pub mod halt;

@@ -178,6 +178,40 @@ pub struct ForkOrder {
     pub from: String,
 }
 
+/// What somebody thinks of an answer.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FeedbackOrder {
+    /// Whether they are content.
+    pub sign: Sign,
+    /// Why; at most 2,000 characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schema(max_length = 2000)]
+    pub text: String,
+}
+
+/// Whether somebody is content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sign {
+    /// They are.
+    Good,
+    /// They are not.
+    Bad,
+}
+
+impl Sign {
+    /// The one for this.
+    pub fn of(good: bool) -> Self {
+        if good { Self::Good } else { Self::Bad }
+    }
+
+    /// Whether it is the good one.
+    pub fn is_good(self) -> bool {
+        self == Self::Good
+    }
+}
+
 /// Runs that cannot be run any more, the last one first.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct DeadPage {
@@ -924,6 +958,22 @@ pub struct UsageView {
     pub tokens_cached: u64,
     /// Tokens received.
     pub tokens_out: u64,
+    /// What is thought of its work; of agents alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feedback: Option<RegardView>,
+}
+
+/// What is thought of an agent's work: in how many tasks that it took part in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Regard)]
+pub struct RegardView {
+    /// Somebody was content.
+    pub good: u64,
+    /// Somebody was not.
+    pub bad: u64,
+    /// Something was known without words: arguments changed before approval, nobody answered, stopped by
+    /// whom it was for, or asked for again shortly after.
+    pub signs: u64,
 }
 
 /// What this month comes to if it goes on as in the last week; days and months of UTC.
@@ -947,6 +997,11 @@ impl UsagePage {
             tokens_in: used.usage.tokens_in,
             tokens_cached: used.usage.tokens_cached,
             tokens_out: used.usage.tokens_out,
+            feedback: used.regard.map(|regard| RegardView {
+                good: regard.good,
+                bad: regard.bad,
+                signs: regard.signs,
+            }),
         };
         Self {
             by: by.as_str().into(),

@@ -14,6 +14,7 @@ mod crash;
 mod doubt;
 mod email;
 mod engine;
+mod feedback;
 mod files;
 mod first_answer;
 mod halt;

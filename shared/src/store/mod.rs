@@ -8,6 +8,7 @@
 
 mod ask;
 mod bell;
+mod feedback;
 mod halt;
 mod identity;
 mod ledger;
@@ -24,6 +25,7 @@ use serde_json::Value;
 
 pub use ask::*;
 pub use bell::{Bell, Seat};
+pub use feedback::*;
 pub use halt::*;
 pub use identity::*;
 pub use ledger::{AccountRow, Budgets, SpendRow};
@@ -128,6 +130,9 @@ pub trait Store: Send + Sync {
 
     /// What approvers permit for longer.
     fn permits(&self) -> &dyn Permits;
+
+    /// What people think of answers.
+    fn feedback(&self) -> &dyn Feedbacks;
 
     /// What an operator has stopped.
     fn halts(&self) -> &dyn Halts;

@@ -1,12 +1,14 @@
 //! Deciding: a word is checked and becomes the answer that a run waits for.
 
 use shared::ask::{AskKind, AskState, Asked, Decision, Verdict};
+use shared::feedback::Source;
 use shared::hash::Hash;
 use shared::id::AskId;
 use shared::store::{AskFilter, Delivered, Error, NewSignal};
 
 use super::{Who, may_decide};
 use crate::desk::{Desk, to_the_end};
+use crate::feedback;
 
 /// Letters of an id that may stand for it, at least.
 pub const PREFIX: usize = 4;
@@ -100,6 +102,7 @@ impl Desk {
         if let Err(why) = self.fits(&asked, &decision).await? {
             return Ok(Decided::Unfit(why));
         }
+        let is_edit = matches!(decision, Decision::Edit { .. });
         let verdict = Verdict {
             decision,
             by: Some(who.principal.clone()),
@@ -115,6 +118,10 @@ impl Desk {
         };
         let store = self.store.clone();
         let delivered = to_the_end(async move { store.deliver(signal).await }).await?;
+        if is_edit && delivered == Delivered::First {
+            let theirs = (asked.task, &who.principal);
+            feedback::notice(&*self.store, &self.tenant, theirs, Source::Edited).await;
+        }
         let now = self.store.asks().get(&self.tenant, id).await?;
         let now = Box::new(now.unwrap_or(asked));
         Ok(match delivered {

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use shared::ask::{AskKind, AskState, Asked};
 use shared::config::Role;
+use shared::feedback::Source;
 use shared::id::TenantId;
 use shared::store::{Duty, Error, Identity, NewOut, Store, Told, duty};
 use shared::task::Task;
@@ -23,6 +24,7 @@ use super::{Who, may_decide};
 use crate::channels::Word;
 use crate::channels::watch::Watch;
 use crate::engine::Engine;
+use crate::feedback;
 use crate::people::directory::Directory;
 use crate::permits::Clerk;
 
@@ -106,13 +108,29 @@ impl Herald {
             let cards = match asked.state {
                 AskState::Open => self.cards(asked).await?,
                 // Those that are there are owed again.
-                _ => Vec::new(),
+                state => {
+                    if state == AskState::Lapsed {
+                        self.notice_silence(asked).await?;
+                    }
+                    Vec::new()
+                }
             };
             if !asks.tell(duty, (&self.tenant, asked), told, cards).await? {
                 break;
             }
         }
         Ok(untold.len())
+    }
+
+    /// Nobody cared enough to answer: that says something of the task.
+    async fn notice_silence(&self, asked: &Asked) -> Result<(), Error> {
+        if let AskKind::Approval | AskKind::Question = asked.ask.kind
+            && let Some(task) = self.store.task(&self.tenant, asked.task).await?
+        {
+            let theirs = (task.id, &task.principal);
+            feedback::notice(&*self.store, &self.tenant, theirs, Source::Lapsed).await;
+        }
+        Ok(())
     }
 
     /// The cards of an ask: where its task came from, and with everybody who may decide it.

@@ -23,6 +23,7 @@ use crate::auth::{Caller, LOCAL};
 use crate::channels::papers::enclose::Enclosed;
 use crate::channels::papers::turns::Owner;
 use crate::desk::{Desk, Resolved, refusal};
+use crate::feedback::NotTaken;
 use crate::follow::Follower;
 use crate::instance::Instance;
 use crate::intake::{Refused, Submission};
@@ -142,11 +143,27 @@ impl Access {
     pub async fn cancel(&self, task: TaskId) -> anyhow::Result<()> {
         match self.desk() {
             Ok(desk) => Ok(desk
-                .cancel(task, "cancelled on the command line")
+                .cancel_by(task, "cancelled on the command line", &LOCAL.into())
                 .await
                 .map(drop)?),
             Err(client) => client.say(task, "cancel").await,
         }
+    }
+
+    /// Says what somebody at the machine thinks of a task's answer.
+    pub async fn rate(&self, id: TaskId, (good, text): (bool, &str)) -> anyhow::Result<()> {
+        let desk = match self.desk() {
+            Ok(desk) => desk,
+            Err(client) => return client.rate(id, (good, text)).await,
+        };
+        let task = desk.task(id).await?;
+        let task = task.ok_or_else(|| Fault::failed(format!("there is no task {id}")))?;
+        let rated = desk.rate(&task, &LOCAL.into(), (good, text)).await;
+        rated.map_err(|error| match error {
+            NotTaken::Store(error) => anyhow::Error::from(error),
+            NotTaken::Long => Fault::usage(error.to_string()).into(),
+            NotTaken::Early => Fault::failed(error.to_string()).into(),
+        })
     }
 
     /// Holds a task. One that has ended stays as it is.

@@ -32,6 +32,7 @@ use crate::wire::{
     DeadPage, DeadView, DoctorPage, ForkOrder, ProblemBody, Settlement, TaskOrder, TaskPage,
     TaskRef,
 };
+use crate::wire::{FeedbackOrder, Sign};
 use crate::wire::{HaltView, ResumeOrder, StopOrder, StopPage};
 use crate::wire::{PermitOrder, PermitPage, PermitView};
 use crate::wire::{TokenOrder, TokenPage, TokenSecret, TokenView};
@@ -107,6 +108,18 @@ impl Client {
     pub async fn say(&self, task: TaskId, word: &str) -> anyhow::Result<()> {
         let request = self.request(Method::POST, &format!("/v1/tasks/{task}/{word}"));
         accepted(self.send(request.timeout(ANSWER)).await?)
+            .await
+            .map(drop)
+    }
+
+    /// `POST /v1/tasks/{id}/feedback`.
+    pub async fn rate(&self, task: TaskId, (good, text): (bool, &str)) -> anyhow::Result<()> {
+        let body = FeedbackOrder {
+            sign: Sign::of(good),
+            text: text.to_owned(),
+        };
+        let request = self.request(Method::POST, &format!("/v1/tasks/{task}/feedback"));
+        accepted(self.send(request.timeout(ANSWER).json(&body)).await?)
             .await
             .map(drop)
     }

@@ -14,6 +14,7 @@ pub mod client;
 pub mod context;
 mod doctor;
 pub mod exit;
+mod feedback;
 mod health;
 mod init;
 mod pair;
@@ -118,6 +119,7 @@ enum Command {
     Serve(serve::Serve),
     #[command(subcommand)]
     Tasks(tasks::Tasks),
+    Feedback(feedback::Feedback),
     Approvals(asks::Approvals),
     Approve(asks::Approve),
     Reject(asks::Reject),
@@ -207,6 +209,7 @@ async fn command(cli: Cli, tools: Vec<Arc<dyn Tool>>) -> anyhow::Result<Exit> {
         Command::Ask(ask) => ask::run(&context, ask).await,
         Command::Serve(serve) => serve::run(&context, serve).await,
         Command::Tasks(tasks) => tasks::run(&context, tasks).await,
+        Command::Feedback(feedback) => feedback.run(&context).await,
         Command::Approvals(approvals) => approvals.run(&context).await,
         Command::Approve(approve) => approve.run(&context).await,
         Command::Reject(reject) => reject.run(&context).await,
@@ -275,6 +278,8 @@ mod tests {
             "majordomo tasks retry abcd",
             "majordomo tasks fork abcd --from step/2",
             "majordomo tasks dead --json --limit 7",
+            "majordomo feedback abcd good",
+            "majordomo feedback abcd bad it is too long",
             "majordomo approvals",
             "majordomo approvals --all --json",
             "majordomo approvals list --all",
@@ -334,6 +339,7 @@ mod tests {
             "majordomo tasks resolve abcd",
             "majordomo tasks resolve abcd --again --give-up",
             "majordomo tasks resolve abcd --again --result 7",
+            "majordomo feedback abcd fine",
             "majordomo approve",
             "majordomo approve 1a2b3c4d --for-task --args {}",
             "majordomo approve 1a2b3c4d --for-task --for 8h",

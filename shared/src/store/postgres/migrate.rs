@@ -28,7 +28,7 @@ const MIGRATIONS: [&str; 12] = [
     include_str!("../../../migrations/postgres/0009_halt.sql"),
     include_str!("../../../migrations/postgres/0010_ask.sql"),
     include_str!("../../../migrations/postgres/0011_budget.sql"),
-    include_str!("../../../migrations/postgres/0012_permit.sql"),
+    include_str!("../../../migrations/postgres/0012_permit_feedback.sql"),
 ];
 
 /// The version of the tables that this program knows.

@@ -22,6 +22,7 @@ mod connect;
 mod content;
 mod duty;
 mod event;
+mod feedback;
 mod halt;
 mod identity;
 mod journal;
@@ -324,6 +325,10 @@ impl Store for PostgresStore {
     }
 
     fn permits(&self) -> &dyn crate::store::Permits {
+        self
+    }
+
+    fn feedback(&self) -> &dyn crate::store::Feedbacks {
         self
     }
 

@@ -13,6 +13,7 @@ mod checkup;
 mod content;
 mod duty;
 mod event;
+mod feedback;
 mod halt;
 mod identity;
 mod journal;
@@ -69,7 +70,9 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../../migrations/sqlite/0008_halt.sql")),
     M::up(include_str!("../../../migrations/sqlite/0009_ask.sql")),
     M::up(include_str!("../../../migrations/sqlite/0010_budget.sql")),
-    M::up(include_str!("../../../migrations/sqlite/0011_permit.sql")),
+    M::up(include_str!(
+        "../../../migrations/sqlite/0011_permit_feedback.sql"
+    )),
 ];
 
 /// How many entries may wait for a commit before their runs are held up.
@@ -303,6 +306,10 @@ impl Store for SqliteStore {
     }
 
     fn permits(&self) -> &dyn crate::store::Permits {
+        self
+    }
+
+    fn feedback(&self) -> &dyn crate::store::Feedbacks {
         self
     }
 

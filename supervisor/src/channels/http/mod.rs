@@ -22,6 +22,7 @@ mod channels;
 mod connections;
 mod docs;
 mod events;
+mod feedback;
 mod files;
 mod guard;
 mod health;

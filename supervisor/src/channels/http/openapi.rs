@@ -13,8 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Door, again, asks, budgets, channels, docs, events, files, health, hooks, people, permits,
-    settle, stop, tasks, tokens,
+    Door, again, asks, budgets, channels, docs, events, feedback, files, health, hooks, people,
+    permits, settle, stop, tasks, tokens,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -34,6 +34,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(tasks::pause))
         .routes(routes!(tasks::resume))
         .routes(routes!(tasks::transcript))
+        .routes(routes!(feedback::rate))
         .routes(routes!(files::fetch))
         .routes(routes!(again::retry))
         .routes(routes!(again::fork))

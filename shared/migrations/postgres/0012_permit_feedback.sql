@@ -40,3 +40,23 @@ create policy engine on permit to majordomo_engine using (true) with check (true
 alter table permit_use enable row level security;
 alter table permit_use force row level security;
 create policy engine on permit_use to majordomo_engine using (true) with check (true);
+
+-- What people thought of answers: what they said, of each the last word, and what their doings say without
+-- words. It stays with its task.
+create table feedback (
+  task   uuid not null,
+  who    text not null,
+  source text not null check (source in ('said', 'edited', 'lapsed', 'cancelled', 'rephrased')),
+  tenant text not null,
+  good   boolean not null,
+  text   text not null,
+  at     bigint not null,
+  primary key (task, who, source),
+  check (source = 'said' or not good)
+);
+create index feedback_at on feedback (tenant, at);
+
+grant select, insert, update, delete on feedback to majordomo_engine;
+alter table feedback enable row level security;
+alter table feedback force row level security;
+create policy engine on feedback to majordomo_engine using (true) with check (true);

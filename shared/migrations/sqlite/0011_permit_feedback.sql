@@ -31,3 +31,18 @@ create table permit_use (
 ) strict, without rowid;
 create index permit_use_permit on permit_use (permit, at);
 create index permit_use_task on permit_use (task);
+
+-- What people thought of answers: what they said, of each the last word, and what their doings say without
+-- words. It stays with its task.
+create table feedback (
+  task   text not null,
+  who    text not null,
+  source text not null check (source in ('said', 'edited', 'lapsed', 'cancelled', 'rephrased')),
+  tenant text not null,
+  good   integer not null check (good in (0, 1)),
+  text   text not null,
+  at     integer not null,
+  primary key (task, who, source),
+  check (source = 'said' or good = 0)
+) strict, without rowid;
+create index feedback_at on feedback (tenant, at);
