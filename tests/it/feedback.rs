@@ -167,14 +167,17 @@ async fn what_nobody_answers_is_noticed(kind: Kind) {
 }
 
 async fn whoever_asks_nearly_the_same_again_was_not_content(kind: Kind) {
-    let app = worker(kind, ANSWERS).await;
+    // The script goes on from turn to turn.
+    let app = worker(kind, &ANSWERS.repeat(4)).await;
     let ask = async |text: &str| {
         let request = Request {
             thread: Some("t".into()),
             ..TestApp::request(text)
         };
         let id = app.submit(request).await;
-        app.ends(id).await
+        let task = app.ends(id).await;
+        assert_eq!(task.state, TaskState::Done, "{:?}", task.error);
+        task
     };
     let first = ask("What does the backup policy say?").await;
     let other = ask("And who wrote this?").await;
