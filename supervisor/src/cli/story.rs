@@ -445,6 +445,13 @@ pub(crate) mod tests {
             pruned_at_ms: None,
             files: Vec::new(),
             asks: Vec::new(),
+            feedback: vec![FeedbackView {
+                who: "bert".into(),
+                source: Source::Said,
+                good: false,
+                text: "that is\nno answer".into(),
+                at_ms: 3_000,
+            }],
             steps: Some(steps),
         };
         let attempt = |failure: Option<Failure>| Attempt {

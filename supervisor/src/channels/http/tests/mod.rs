@@ -7,6 +7,7 @@ mod connections;
 mod contract;
 mod docs;
 mod failing;
+mod feedback;
 mod files;
 mod fuzz;
 mod hooks;
