@@ -136,7 +136,12 @@ impl Clerk {
             by: permit.by,
         };
         let store = self.store.clone();
-        to_the_end(async move { store.permits().spend(permit.id, answer).await }).await
+        let used =
+            to_the_end(async move { store.permits().spend(permit.id, answer).await }).await?;
+        if used == Used::Counted {
+            tracing::info!(permit.id = %permit.id, ask.id = %asked.id, "a permit lets a call pass");
+        }
+        Ok(used)
     }
 
     /// Answers by permits whatever is open, the oldest first.
@@ -217,10 +222,10 @@ impl Clerk {
         within_bounds(&wanted)?;
         let (terms, asked) = match wanted.ask {
             Some(id) => {
-                let (terms, asked) = self.from_ask(id, &wanted, who).await?;
+                let (terms, asked) = self.terms_of_ask(id, &wanted, who).await?;
                 (terms, Some(asked))
             }
-            None => (from_nothing(&wanted)?, None),
+            None => (terms_of(&wanted)?, None),
         };
         self.is_known(&terms)?;
         let id = PermitId::fresh();
@@ -246,7 +251,7 @@ impl Clerk {
         .map_err(NotGiven::from)
     }
 
-    async fn from_ask(
+    async fn terms_of_ask(
         &self,
         id: AskId,
         wanted: &Wanted,
@@ -375,7 +380,7 @@ fn fits(terms: &Terms, ask: &Ask) -> bool {
         })
 }
 
-fn from_nothing(wanted: &Wanted) -> Result<Terms, NotGiven> {
+fn terms_of(wanted: &Wanted) -> Result<Terms, NotGiven> {
     let missing = |field, what: &str| NotGiven::Unfit(field, what.into());
     Ok(Terms {
         agent: wanted
