@@ -5,9 +5,10 @@
 //!                                  ├─ yes: the answer and the use, one commit ─► run goes on
 //!                                  └─ no: people are asked
 //! ```
-//! Looked is where an ask is made, in the process whose run it is, before cards are sent, and over all open
-//! ones when a permit is given. What came in between, the herald's sweep finds. Which calls are asked about at
-//! all is the policy's matter, and the gate before the tool holds each against its answer as ever.
+//! A permit is looked for when something is asked, in the process whose run asks, and once more before cards
+//! are sent; one that is given is held against all that is open. What a crash left out, the herald's sweep
+//! finds. Which calls are asked about at all is the policy's matter, and the gate before the tool holds each
+//! against its answer as ever.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -91,7 +91,7 @@ pub struct Extent {
     /// For so long: 30m, 8h, 7d.
     #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
     for_s: Option<u32>,
-    /// Calls with an argument that looks so, as in [approvals]; for each argument once.
+    /// Calls with an argument that looks so, as rules in majordomo.toml say it; for each argument once.
     #[arg(long, value_name = "NAME=PATTERN", value_parser = pair)]
     matching: Vec<(String, String)>,
     /// Calls with any arguments.
