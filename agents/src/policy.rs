@@ -1,9 +1,12 @@
 //! Which calls of tools people are asked about: `[approvals]`, applied. Pure. The agent's loop asks by it,
 //! and the actor that makes the call holds it against what comes in, so neither alone can let a call pass.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use shared::config::{ApprovalRule, ApprovalSettings, Policy};
 use shared::id::{AgentName, PrincipalId};
+use shared::permit::Covered;
 use shared::run::Effect;
 use wildmatch::WildMatch;
 
@@ -89,10 +92,23 @@ fn fits(rule: &ApprovalRule, wanted: &Wanted<'_>) -> bool {
             .effect
             .is_none_or(|effect| effect == wanted.tool.effect)
         && rule.tainted.is_none_or(|tainted| tainted == wanted.tainted)
-        && rule.args.iter().all(|(name, pattern)| {
-            let value = wanted.args.get(name);
-            value.is_some_and(|value| looks(value, pattern, whole))
-        })
+        && look(wanted.args, &rule.args, whole)
+}
+
+/// Whether a permit for these arguments is one for a call with those: of a list, all of it must look so.
+pub fn covers(covered: &Covered, args: &Value) -> bool {
+    match covered {
+        Covered::Exactly(these) => these == args,
+        Covered::Like(patterns) => look(args, patterns, true),
+    }
+}
+
+/// Whether all arguments that are named here are there and look so.
+fn look(args: &Value, patterns: &BTreeMap<String, String>, whole: bool) -> bool {
+    patterns.iter().all(|(name, pattern)| {
+        let value = args.get(name);
+        value.is_some_and(|value| looks(value, pattern, whole))
+    })
 }
 
 /// Whether a value looks as the pattern says, in capitals or not: of a list each element, or any. An empty
@@ -209,6 +225,42 @@ mod tests {
         let args = json!({"to": ["a@example.org", "b@Rival.test"]});
         let found = ruling(vec![rival], &once, args, false);
         assert!(matches!(found, Ruling::Refused(_)), "{found:?}");
+    }
+
+    #[test]
+    fn a_permit_covers_what_looks_so_and_all_of_a_list() {
+        let like = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter();
+            Covered::Like(
+                pairs
+                    .map(|(name, pattern)| ((*name).into(), (*pattern).into()))
+                    .collect(),
+            )
+        };
+        let home = like(&[("to", "*@example.org"), ("total", "<=100")]);
+        let table = [
+            (json!({"to": "a@Example.org", "total": 100}), true),
+            (
+                json!({"to": ["a@example.org", "b@example.org"], "total": 1, "cc": "x"}),
+                true,
+            ),
+            (
+                json!({"to": ["a@example.org", "b@evil.test"], "total": 1}),
+                false,
+            ),
+            (json!({"to": [], "total": 1}), false),
+            (json!({"to": "a@example.org", "total": 100.5}), false),
+            (json!({"to": "a@example.org"}), false),
+            (json!({"total": 1}), false),
+        ];
+        for (args, covered) in table {
+            assert_eq!(covers(&home, &args), covered, "{args}");
+        }
+        assert!(covers(&like(&[]), &json!({"to": "anybody"})));
+        let these = json!({"to": "a*", "n": 1});
+        assert!(covers(&Covered::Exactly(these.clone()), &these));
+        let others = json!({"to": "ab", "n": 1});
+        assert!(!covers(&Covered::Exactly(these), &others), "no pattern");
     }
 
     #[test]

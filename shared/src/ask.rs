@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::hash::Hash;
-use crate::id::{AgentName, AskId, PrincipalId, RunId, SignalName, TaskId, TenantId, ToolName};
+use crate::id::{
+    AgentName, AskId, PermitId, PrincipalId, RunId, SignalName, TaskId, TenantId, ToolName,
+};
 use crate::money::Usd;
 use crate::run::Timestamp;
 
@@ -104,6 +106,9 @@ pub struct Ask {
     /// Whether the one for whom the work is done may decide it, too, where the kind wants an approver.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_oneself: bool,
+    /// Whether it is known that the run had read nothing untrusted; of an approval.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clean: bool,
 }
 
 impl Ask {
@@ -124,6 +129,7 @@ impl Ask {
             cause: None,
             approvers: Vec::new(),
             by_oneself: false,
+            clean: false,
         }
     }
 }
@@ -287,6 +293,20 @@ pub struct Verdict {
     /// The hash of the action that was shown to the one who decided; of an approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<Hash>,
+    /// The permit of theirs by which it was decided, where they were not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permit: Option<PermitId>,
+}
+
+impl Verdict {
+    /// Whose word it is, for people.
+    pub fn whose(&self) -> String {
+        let by = self.by.as_ref().map_or("somebody", |by| by.as_str());
+        match &self.permit {
+            Some(permit) => format!("permit {} of {by}", permit.short()),
+            None => by.to_owned(),
+        }
+    }
 }
 
 /// What was asked for, and what was said: what an action is done by.
@@ -420,6 +440,7 @@ mod tests {
                 decision,
                 by: Some("bert".into()),
                 action: Some(asked.hash()),
+                permit: None,
             },
         };
         let approved = said(Decision::Approve { for_task: false });

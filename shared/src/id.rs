@@ -123,6 +123,19 @@ id!(
     AskId
 );
 
+id!(
+    /// An approver's standing word on calls of one kind.
+    PermitId
+);
+
+impl PermitId {
+    /// As people type it: its last characters, the first are its time.
+    pub fn short(&self) -> String {
+        let id = self.0.simple().to_string();
+        id[id.len() - 8..].to_owned()
+    }
+}
+
 impl AskId {
     /// The id of what `run` asks under this name: the same at every replay.
     pub fn of(run: RunId, name: &SignalName) -> Self {

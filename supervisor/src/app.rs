@@ -39,6 +39,7 @@ use crate::equip::{self, ModelCard};
 use crate::halt;
 use crate::intake::{Folders, Intake, MAX_TEXT};
 use crate::people::directory::Directory;
+use crate::permits::Clerk;
 use crate::program::Programs;
 use crate::retention::Retention;
 use crate::storage;
@@ -109,6 +110,8 @@ pub struct App {
     pub readers: Arc<Readers>,
     /// Who is who in chats.
     pub people: Arc<Directory>,
+    /// Who answers by permits, and gives them.
+    pub clerk: Arc<Clerk>,
     /// How the channels are, where any are open.
     pub channels: Channels,
     /// The channels, once they are open.
@@ -141,7 +144,16 @@ impl App {
         let supervisor = Supervisor::spawn_with_mailbox(roster, mailbox::bounded(64));
         supervisor.wait_for_startup().await;
         let programs = Arc::new(Programs::new(store.clone()));
+        let people = Arc::new(Directory::new(settings, store.clone()));
+        let catalog = Arc::new(equipped.catalog);
+        let clerk = Arc::new(Clerk {
+            store: store.clone(),
+            tenant: settings.tenant.0.clone(),
+            people: people.clone(),
+            catalog: catalog.clone(),
+        });
         let (engine, _) = Engine::start(Parts {
+            answers: Some(clerk.clone()),
             store: store.clone(),
             executor: Arc::new(agents.clone()),
             program: programs.clone(),
@@ -165,7 +177,7 @@ impl App {
         let intake = Intake::open(
             store.clone(),
             settings.tenant.0.clone(),
-            &equipped.catalog,
+            &catalog,
             Folders {
                 read: settings.files.read.clone().or(options.read),
                 write: write.unwrap_or_else(|| options.data.join("files")),
@@ -182,10 +194,11 @@ impl App {
         let retention = Retention::new(&settings.retention, store.clone(), programs);
         tokio::spawn(retention.work(engine.clone(), stopping.clone()));
         Ok(Self {
-            people: Arc::new(Directory::new(settings, store.clone())),
+            people,
+            clerk,
             board: OnceLock::new(),
             config: equipped.config,
-            catalog: Arc::new(equipped.catalog),
+            catalog,
             store,
             intake,
             agents,
@@ -235,6 +248,7 @@ impl App {
             tenant: self.tenant().clone(),
             engine: self.engine.clone(),
             people: people.clone(),
+            clerk: self.clerk.clone(),
             open: open.clone(),
             ladder: ladder.clone(),
         };

@@ -235,7 +235,7 @@ impl Caller {
         match act {
             Act::See(_) | Act::List | Act::Hear => self.need(&[Tasks, Approve, Admin]),
             Act::Cancel(_) | Act::Renew(_) | Act::Submit => self.need(&[Tasks, Admin]),
-            Act::Settle(_) => self.need(&[Approve, Admin]),
+            Act::Settle(_) | Act::KeepPermits => self.need(&[Approve, Admin]),
             Act::ActFor => self.need(&[OnBehalf]),
             Act::NameFolder
             | Act::Measure
@@ -289,6 +289,8 @@ pub enum Act<'a> {
     /// See what people are asked, and say something to it: what, [`may_decide`](crate::asks::may_decide)
     /// decides.
     Hear,
+    /// See, give and take back permits: what, [`permits`](crate::permits) decides.
+    KeepPermits,
     /// Read metrics.
     Measure,
     /// Examine the installation.
@@ -314,6 +316,7 @@ impl<'a> Act<'a> {
             | Act::NameFolder
             | Act::List
             | Act::Hear
+            | Act::KeepPermits
             | Act::Measure
             | Act::Examine
             | Act::Stop

@@ -7,6 +7,7 @@ use shared::budget::{
     Account, Date, Period, Plan, Set, Standing, Unit, Unreadable, Wanted, Which, read_limit,
 };
 use shared::clock;
+use shared::feedback::Regard;
 use shared::id::{PrincipalId, TenantId};
 use shared::money::Usage;
 use shared::run::Timestamp;
@@ -209,6 +210,8 @@ pub struct Used {
     pub count: u64,
     /// How much.
     pub usage: Usage,
+    /// What is thought of it; of agents alone.
+    pub regard: Option<Regard>,
 }
 
 /// What was used in the last days, today included: days in their order, all else the dearest first.
@@ -225,12 +228,43 @@ pub async fn usage(
             .spent_by_thread(tenant, Date::begin(since))
             .await
             .map(|rows| {
-                let row = |(name, count, usage)| Used { name, count, usage };
+                let row = |(name, count, usage)| Used {
+                    name,
+                    count,
+                    usage,
+                    regard: None,
+                };
                 dearest(rows.into_iter().map(row).collect())
             });
     }
     let rows = store.budgets().spent_since(tenant, since).await?;
-    Ok(sums(&rows, by))
+    let sums = sums(&rows, by);
+    match by {
+        By::Agent => {
+            let regards = store
+                .feedback()
+                .by_agent(tenant, Date::begin(since))
+                .await?;
+            Ok(with(sums, regards))
+        }
+        _ => Ok(sums),
+    }
+}
+
+/// Sums of agents with what is thought of their work; those of whom nothing else is known come last.
+fn with(mut sums: Vec<Used>, regards: Vec<Regard>) -> Vec<Used> {
+    for regard in regards {
+        let name = regard.agent.to_string();
+        match sums.iter_mut().find(|sum| sum.name == name) {
+            Some(sum) => sum.regard = Some(regard),
+            None => sums.push(Used {
+                name,
+                regard: Some(regard),
+                ..Used::default()
+            }),
+        }
+    }
+    sums
 }
 
 fn sums(rows: &[SpendRow], by: By) -> Vec<Used> {

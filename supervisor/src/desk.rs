@@ -242,6 +242,7 @@ impl Desk {
             decision: resolution.clone(),
             by: Some(by.clone()),
             action: None,
+            permit: None,
         };
         let (mut open, mut answered) = (Vec::new(), false);
         for (run, key) in self.doubts(task, step).await? {

@@ -15,6 +15,7 @@ use shared::store::{Accepted, Halt, NewOut, NewTask, Store};
 use shared::task::Request;
 
 use crate::engine::Engine;
+use crate::feedback;
 use crate::halt;
 use crate::session::{self, Recall};
 
@@ -163,6 +164,7 @@ impl Intake {
             request.said = session::recall(&*self.store, &self.tenant, thread, &recall).await?;
         }
         let id = TaskId::fresh();
+        let repeats = feedback::repeats(&request, &submission.principal);
         let read = match submission.read {
             Some(folder) => Some(self.readable(&folder)?),
             None => self.read.clone(),
@@ -183,10 +185,14 @@ impl Intake {
             card: submission.card,
             blobs: submission.blobs,
         };
-        Ok(match &self.engine {
+        let accepted = match &self.engine {
             Some(engine) => engine.accept(task).await?,
             None => self.store.accept(task).await?,
-        })
+        };
+        if repeats && accepted == Accepted::New(id) {
+            feedback::notice_repeat(&*self.store, &self.tenant, id).await;
+        }
+        Ok(accepted)
     }
 
     fn check(&self, request: &Request) -> Result<(), Refused> {

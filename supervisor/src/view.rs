@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use shared::ask::{AskKind, Asked};
+use shared::feedback::{Feedback, Source};
 use shared::id::{AskId, RunId, TaskId};
 use shared::run::Outcome;
 use shared::store::{AskFilter, Run, Step, Store};
@@ -74,9 +75,43 @@ pub struct TaskView {
     /// and where there is nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub asks: Vec<AskRef>,
+    /// What people think of it. Absent in lists, and where nobody thinks anything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub feedback: Vec<FeedbackView>,
     /// What was done, in order. Absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<Vec<StepView>>,
+}
+
+/// What somebody thinks of a task's answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Feedback)]
+pub struct FeedbackView {
+    /// Who.
+    pub who: String,
+    /// said; or noticed without words: edited (arguments changed before approval), lapsed (nobody answered
+    /// what was asked), cancelled (by whom it was for), rephrased (asked for again shortly after).
+    #[schema(value_type = String)]
+    pub source: Source,
+    /// Whether they are content; never where it was noticed.
+    pub good: bool,
+    /// Why.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+impl From<Feedback> for FeedbackView {
+    fn from(feedback: Feedback) -> Self {
+        Self {
+            who: feedback.who.to_string(),
+            source: feedback.source,
+            good: feedback.good,
+            text: feedback.text,
+            at_ms: feedback.at.0,
+        }
+    }
 }
 
 /// Something that a task waits for people to decide.
@@ -181,6 +216,7 @@ impl TaskView {
             pruned_at_ms: task.pruned_at.map(|at| at.0),
             files: Vec::new(),
             asks: Vec::new(),
+            feedback: Vec::new(),
             steps: None,
         }
     }
@@ -211,7 +247,9 @@ impl TaskView {
             true => Vec::new(),
             false => store.asks().list(&task.tenant, &open).await?,
         };
+        let feedback = store.feedback().of(&task.tenant, task.id).await?;
         let mut view = Self::of(task);
+        view.feedback = feedback.into_iter().map(Into::into).collect();
         view.files = files::of(&journal);
         view.asks = asks.into_iter().map(Into::into).collect();
         view.steps = Some(steps);

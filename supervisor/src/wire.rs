@@ -7,6 +7,7 @@ mod asks;
 mod budget;
 mod channels;
 mod people;
+mod permits;
 mod stop;
 mod tokens;
 
@@ -29,9 +30,12 @@ use crate::doctor::Finding;
 use crate::view::TaskView;
 
 pub use asks::{ActionView, AskDecision, AskPage, AskView, FileDigestView};
-pub use budget::{BudgetPage, BudgetView, ForecastView, LimitOrder, UsagePage, UsageView};
+pub use budget::{
+    BudgetPage, BudgetView, ForecastView, LimitOrder, RegardView, UsagePage, UsageView,
+};
 pub use channels::{ChannelPage, ChannelState, ChannelUp, ChannelView, Revived};
 pub use people::{PairingCode, PairingOrder, PeoplePage, PersonView, RemovedView};
+pub use permits::{PermitOrder, PermitPage, PermitUseView, PermitView};
 pub use stop::{HaltView, ResumeOrder, StopOrder, StopPage};
 pub use tokens::{TokenOrder, TokenPage, TokenSecret, TokenView};
 
@@ -180,6 +184,40 @@ pub struct TaskPage {
 pub struct ForkOrder {
     /// The key of a step of the task's root run; what stands before it is taken over.
     pub from: String,
+}
+
+/// What somebody thinks of an answer.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FeedbackOrder {
+    /// Whether they are content.
+    pub sign: Sign,
+    /// Why; at most 2,000 characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schema(max_length = 2000)]
+    pub text: String,
+}
+
+/// Whether somebody is content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sign {
+    /// They are.
+    Good,
+    /// They are not.
+    Bad,
+}
+
+impl Sign {
+    /// The one for this.
+    pub fn of(good: bool) -> Self {
+        if good { Self::Good } else { Self::Bad }
+    }
+
+    /// Whether it is the good one.
+    pub fn is_good(self) -> bool {
+        self == Self::Good
+    }
 }
 
 /// Runs that cannot be run any more, the last one first.

@@ -32,6 +32,7 @@ on_both_stores!(
     a_doubt_is_an_escalation,
     lists_are_paged_and_kept_to_what_may_be_seen,
     what_nobody_waits_for_any_more_takes_no_word,
+    permits_are_given_shown_and_taken_back_by_approvers,
 );
 
 const SEND: &str = "[[agent.reply]]\ntext = \"I send it.\"\ncalls = [{ tool = \"send\", args = { n = 5 } }]\n[[agent.reply]]\ntext = \"It is settled.\"\n";
@@ -522,6 +523,71 @@ async fn lists_are_paged_and_kept_to_what_may_be_seen(kind: Kind) {
             "{query}"
         );
     }
+    town.close().await;
+}
+
+async fn permits_are_given_shown_and_taken_back_by_approvers(kind: Kind) {
+    let (town, send) = Town::sending(kind, ASKED).await;
+    let ada = town.token("ada", &[Scope::Tasks]).await;
+    let boss = town.token("boss", &[Scope::Approve]).await;
+    let (task, path) = town.asked(&ada, "approvals").await;
+    let ask = id_of(&path);
+    let order = json!({"ask": ask, "times": 2});
+    let (status, _) = town.post(&ada, "/v1/permits", order.clone()).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "permits are for approvers");
+    for (odd, field) in [
+        (json!({"ask": ask}), "times"),
+        (json!({"ask": ask, "times": 2, "args": {"n": "6"}}), "args"),
+        (json!({"ask": ask, "times": 2, "args": {"n": ""}}), "args"),
+        (json!({"ask": ask, "for_s": 0}), "for_s"),
+        (
+            json!({"agent": "worker", "tool": "send", "times": 2}),
+            "args",
+        ),
+        (json!({"ask": ask, "times": 2, "agent": "worker"}), "ask"),
+    ] {
+        let (status, problem) = town.post(&boss, "/v1/permits", odd.clone()).await;
+        let told = (status, &problem["field"]);
+        assert_eq!(told, (StatusCode::BAD_REQUEST, &json!(field)), "{odd}");
+    }
+    let (status, permit) = town.post(&boss, "/v1/permits", order).await;
+    assert_eq!(status, StatusCode::OK, "{permit}");
+    answered(&town.app.ends(task).await);
+    assert_eq!(
+        (&permit["state"], &permit["used"], &permit["exactly"]),
+        (&json!("good"), &json!(1), &json!({"n": 5}))
+    );
+    assert_eq!(permit["uses"][0]["ask"], ask);
+    let (_, ask) = town.get(&boss, &path).await;
+    assert_eq!(
+        (&ask["decided_by"], &ask["by_permit"]),
+        (&json!("token:boss"), &permit["id"])
+    );
+    let one = format!("/v1/permits/{}", permit["id"].as_str().unwrap());
+    let (status, _) = town.send(&ada, (Method::DELETE, &one), None).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let listed = async |path: &str| {
+        let (_, page) = town.get(&boss, path).await;
+        page["permits"].as_array().unwrap().len()
+    };
+    assert_eq!(listed("/v1/permits").await, 1);
+    for _ in 0..2 {
+        let (status, now) = town.send(&boss, (Method::DELETE, &one), None).await;
+        let told = (status, &now["state"], &now["revoked_by"]);
+        let revoked = (StatusCode::OK, &json!("revoked"), &json!("token:boss"));
+        assert_eq!(told, revoked);
+    }
+    let lengths = (
+        listed("/v1/permits").await,
+        listed("/v1/permits?state=all").await,
+    );
+    assert_eq!(lengths, (0, 1));
+    let (task, _) = town.asked(&ada, "approvals").await;
+    assert_eq!(send.calls(), [5], "it was taken back");
+    let cancel = format!("/v1/tasks/{task}/cancel");
+    assert_eq!(town.post(&ada, &cancel, json!({})).await.0, StatusCode::OK);
+    let nobodys = "/v1/permits/01980000-0000-7000-8000-000000000000";
+    assert_eq!(town.get(&boss, nobodys).await.0, StatusCode::NOT_FOUND);
     town.close().await;
 }
 

@@ -14,10 +14,12 @@ use majordomo_tests::engine::new_task;
 use majordomo_tests::place::Kind;
 use majordomo_tests::{on_both_stores, place::Database};
 use shared::blob::Blob;
+use shared::feedback::Source;
 use shared::hash::Hash;
-use shared::id::{TaskId, TenantId, WorkerId};
+use shared::id::{PermitId, TaskId, TenantId, WorkerId};
+use shared::permit::{Covered, Terms};
 use shared::store::postgres::PostgresStore;
-use shared::store::{Accepted, NewSignal, Store, TaskFilter, Token};
+use shared::store::{Accepted, NewFeedback, NewPermit, NewSignal, Store, TaskFilter, Token};
 
 on_both_stores!(no_read_shows_another_tenants_rows);
 
@@ -49,6 +51,30 @@ async fn furnish(store: &dyn Store, tenants: &[&str]) -> Owned {
             revoked_at: None,
         };
         assert!(store.add_token(token, hash(name)).await.unwrap());
+        let permit = NewPermit {
+            id: PermitId::fresh(),
+            tenant: tenant.clone(),
+            terms: Terms {
+                agent: "worker".into(),
+                tool: "send".into(),
+                covered: Covered::Like(Default::default()),
+                tainted: false,
+                times: Some(1),
+            },
+            lasts: None,
+            by: tenant.as_str().into(),
+            asked: None,
+        };
+        store.permits().add(permit).await.unwrap();
+        let feedback = NewFeedback {
+            tenant: tenant.clone(),
+            task: id,
+            who: "ada".into(),
+            source: Source::Said,
+            good: true,
+            text: String::new(),
+        };
+        assert!(store.feedback().note(feedback).await.unwrap());
         owned.insert(tenant, id);
     }
     owned
@@ -68,6 +94,8 @@ async fn seen(store: &dyn Store, tenant: &TenantId, other: (&TenantId, TaskId)) 
     let theirs = hash(name.as_str());
     let tasks = store.tasks(tenant, &all).await.unwrap();
     let tokens = store.tokens(tenant).await.unwrap();
+    let permits = store.permits().all(tenant, true, 9).await.unwrap();
+    let by = name.as_str().into();
     vec![
         usize::from(store.task(tenant, task).await.unwrap().is_some()),
         tasks.iter().filter(|task| task.tenant == *name).count(),
@@ -79,6 +107,8 @@ async fn seen(store: &dyn Store, tenant: &TenantId, other: (&TenantId, TaskId)) 
         usize::from(store.blob(tenant, theirs).await.unwrap().is_some()),
         usize::from(store.token(tenant, theirs).await.unwrap().is_some()),
         tokens.iter().filter(|token| token.tenant == *name).count(),
+        permits.iter().filter(|permit| permit.by == by).count(),
+        store.feedback().of(tenant, task).await.unwrap().len(),
     ]
 }
 
@@ -90,11 +120,15 @@ async fn no_read_shows_another_tenants_rows(kind: Kind) {
     let own = seen(&*store, &a, (&a, owned[&a])).await;
     assert_eq!(
         own,
-        [1, 1, 1, 1, 0, 1, 1, 1, 1, 1],
+        [1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1],
         "its own rows are there"
     );
-    assert_eq!(seen(&*store, &a, (&b, owned[&b])).await, [0; 10]);
+    assert_eq!(seen(&*store, &a, (&b, owned[&b])).await, [0; 12]);
     assert!(!store.cancel(&a, owned[&b], "not mine", None).await.unwrap());
+    let theirs = store.permits().all(&b, true, 9).await.unwrap().remove(0).id;
+    let permits = store.permits();
+    assert!(permits.one(&a, theirs).await.unwrap().is_none());
+    assert!(!permits.revoke(&a, theirs, &"a".into()).await.unwrap());
     assert!(
         !store
             .revoke_token(&TenantId::from("c"), "ci")

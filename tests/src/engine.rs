@@ -131,6 +131,7 @@ impl Bench {
         (live_runs, park_after): (u32, Duration),
     ) -> Self {
         let parts = Parts {
+            answers: None,
             store: store.clone(),
             executor: Arc::new(Hands { act, world }),
             program: Arc::new(Coded(code)),

@@ -13,8 +13,8 @@ use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, Work
 use shared::run::Timestamp;
 use shared::store::{
     Accepted, Again, Appended, Bell, Budgets, Census, Checkup, Claimed, DeadRun, Delivered, Duty,
-    Entry, Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step,
-    Store, TaskFilter, Token,
+    Entry, Error, Feedbacks, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Permits,
+    Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use shared::task::Task;
 
@@ -95,6 +95,12 @@ impl Store for Faulty {
         self.inner.asks()
     }
 
+    fn permits(&self) -> &dyn Permits {
+        self.inner.permits()
+    }
+    fn feedback(&self) -> &dyn Feedbacks {
+        self.inner.feedback()
+    }
     fn halts(&self) -> &dyn Halts {
         self.inner.halts()
     }

@@ -206,12 +206,15 @@ impl AgentRun<'_> {
                     false => format!("\n\n{} says: {reason}", self.spec.name),
                 };
                 let title = format!("{} wants to call {}", self.spec.name, action.tool);
+                let ruled = gated.op.ruled;
+                let tainted = self.taint.is_tainted() || ruled.is_none_or(|ruled| ruled.tainted);
                 let ask = Ask {
                     text: format!("You are asked because {}.{said}", gated.why),
                     agent,
                     action: Some(Action::clone(action)),
                     approvers: gated.approvers.clone(),
                     by_oneself: policy.own,
+                    clean: !tainted,
                     ..Ask::new(AskKind::Approval, title)
                 };
                 let within = Duration::from_secs_f64(policy.within_h.clamp(0.0, 8760.0) * 3600.0);
@@ -287,8 +290,8 @@ impl AgentRun<'_> {
     fn given_leave(&mut self, mut pending: Pending, gated: Box<Gated>, verdict: Option<Verdict>) {
         let name = leave_signal(&pending.key);
         let decider = verdict.as_ref().and_then(|verdict| verdict.by.clone());
-        let by = decider.as_ref();
-        let by = by.map_or_else(|| "a person".to_owned(), |by| by.to_string());
+        let by = verdict.as_ref().filter(|verdict| verdict.by.is_some());
+        let by = by.map_or_else(|| "a person".to_owned(), Verdict::whose);
         let mut op = gated.op;
         let said = match verdict.map(|verdict| verdict.decision) {
             Some(Decision::Approve { for_task }) => {

@@ -183,6 +183,8 @@ pub struct ConversationSettings {
     /// has said that it still should be.
     #[schemars(range(min = 1))]
     pub stale_after_min: u32,
+    /// Whether two buttons below an answer take what people think of it.
+    pub feedback: bool,
 }
 
 impl Default for ConversationSettings {
@@ -191,6 +193,7 @@ impl Default for ConversationSettings {
             follow_up: FollowUp::Queue,
             turns: 10,
             stale_after_min: 30,
+            feedback: true,
         }
     }
 }

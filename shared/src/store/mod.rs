@@ -8,10 +8,12 @@
 
 mod ask;
 mod bell;
+mod feedback;
 mod halt;
 mod identity;
 mod ledger;
 mod mail;
+mod permit;
 pub mod postgres;
 mod rows;
 pub mod sqlite;
@@ -23,10 +25,12 @@ use serde_json::Value;
 
 pub use ask::*;
 pub use bell::{Bell, Seat};
+pub use feedback::*;
 pub use halt::*;
 pub use identity::*;
 pub use ledger::{AccountRow, Budgets, SpendRow};
 pub use mail::*;
+pub use permit::*;
 pub use rows::*;
 
 use crate::blob::Blob;
@@ -123,6 +127,12 @@ pub trait Store: Send + Sync {
 
     /// What people are asked.
     fn asks(&self) -> &dyn Asks;
+
+    /// What approvers permit for longer.
+    fn permits(&self) -> &dyn Permits;
+
+    /// What people think of answers.
+    fn feedback(&self) -> &dyn Feedbacks;
 
     /// What an operator has stopped.
     fn halts(&self) -> &dyn Halts;

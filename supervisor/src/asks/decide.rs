@@ -1,12 +1,14 @@
 //! Deciding: a word is checked and becomes the answer that a run waits for.
 
 use shared::ask::{AskKind, AskState, Asked, Decision, Verdict};
+use shared::feedback::Source;
 use shared::id::AskId;
 use shared::money::Usd;
 use shared::store::{AskFilter, Delivered, Error, NewSignal};
 
 use super::{Who, may_decide};
 use crate::desk::{Desk, to_the_end};
+use crate::feedback;
 
 /// Letters of an id that may stand for it, at least.
 pub const PREFIX: usize = 4;
@@ -110,10 +112,12 @@ impl Desk {
             true => self.alike(&asked).await?,
             false => Vec::new(),
         };
+        let is_edit = matches!(decision, Decision::Edit { .. });
         let verdict = Verdict {
             decision,
             by: Some(who.principal.clone()),
             action: asked.ask.action.as_ref().map(|action| action.hash()),
+            permit: None,
         };
         let payload = serde_json::to_value(verdict).unwrap_or_default();
         let signal = |asked: &Asked| NewSignal {
@@ -136,6 +140,10 @@ impl Desk {
             Ok(delivered)
         })
         .await?;
+        if is_edit && delivered == Delivered::First {
+            let theirs = (asked.task, &who.principal);
+            feedback::notice(&*self.store, &self.tenant, theirs, Source::Edited).await;
+        }
         let now = self.store.asks().get(&self.tenant, id).await?;
         let now = Box::new(now.unwrap_or(asked));
         Ok(match delivered {

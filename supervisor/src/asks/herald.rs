@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use shared::ask::{AskKind, AskState, Asked};
 use shared::config::{Contact, Role};
+use shared::feedback::Source;
 use shared::id::TenantId;
 use shared::store::{Climb, Duty, Error, Identity, NewOut, Rungs, Store, Telling, Told, duty};
 use shared::task::Task;
@@ -27,7 +28,9 @@ use crate::channels::Word;
 use crate::channels::watch::Watch;
 use crate::doctor::Finding;
 use crate::engine::Engine;
+use crate::feedback;
 use crate::people::directory::Directory;
+use crate::permits::Clerk;
 
 /// The duty of the one process that does this.
 const DUTY: &str = "asks";
@@ -75,6 +78,8 @@ pub struct Herald {
     pub engine: Arc<Engine>,
     /// Who may decide.
     pub people: Arc<Directory>,
+    /// Who answers by permits, before anybody is asked.
+    pub clerk: Arc<Clerk>,
     /// The channels that are open.
     pub open: Arc<[&'static str]>,
     /// Who is told of work that cannot go on.
@@ -130,7 +135,11 @@ impl Herald {
             tokio::select! {
                 // The bell is the store's, and lives as long.
                 _ = bell.changed() => due = due.min(tokio::time::Instant::now() + LOOK),
-                _ = sweep.tick() => {}
+                _ = sweep.tick() => {
+                    if let Err(error) = self.clerk.answer_all().await {
+                        tracing::warn!(%error, "permits cannot be looked at now");
+                    }
+                }
                 () = tokio::time::sleep_until(due) => {}
                 () = over.cancelled() => {}
             }
@@ -142,6 +151,13 @@ impl Herald {
         let asks = self.store.asks();
         let untold = asks.untold(&self.tenant, PAGE).await?;
         for asked in &untold {
+            // It is untold again when it is seen to be decided.
+            if self.clerk.answer(asked).await? {
+                continue;
+            }
+            if asked.state == AskState::Lapsed {
+                self.notice_silence(asked).await?;
+            }
             let telling = match asked.state {
                 AskState::Open => self.announce(asked).await?,
                 // The cards that are there are owed again.
@@ -157,6 +173,17 @@ impl Herald {
             }
         }
         Ok(untold.len())
+    }
+
+    /// Nobody cared enough to answer: that says something of the task.
+    async fn notice_silence(&self, asked: &Asked) -> Result<(), Error> {
+        if let AskKind::Approval | AskKind::Question = asked.ask.kind
+            && let Some(task) = self.store.task(&self.tenant, asked.task).await?
+        {
+            let theirs = (task.id, &task.principal);
+            feedback::notice(&*self.store, &self.tenant, theirs, Source::Lapsed).await;
+        }
+        Ok(())
     }
 
     /// Tells the next rung wherever the last one had its time. Answers when to look again.

@@ -13,7 +13,7 @@ pub struct Outcome<'a> {
     /// What was decided, where that is known.
     pub decision: Option<&'a Decision>,
     /// Who decided it.
-    pub by: Option<&'a str>,
+    pub by: Option<String>,
     /// When.
     pub at: Option<Timestamp>,
 }
@@ -26,7 +26,7 @@ impl<'a> Outcome<'a> {
             kind: asked.ask.kind,
             state: asked.state,
             decision: verdict.map(|(verdict, _)| &verdict.decision),
-            by: verdict.and_then(|(verdict, _)| verdict.by.as_ref().map(|by| by.as_str())),
+            by: verdict.map(|(verdict, _)| verdict.whose()),
             at: verdict.map(|(_, at)| *at),
         }
     }
@@ -36,7 +36,7 @@ impl<'a> Outcome<'a> {
         let Some(decision) = self.decision else {
             return self.without_a_word().into();
         };
-        let by = self.by.unwrap_or("somebody");
+        let by = self.by.as_deref().unwrap_or("somebody");
         let at = self.at.map(|at| format!(", {}", clock::utc(at)));
         let said = decision.text().map(|text| format!(": {}", quote(text)));
         let (at, said) = (at.unwrap_or_default(), said.unwrap_or_default());
@@ -70,7 +70,7 @@ mod tests {
             kind: AskKind::Approval,
             state: AskState::Answered,
             decision: Some(&reject),
-            by: Some("ann"),
+            by: Some("ann".into()),
             at: Some(Timestamp(0)),
         };
         let line = |text: &str| text.replace('\n', " ");

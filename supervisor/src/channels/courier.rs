@@ -25,9 +25,11 @@ use tokio_util::task::TaskTracker;
 
 use shared::ask::Asked;
 use shared::event::Live;
+use shared::feedback::{Feedback, Source};
 use shared::id::{AskId, TaskId, TenantId};
 use shared::run::Timestamp;
 use shared::store::{Duty, Error, Out, OutState, Store};
+use shared::task::{Task, TaskState};
 
 use super::card::{Card, PLACEHOLDER};
 use super::health::Channels;
@@ -37,6 +39,7 @@ use super::pace::{Pace, Turn};
 use super::{Channel, Document, Page, Undelivered, Word};
 use crate::asks;
 use crate::engine::Engine;
+use crate::feedback;
 use crate::follow::Follower;
 use crate::people::directory::Directory;
 use files::Answer;
@@ -86,6 +89,8 @@ pub struct Courier {
     pub open: Arc<[&'static str]>,
     /// All that is owed is to be looked at again.
     pub again: Notify,
+    /// Whether buttons below answers take what people think of them.
+    pub feedback: bool,
 }
 
 /// What is said to the far side.
@@ -293,9 +298,25 @@ impl Courier {
         let Some(task) = self.store.task(&self.tenant, task).await? else {
             return Err(Left::Dead("the task is not there any more".into()));
         };
-        let Some(Answer { pages, files }) = self.answer(&task, word.about.as_deref()).await? else {
+        let Some(Answer { mut pages, files }) = self.answer(&task, word.about.as_deref()).await?
+        else {
             return Err(Left::Later);
         };
+        let opinions = self.opinions(&task).await?;
+        let (end, whole) = (pages.len() - 1, pages.len() + files.len());
+        let mut with_buttons = pages[end].clone();
+        if let Some(said) = &opinions {
+            with_buttons.buttons = feedback::buttons(task.id, said);
+            if files.is_empty() {
+                pages[end] = with_buttons.clone();
+            }
+            // Buttons come last: where somebody pressed one, all of it stands.
+            if !said.is_empty() && far.len() >= whole {
+                self.change(out, &far[end], &with_buttons).await?;
+                return self.sent_with(out, (&task, &far), said).await;
+            }
+        }
+        let late_buttons = opinions.is_some() && !files.is_empty();
         for (place, page) in pages.iter().enumerate() {
             if shared::crash::posts_answers() {
                 self.post(out, reply_to, page).await?;
@@ -308,7 +329,38 @@ impl Courier {
             self.bring_file(out, reply_to, &mut far, (place, file))
                 .await?;
         }
-        self.record(out, &far, OutState::Sent).await
+        if late_buttons {
+            self.change(out, &far[end], &with_buttons).await?;
+        }
+        match opinions {
+            Some(said) => self.sent_with(out, (&task, &far), &said).await,
+            None => self.record(out, &far, OutState::Sent).await,
+        }
+    }
+
+    /// What people said of a task's answer, where they are asked for it.
+    async fn opinions(&self, task: &Task) -> Result<Option<Vec<Feedback>>, Left> {
+        if !self.feedback || task.state != TaskState::Done {
+            return Ok(None);
+        }
+        let mut said = self.store.feedback().of(&self.tenant, task.id).await?;
+        said.retain(|one| one.source == Source::Said);
+        Ok(Some(said))
+    }
+
+    /// Records that an answer stands with these opinions below it; it is owed again where others came
+    /// meanwhile.
+    async fn sent_with(
+        &self,
+        out: &Out,
+        (task, far): (&Task, &[String]),
+        said: &[Feedback],
+    ) -> Result<(), Left> {
+        self.record(out, far, OutState::Sent).await?;
+        if self.opinions(task).await?.as_deref() != Some(said) {
+            self.store.mail().reopen(&self.tenant, out.seq).await?;
+        }
+        Ok(())
     }
 
     /// Shows an ask, and what became of it. It is owed again when that changes.

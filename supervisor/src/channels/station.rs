@@ -136,6 +136,7 @@ impl Station {
             engine: self.engine.clone(),
             open: self.open.clone(),
             again: Notify::new(),
+            feedback: self.settings.feedback,
         });
         let inlet = Inlet {
             store: self.store().clone(),

@@ -22,6 +22,7 @@ use crate::app::{App, GRACE};
 use crate::asks::{self, Collection, Decided, Who};
 use crate::auth::{Caller, LOCAL};
 use crate::desk::{Desk, Resolved, refusal};
+use crate::feedback::NotTaken;
 use crate::follow::Follower;
 use crate::intake::Refused;
 use crate::storage;
@@ -139,11 +140,27 @@ impl Access {
     pub async fn cancel(&self, task: TaskId) -> anyhow::Result<()> {
         match self.desk() {
             Ok(desk) => Ok(desk
-                .cancel(task, "cancelled on the command line")
+                .cancel_by(task, "cancelled on the command line", &LOCAL.into())
                 .await
                 .map(drop)?),
             Err(client) => client.say(task, "cancel").await,
         }
+    }
+
+    /// Says what somebody at the machine thinks of a task's answer.
+    pub async fn rate(&self, id: TaskId, (good, text): (bool, &str)) -> anyhow::Result<()> {
+        let desk = match self.desk() {
+            Ok(desk) => desk,
+            Err(client) => return client.rate(id, (good, text)).await,
+        };
+        let task = desk.task(id).await?;
+        let task = task.ok_or_else(|| Fault::failed(format!("there is no task {id}")))?;
+        let rated = desk.rate(&task, &LOCAL.into(), (good, text)).await;
+        rated.map_err(|error| match error {
+            NotTaken::Store(error) => anyhow::Error::from(error),
+            NotTaken::Long => Fault::usage(error.to_string()).into(),
+            NotTaken::Early => Fault::failed(error.to_string()).into(),
+        })
     }
 
     /// Holds a task. One that has ended stays as it is.
@@ -328,7 +345,8 @@ impl Access {
 }
 
 /// Who decides at the machine itself.
-fn myself() -> Who {
+/// Who types here.
+pub fn myself() -> Who {
     Who::from(&Caller::local())
 }
 

@@ -12,7 +12,7 @@ use super::words;
 use crate::auth::LOCAL;
 use crate::budget::{self, By, NotSet};
 use crate::desk::Desk;
-use crate::wire::{BudgetView, LimitOrder, UsagePage, UsageView};
+use crate::wire::{BudgetView, LimitOrder, RegardView, UsagePage, UsageView};
 
 /// Shows limits with what is spent and held; changes them.
 #[derive(Debug, Args)]
@@ -193,15 +193,28 @@ async fn used(access: &Access, usage: &Usage) -> anyhow::Result<Exit> {
 }
 
 fn sums(page: &UsagePage) -> String {
+    let with_feedback = page.by == "agent";
     let cells = |name: String, row: &UsageView| {
-        vec![
+        let mut cells = vec![
             name,
             words::number(row.count),
             words::number(row.tokens_in),
             words::number(row.tokens_cached),
             words::number(row.tokens_out),
             words::usd(row.usd),
-        ]
+        ];
+        if with_feedback {
+            let count = |of: fn(&RegardView) -> u64| {
+                let counted = row.feedback.as_ref().map(of);
+                counted.map_or(String::new(), words::number)
+            };
+            cells.extend([
+                count(|it| it.good),
+                count(|it| it.bad),
+                count(|it| it.signs),
+            ]);
+        }
+        cells
     };
     let row = |row: &UsageView| {
         let name = match row.name.as_str() {
@@ -216,15 +229,18 @@ fn sums(page: &UsagePage) -> String {
         "thread" => "tasks",
         _ => "attempts",
     };
-    let head = [
-        &page.by,
+    let mut head = vec![
+        page.by.as_str(),
         counted,
         "tokens in",
         "cached",
         "tokens out",
         "cost",
     ];
-    words::table(&head, &rows, &[1, 2, 3, 4, 5])
+    if with_feedback {
+        head.extend(["good", "bad", "signs"]);
+    }
+    words::table(&head, &rows, &[1, 2, 3, 4, 5, 6, 7, 8])
 }
 
 #[cfg(test)]
@@ -256,10 +272,19 @@ mod tests {
             tokens_in: 1_200,
             tokens_cached: 200,
             tokens_out: 300,
+            feedback: None,
+        };
+        let rated = UsageView {
+            feedback: Some(RegardView {
+                good: 12,
+                bad: 1,
+                signs: 3,
+            }),
+            ..row("writer", 0.5)
         };
         let page = UsagePage {
             by: "agent".into(),
-            usage: vec![row("writer", 0.5), row("", 0.25)],
+            usage: vec![rated, row("", 0.25)],
             forecast: Default::default(),
         };
         insta::assert_snapshot!(format!("{}\n{}", table(&budgets), sums(&page)));

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use shared::ask::Decision;
 use shared::event::Recorded;
-use shared::id::{AskId, RunId, TaskId};
+use shared::id::{AskId, PermitId, RunId, TaskId};
 use shared::store::{AskFilter, TaskFilter};
 
 use super::exit::Fault;
@@ -32,7 +32,9 @@ use crate::wire::{
     DeadPage, DeadView, DoctorPage, ForkOrder, ProblemBody, Settlement, TaskOrder, TaskPage,
     TaskRef,
 };
+use crate::wire::{FeedbackOrder, Sign};
 use crate::wire::{HaltView, ResumeOrder, StopOrder, StopPage};
+use crate::wire::{PermitOrder, PermitPage, PermitView};
 use crate::wire::{TokenOrder, TokenPage, TokenSecret, TokenView};
 
 /// How long an answer other than a stream may take.
@@ -106,6 +108,18 @@ impl Client {
     pub async fn say(&self, task: TaskId, word: &str) -> anyhow::Result<()> {
         let request = self.request(Method::POST, &format!("/v1/tasks/{task}/{word}"));
         accepted(self.send(request.timeout(ANSWER)).await?)
+            .await
+            .map(drop)
+    }
+
+    /// `POST /v1/tasks/{id}/feedback`.
+    pub async fn rate(&self, task: TaskId, (good, text): (bool, &str)) -> anyhow::Result<()> {
+        let body = FeedbackOrder {
+            sign: Sign::of(good),
+            text: text.to_owned(),
+        };
+        let request = self.request(Method::POST, &format!("/v1/tasks/{task}/feedback"));
+        accepted(self.send(request.timeout(ANSWER).json(&body)).await?)
             .await
             .map(drop)
     }
@@ -188,6 +202,37 @@ impl Client {
     ) -> anyhow::Result<AskView> {
         let request = self.request(Method::POST, &format!("/v1/{}/{id}", which.as_str()));
         self.read(request.json(decision)).await
+    }
+
+    /// `GET /v1/permits`.
+    pub async fn permits(&self, good: bool, limit: u32) -> anyhow::Result<Vec<PermitView>> {
+        let state = if good { "good" } else { "all" };
+        let query = [("state", state.to_owned()), ("limit", limit.to_string())];
+        let request = self.request(Method::GET, "/v1/permits").query(&query);
+        let page: PermitPage = self.read(request).await?;
+        Ok(page.permits)
+    }
+
+    /// `POST /v1/permits`.
+    pub async fn give_permit(&self, order: &PermitOrder) -> anyhow::Result<PermitView> {
+        let request = self.request(Method::POST, "/v1/permits");
+        self.read(request.json(order)).await
+    }
+
+    /// `GET /v1/permits/{id}`.
+    pub async fn permit(&self, id: PermitId) -> anyhow::Result<Option<PermitView>> {
+        let request = self.request(Method::GET, &format!("/v1/permits/{id}"));
+        let answer = self.send(request.timeout(ANSWER)).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        Ok(Some(accepted(answer).await?.json().await?))
+    }
+
+    /// `DELETE /v1/permits/{id}`.
+    pub async fn revoke_permit(&self, id: PermitId) -> anyhow::Result<PermitView> {
+        self.read(self.request(Method::DELETE, &format!("/v1/permits/{id}")))
+            .await
     }
 
     /// `GET /v1/tasks/{id}/transcript`.

@@ -14,10 +14,12 @@ pub mod client;
 pub mod context;
 mod doctor;
 pub mod exit;
+mod feedback;
 mod health;
 mod init;
 mod pair;
 mod people;
+mod permits;
 mod pick;
 mod progress;
 mod schema;
@@ -117,12 +119,14 @@ enum Command {
     Serve(serve::Serve),
     #[command(subcommand)]
     Tasks(tasks::Tasks),
+    Feedback(feedback::Feedback),
     Approvals(asks::Approvals),
     Approve(asks::Approve),
     Reject(asks::Reject),
     Questions(asks::Questions),
     Answer(asks::Answer),
     Escalations(asks::Escalations),
+    Permits(permits::Permits),
     #[command(subcommand)]
     Token(token::Token),
     Pair(pair::Pair),
@@ -205,12 +209,14 @@ async fn command(cli: Cli, tools: Vec<Arc<dyn Tool>>) -> anyhow::Result<Exit> {
         Command::Ask(ask) => ask::run(&context, ask).await,
         Command::Serve(serve) => serve::run(&context, serve).await,
         Command::Tasks(tasks) => tasks::run(&context, tasks).await,
+        Command::Feedback(feedback) => feedback.run(&context).await,
         Command::Approvals(approvals) => approvals.run(&context).await,
         Command::Approve(approve) => approve.run(&context).await,
         Command::Reject(reject) => reject.run(&context).await,
         Command::Questions(questions) => questions.run(&context).await,
         Command::Answer(answer) => answer.run(&context).await,
         Command::Escalations(escalations) => escalations.run(&context).await,
+        Command::Permits(permits) => permits.run(&context).await,
         Command::Token(token) => token::run(&context, token).await,
         Command::Pair(pair) => pair::run(&context, pair).await,
         Command::People(people) => people::run(&context, people).await,
@@ -272,12 +278,20 @@ mod tests {
             "majordomo tasks retry abcd",
             "majordomo tasks fork abcd --from step/2",
             "majordomo tasks dead --json --limit 7",
+            "majordomo feedback abcd good",
+            "majordomo feedback abcd bad it is too long",
             "majordomo approvals",
             "majordomo approvals --all --json",
             "majordomo approvals list --all",
             "majordomo approvals show 1a2b3c4d --json",
             "majordomo approve 1a2b3c4d --for-task",
             "majordomo approve 1a2b3c4d --args @args.json",
+            "majordomo approve 1a2b3c4d --times 20",
+            "majordomo approve 1a2b3c4d --for 8h --matching to=*@example.org --tainted",
+            "majordomo permits --all --json",
+            "majordomo permits show 1a2b3c4d",
+            "majordomo permits add executor send_email --any --for 30m --times 3",
+            "majordomo permits revoke 1a2b3c4d",
             "majordomo reject 1a2b3c4d --reason no",
             "majordomo questions --json",
             "majordomo questions show 1a2b3c4d",
@@ -325,8 +339,14 @@ mod tests {
             "majordomo tasks resolve abcd",
             "majordomo tasks resolve abcd --again --give-up",
             "majordomo tasks resolve abcd --again --result 7",
+            "majordomo feedback abcd fine",
             "majordomo approve",
             "majordomo approve 1a2b3c4d --for-task --args {}",
+            "majordomo approve 1a2b3c4d --for-task --for 8h",
+            "majordomo approve 1a2b3c4d --args {} --times 2",
+            "majordomo approve 1a2b3c4d --times 0",
+            "majordomo permits add executor send_email --any --matching a=b --times 1",
+            "majordomo permits add executor --times 1",
             "majordomo answer 1a2b3c4d",
             "majordomo escalations resolve 1a2b3c4d",
             "majordomo escalations resolve 1a2b3c4d --again --result 7",

@@ -5,12 +5,13 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use shared::ask::AskKind;
+use shared::feedback::Source;
 
 use super::asks::text as asks;
 use super::words;
 use crate::asks::Collection;
 use crate::transcript::{Entry, Transcript};
-use crate::view::{StepView, TaskView};
+use crate::view::{FeedbackView, StepView, TaskView};
 
 /// A step whose effect nobody can vouch for, waiting for a person's word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +141,9 @@ pub fn summary(task: &TaskView, now_ms: i64) -> String {
     for file in &task.files {
         field("file", &format!("{} ({} bytes)", file.name, file.bytes));
     }
+    for one in &task.feedback {
+        field("feedback", &opinion(one));
+    }
     let _ = write!(text, "\n{}\n", indented(&task.text));
     let steps = task.steps.as_deref().unwrap_or_default();
     if !steps.is_empty() {
@@ -159,6 +163,20 @@ pub fn summary(task: &TaskView, now_ms: i64) -> String {
         let _ = write!(text, "\n{help}");
     }
     text
+}
+
+/// What somebody thinks of a task, in a line.
+fn opinion(feedback: &FeedbackView) -> String {
+    let sign = match (feedback.source, feedback.good) {
+        (Source::Said, true) => "good",
+        (Source::Said, false) => "bad",
+        (noticed, _) => noticed.as_str(),
+    };
+    let why = match feedback.text.as_str() {
+        "" => String::new(),
+        text => format!(": {}", words::line(text)),
+    };
+    format!("{sign} ({}){why}", words::line(&feedback.who))
 }
 
 /// What a task used, in a line.
@@ -427,6 +445,13 @@ pub(crate) mod tests {
             pruned_at_ms: None,
             files: Vec::new(),
             asks: Vec::new(),
+            feedback: vec![FeedbackView {
+                who: "bert".into(),
+                source: Source::Said,
+                good: false,
+                text: "that is\nno answer".into(),
+                at_ms: 3_000,
+            }],
             steps: Some(steps),
         };
         let attempt = |failure: Option<Failure>| Attempt {

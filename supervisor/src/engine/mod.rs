@@ -28,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use lease::Term;
-use shared::id::RunId;
+use shared::ask::Ask;
+use shared::id::{AskId, RunId};
 use shared::run::{Executor, Failure, Interrupted, RunCtx};
 use shared::store::{Accepted, NewTask, Run, Store, TaskEnd};
 
@@ -42,6 +43,8 @@ pub struct Parts {
     pub program: Arc<dyn Program>,
     /// Runs worked on in memory at once.
     pub live_runs: u32,
+    /// Who may answer what runs ask before people do.
+    pub answers: Option<Arc<dyn Answers>>,
     /// How long a waiting run stays in memory.
     pub park_after: Duration,
     /// How often the worker's lease is extended, where it ends by time. Far below its length.
@@ -55,6 +58,14 @@ pub struct Parts {
 pub trait Program: Send + Sync {
     /// Runs `run` from its beginning; the context serves what was recorded before.
     async fn run(&self, ctx: &dyn RunCtx, run: &Run) -> Result<Ended, Interrupted>;
+}
+
+/// Who may answer what runs ask before people do.
+#[async_trait]
+pub trait Answers: Send + Sync {
+    /// Looks at what a run waits for; called whenever it begins to wait, again after each restart. What is
+    /// decided is delivered by [`Store`].
+    async fn consider(&self, id: AskId, ask: &Ask) -> Result<(), shared::store::Error>;
 }
 
 /// How a run ended.
@@ -71,6 +82,7 @@ pub struct Engine {
     store: Arc<dyn Store>,
     executor: Arc<dyn Executor>,
     program: Arc<dyn Program>,
+    answers: Option<Arc<dyn Answers>>,
     term: Mutex<Arc<Term>>,
     beat: Duration,
     stop_file: Option<PathBuf>,
@@ -94,6 +106,7 @@ impl Engine {
             store: parts.store,
             executor: parts.executor,
             program: parts.program,
+            answers: parts.answers,
             term: Mutex::new(term),
             beat: parts.beat,
             stop_file: parts.stop_file,

@@ -5,7 +5,7 @@ use serde_json::Value;
 use shared::ask::{self, AskKind, AskState, Asked};
 use utoipa::ToSchema;
 
-use shared::id::{AskId, RunId, TaskId};
+use shared::id::{AskId, PermitId, RunId, TaskId};
 use shared::money::Usd;
 use shared::task::Task;
 
@@ -75,6 +75,10 @@ pub struct AskView {
     /// Who decided it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decided_by: Option<String>,
+    /// The permit of theirs by which it was decided, where they were not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub by_permit: Option<PermitId>,
     /// When they did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decided_at_ms: Option<i64>,
@@ -84,9 +88,9 @@ impl AskView {
     /// An ask without what is known of its task.
     pub fn of(asked: Asked) -> Self {
         let (verdict, decided_at) = asked.verdict.unzip();
-        let (decision, decided_by) = match verdict {
-            Some(verdict) => (Some(verdict.decision), verdict.by),
-            None => (None, None),
+        let (decision, decided_by, by_permit) = match verdict {
+            Some(verdict) => (Some(verdict.decision), verdict.by, verdict.permit),
+            None => (None, None, None),
         };
         Self {
             id: asked.id,
@@ -112,6 +116,7 @@ impl AskView {
             until_ms: asked.until.map(|at| at.0),
             decision,
             decided_by: decided_by.map(|by| by.to_string()),
+            by_permit,
             decided_at_ms: decided_at.map(|at| at.0),
         }
     }

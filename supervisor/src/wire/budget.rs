@@ -102,6 +102,22 @@ pub struct UsageView {
     pub tokens_cached: u64,
     /// Tokens received.
     pub tokens_out: u64,
+    /// What is thought of its work; of agents alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feedback: Option<RegardView>,
+}
+
+/// What is thought of an agent's work: in how many tasks that it took part in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Regard)]
+pub struct RegardView {
+    /// Somebody was content.
+    pub good: u64,
+    /// Somebody was not.
+    pub bad: u64,
+    /// Something was known without words: arguments changed before approval, nobody answered, stopped by
+    /// whom it was for, or asked for again shortly after.
+    pub signs: u64,
 }
 
 /// What this month comes to if it goes on as in the last week; days and months of UTC.
@@ -125,6 +141,11 @@ impl UsagePage {
             tokens_in: used.usage.tokens_in,
             tokens_cached: used.usage.tokens_cached,
             tokens_out: used.usage.tokens_out,
+            feedback: used.regard.map(|regard| RegardView {
+                good: regard.good,
+                bad: regard.bad,
+                signs: regard.signs,
+            }),
         };
         Self {
             by: by.as_str().into(),

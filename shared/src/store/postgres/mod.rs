@@ -22,6 +22,7 @@ mod connect;
 mod content;
 mod duty;
 mod event;
+mod feedback;
 mod halt;
 mod identity;
 mod journal;
@@ -29,6 +30,7 @@ mod ledger;
 mod listen;
 mod mail;
 mod migrate;
+mod permit;
 mod prune;
 mod run;
 mod step;
@@ -322,6 +324,14 @@ impl Store for PostgresStore {
         self
     }
 
+    fn permits(&self) -> &dyn crate::store::Permits {
+        self
+    }
+
+    fn feedback(&self) -> &dyn crate::store::Feedbacks {
+        self
+    }
+
     fn halts(&self) -> &dyn Halts {
         self
     }
@@ -514,12 +524,13 @@ impl Store for PostgresStore {
 
     async fn deliver(&self, signal: NewSignal) -> Result<Delivered, Error> {
         crate::crash_point!("signal.before");
-        let delivered = run::deliver(&self.engine, &signal).await?;
+        let delivered = run::deliver(&self.engine, &signal, None).await?;
         crate::crash_point!("signal.after");
         self.bell.ring_run(signal.run);
         self.bell.ring_mail();
         self.bell.ring_queue();
-        Ok(delivered)
+        // Only a permit can keep it from being decided here.
+        Ok(delivered.unwrap_or(Delivered::Unwanted))
     }
 
     async fn signal(

@@ -31,6 +31,7 @@ const MARK_RUNS: &str = "update run set pruned_at = now_ms() where task = any($1
 const STEPS: &str = "delete from step where run = any($1) returning tenant, artefact";
 const SIGNALS: &str = "delete from signal where run = any($1)";
 const ASKS: &str = "delete from ask where run = any($1)";
+const PERMIT_USES: &str = "delete from permit_use where task = any($1)";
 const EVENTS: &str = "delete from event where task = any($1)";
 
 const KEEP_OUT: &str = "lock table content in share row exclusive mode";
@@ -79,6 +80,7 @@ pub(super) async fn prune(
     }
     tx.ask(SIGNALS, &[&runs]).await?;
     tx.ask(ASKS, &[&runs]).await?;
+    tx.ask(PERMIT_USES, &[&marked]).await?;
     tx.ask(EVENTS, &[&marked]).await?;
     if !hashes.is_empty() {
         tx.ask(KEEP_OUT, &[]).await?;

@@ -7,7 +7,7 @@ use super::halt::FREE;
 use super::journal::Pending;
 use super::tx::{Params, Tx, get, prepare};
 use super::{AppRole, EngineRole, clean, corrupt, from_json, parse, to_json};
-use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
+use crate::id::{PermitId, PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::run::Timestamp;
 use crate::store::{Change, DeadRun, Delivered, Error, NewSignal, Run, RunState, shares};
 
@@ -283,8 +283,13 @@ returning 1";
 const ANSWERED: &str = "select 1 from signal where run = $1 and name = $2";
 
 /// Delivers an answer: only where the run's step waits for it, and only the first. Whoever was kept
-/// from a claim meanwhile is told to look again.
-pub(super) async fn deliver(engine: &EngineRole, signal: &NewSignal) -> Result<Delivered, Error> {
+/// from a claim meanwhile is told to look again. Where it is given by a permit that use is counted with it;
+/// none, and nothing changed, where the permit is not good.
+pub(super) async fn deliver(
+    engine: &EngineRole,
+    signal: &NewSignal,
+    permit: Option<PermitId>,
+) -> Result<Option<Delivered>, Error> {
     let client = engine.get().await?;
     let texts = [
         TASK_OF,
@@ -309,7 +314,7 @@ pub(super) async fn deliver(engine: &EngineRole, signal: &NewSignal) -> Result<D
     tx.begin().await?;
     let tenant = signal.tenant.as_str();
     let Some(task) = tx.query(&task_of, &[&run, &tenant]).await?.pop() else {
-        return Ok(Delivered::Unwanted);
+        return Ok(Some(Delivered::Unwanted));
     };
     let task: uuid::Uuid = get(&task, 0)?;
     let payload = signal.payload.to_string();
@@ -322,6 +327,11 @@ pub(super) async fn deliver(engine: &EngineRole, signal: &NewSignal) -> Result<D
         tx.query(&deliver, params),
     )?;
     let delivered = if !first.is_empty() {
+        if let Some(permit) = permit
+            && !super::permit::count(&tx, (permit, TaskId(task)), signal).await?
+        {
+            return Ok(None);
+        }
         tx.query(&wake, &[&runs, &engine.teller()]).await?;
         Delivered::First
     } else if !tx.query(&answered, &[&run, &name]).await?.is_empty() {
@@ -338,7 +348,7 @@ pub(super) async fn deliver(engine: &EngineRole, signal: &NewSignal) -> Result<D
     tx.query(&ring, &[&rings]).await?;
     tx.commit().await?;
     tx.done();
-    Ok(delivered)
+    Ok(Some(delivered))
 }
 
 const SIGNAL: &str =

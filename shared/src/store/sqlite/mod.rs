@@ -13,11 +13,13 @@ mod checkup;
 mod content;
 mod duty;
 mod event;
+mod feedback;
 mod halt;
 mod identity;
 mod journal;
 mod ledger;
 mod mail;
+mod permit;
 mod prune;
 mod run;
 mod step;
@@ -69,6 +71,9 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../../migrations/sqlite/0009_ask.sql")),
     M::up(include_str!("../../../migrations/sqlite/0010_budget.sql")),
     M::up(include_str!("../../../migrations/sqlite/0011_ladder.sql")),
+    M::up(include_str!(
+        "../../../migrations/sqlite/0012_permit_feedback.sql"
+    )),
 ];
 
 /// How many entries may wait for a commit before their runs are held up.
@@ -298,6 +303,14 @@ impl Store for SqliteStore {
     }
 
     fn asks(&self) -> &dyn crate::store::Asks {
+        self
+    }
+
+    fn permits(&self) -> &dyn crate::store::Permits {
+        self
+    }
+
+    fn feedback(&self) -> &dyn crate::store::Feedbacks {
         self
     }
 

@@ -52,8 +52,10 @@ pub(super) fn prune(
                 format!("delete from {table} where run in (select id from run where task = ?1)");
             tx.prepare_cached(&delete)?.execute([task.to_string()])?;
         }
-        tx.prepare_cached("delete from event where task = ?1")?
-            .execute([task.to_string()])?;
+        for table in ["event", "permit_use"] {
+            tx.prepare_cached(&format!("delete from {table} where task = ?1"))?
+                .execute([task.to_string()])?;
+        }
         for (tenant, hash) in bodies {
             forget(tx, &tenant, &hash)?;
         }

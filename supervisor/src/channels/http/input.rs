@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 
-use shared::id::{AskId, TaskId};
+use shared::id::{AskId, PermitId, TaskId};
 
 use super::guard::{BodyLimit, too_large};
 use super::problem::{Kind, Problem};
@@ -147,6 +147,20 @@ impl<S: Send + Sync> FromRequestParts<S> for AskKey {
         let id = path.ok().and_then(|Path(text)| text.parse().ok());
         id.map(Self)
             .ok_or_else(|| Problem::field("id", "must be the UUID of what is asked"))
+    }
+}
+
+/// The id of a permit in a path.
+pub struct PermitKey(pub PermitId);
+
+impl<S: Send + Sync> FromRequestParts<S> for PermitKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        let id = path.ok().and_then(|Path(text)| text.parse().ok());
+        id.map(Self)
+            .ok_or_else(|| Problem::field("id", "must be a permit's UUID"))
     }
 }
 

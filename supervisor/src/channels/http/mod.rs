@@ -22,12 +22,14 @@ mod channels;
 mod connections;
 mod docs;
 mod events;
+mod feedback;
 mod files;
 mod guard;
 mod health;
 mod input;
 mod openapi;
 mod people;
+mod permits;
 mod settle;
 mod slack;
 mod stop;
@@ -62,6 +64,7 @@ use crate::channels::telegram::webhook::{self, Webhook};
 use crate::desk::Desk;
 use crate::intake::Intake;
 use crate::people::directory::Directory;
+use crate::permits::Clerk;
 use crate::telemetry;
 use connections::Bounds;
 use guard::BodyLimit;
@@ -87,6 +90,8 @@ pub trait Inside: Send + Sync {
     fn away(&self) -> Vec<AgentName>;
     /// Who is who in chats.
     fn people(&self) -> &Directory;
+    /// Who gives permits.
+    fn clerk(&self) -> &Clerk;
     /// The channels; none where none was opened.
     fn board(&self) -> Option<&Board>;
     /// What this process counts, in Prometheus' text format; follows the store's own numbers.
@@ -112,6 +117,10 @@ impl Inside for App {
 
     fn people(&self) -> &Directory {
         &self.people
+    }
+
+    fn clerk(&self) -> &Clerk {
+        &self.clerk
     }
 
     fn board(&self) -> Option<&Board> {

@@ -13,8 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Door, again, asks, budgets, channels, docs, events, files, health, hooks, people, settle, stop,
-    tasks, tokens,
+    Door, again, asks, budgets, channels, docs, events, feedback, files, health, hooks, people,
+    permits, settle, stop, tasks, tokens,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -34,6 +34,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(tasks::pause))
         .routes(routes!(tasks::resume))
         .routes(routes!(tasks::transcript))
+        .routes(routes!(feedback::rate))
         .routes(routes!(files::fetch))
         .routes(routes!(again::retry))
         .routes(routes!(again::fork))
@@ -55,6 +56,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(asks::questions::show, asks::questions::decide))
         .routes(routes!(asks::escalations::list))
         .routes(routes!(asks::escalations::show, asks::escalations::decide))
+        .routes(routes!(permits::give, permits::list))
+        .routes(routes!(permits::show, permits::revoke))
         .routes(routes!(stop::stop, stop::list))
         .routes(routes!(stop::resume))
         .routes(routes!(budgets::list, budgets::set))

@@ -342,7 +342,8 @@ pub(super) async fn cancel(
     let task = door.task(id).await?;
     caller.may(Act::Cancel(&task))?;
     let reason = format!("cancelled by {}", caller.principal);
-    if !door.desk().cancel(id, &reason).await? {
+    let by = &caller.principal;
+    if !door.desk().cancel_by(id, &reason, by).await? {
         let state = door.task(id).await?.state;
         if state != TaskState::Cancelled {
             let detail = format!("the task is {} already", state.as_str());

@@ -134,7 +134,12 @@ impl Reception {
                 continue;
             }
             let reason = format!("{} stopped it in {}", known.principal, self.channel.name());
-            stopped += i32::from(self.house.desk.cancel(task.id, &reason).await?);
+            stopped += i32::from(
+                self.house
+                    .desk
+                    .cancel_by(task.id, &reason, &known.principal)
+                    .await?,
+            );
         }
         Ok(end_of_stop(stopped, waiting, others))
     }

@@ -2,12 +2,13 @@
 //! What they lead to may be repeated, and what comes late is told so.
 
 use shared::ask::{Asked, Decision};
-use shared::id::AskId;
+use shared::id::{AskId, TaskId};
 use shared::store::MailState;
 
 use super::{Letter, Pending, Reception};
 use crate::asks::{self, Decided, Who};
 use crate::channels::Sender;
+use crate::feedback::{self, NotTaken};
 use crate::people::Known;
 
 impl Reception {
@@ -21,6 +22,9 @@ impl Reception {
     ) -> Result<(), Pending> {
         let word = match asks::card::pressed(data) {
             Some((id, word)) => self.press_of_ask(letter, known, id, word).await?,
+            None if let Some((task, good)) = feedback::pressed(data) => {
+                self.press_of_answer(letter, known, (task, good)).await?
+            }
             None => {
                 let about = data.split_once(':').unwrap_or_default();
                 let held = self.settle_held(letter, (known, from), about);
@@ -55,6 +59,31 @@ impl Reception {
         match asks::card::decision(&asked, word) {
             Some(decision) => self.decide(&asked, decision, known).await,
             None => Ok("This button says nothing to it.".into()),
+        }
+    }
+
+    /// Takes what somebody thinks of an answer, where that answer stands.
+    async fn press_of_answer(
+        &self,
+        letter: &Letter,
+        known: &Known,
+        (id, good): (TaskId, bool),
+    ) -> Result<String, Pending> {
+        let card = self.store().mail().card(self.tenant(), id).await?;
+        let here = card.is_some_and(|(card, _)| {
+            let message = letter.says.replies_to.as_ref();
+            card.conversation == letter.mail.conversation
+                || message.is_some_and(|message| card.far.contains(message))
+        });
+        let task = self.house.desk.task(id).await?.filter(|_| here);
+        let Some(task) = task else {
+            return Ok("This belongs to another conversation.".into());
+        };
+        let rated = self.house.desk.rate(&task, &known.principal, (good, ""));
+        match rated.await {
+            Ok(()) => Ok("Thank you: noted.".into()),
+            Err(NotTaken::Store(error)) => Err(error.into()),
+            Err(refused) => Ok(format!("Not noted: {refused}.")),
         }
     }
 

@@ -18,6 +18,7 @@ use shared::store::AskFilter;
 use super::access::Access;
 use super::context::Context;
 use super::exit::{Exit, Fault};
+use super::permits::{self, Extent};
 use super::words;
 use crate::asks::{Collection, PREFIX};
 use crate::wire::AskView;
@@ -106,16 +107,21 @@ struct Show {
 #[command(after_help = "Examples:
   majordomo approve 1a2b3c4d
   majordomo approve 1a2b3c4d --for-task
+  majordomo approve 1a2b3c4d --for 8h      and calls with these arguments for eight hours
+  majordomo approve 1a2b3c4d --times 20 --matching 'to=*@example.org'
   majordomo approve 1a2b3c4d --args @changed.json")]
 pub struct Approve {
     /// Its id, or at least 4 characters of its beginning.
     id: String,
     /// The same action again, in the same run, needs no further word.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["times", "for_s", "matching", "any", "tainted"])]
     for_task: bool,
     /// Do it with these arguments instead: all of them, as JSON, or in a file.
-    #[arg(long, value_name = "JSON|@FILE", conflicts_with = "for_task")]
+    #[arg(long, value_name = "JSON|@FILE",
+          conflicts_with_all = ["for_task", "times", "for_s", "matching", "any", "tainted"])]
     args: Option<String>,
+    #[command(flatten)]
+    extent: Extent,
 }
 
 /// Refuses an action that waits for an approval.
@@ -214,6 +220,9 @@ impl Escalations {
 impl Approve {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        if self.extent.is_said() {
+            return self.permit(context).await;
+        }
         let decision = match self.args.as_deref().map(args_of).transpose()? {
             Some(args) => Decision::Edit { args },
             None => Decision::Approve {
@@ -221,6 +230,23 @@ impl Approve {
             },
         };
         decide(context, &[Collection::Approvals], &self.id, &decision).await
+    }
+}
+
+impl Approve {
+    /// Gives a permit, of which this call is the first use.
+    async fn permit(self, context: &Context) -> anyhow::Result<Exit> {
+        let access = Access::to_look(context).await?;
+        let given = async {
+            let (_, found) = pick(&access, &[Collection::Approvals], &self.id).await?;
+            permits::give_from(context, &access, (found.id, self.extent)).await
+        };
+        let given = given.await;
+        let live = matches!(access, Access::Live(_));
+        access.close().await;
+        eprintln!("{}", words::plain(&permits::given(&given?)));
+        goes_on(live);
+        Ok(Exit::Done)
     }
 }
 
@@ -343,10 +369,15 @@ async fn decide(
     access.close().await;
     let view = decided?;
     eprintln!("{}", words::plain(&text::decided(&view)));
+    goes_on(live);
+    Ok(Exit::Done)
+}
+
+/// Says when what was decided has its effect, where nothing runs.
+fn goes_on(live: bool) {
     if !live {
         eprintln!("the task goes on at the next `majordomo serve` or `majordomo ask`");
     }
-    Ok(Exit::Done)
 }
 
 /// The one that is meant, and where it is listed.

@@ -152,7 +152,7 @@ pub fn decided(ask: &AskView) -> String {
         kind: ask.kind,
         state: ask.state,
         decision: ask.decision.as_ref(),
-        by: ask.decided_by.as_deref(),
+        by: ask.decided_by.clone(),
         at: ask.decided_at_ms.map(Timestamp),
     };
     outcome.tell(words::line)
@@ -295,6 +295,7 @@ pub(crate) mod tests {
             },
             by: Some("ann".into()),
             action: None,
+            permit: None,
         };
         let closed = AskView {
             state: AskState::Answered,

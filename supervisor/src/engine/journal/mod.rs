@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use shared::ask::Ask;
 use shared::event::{Event, Note};
 use shared::hash::Hash;
-use shared::id::{SignalName, StepKey, TenantId};
+use shared::id::{AskId, SignalName, StepKey, TenantId};
 use shared::label::Taint;
 use shared::money::Usage;
 use shared::run::{
@@ -411,12 +411,17 @@ impl RunCtx for Journal {
         ask: Ask,
     ) -> Result<Option<Value>, Interrupted> {
         let key = StepKey::from(format!("signal/{name}"));
-        let asked = Some((name.clone(), ask));
+        let asked = Some((name.clone(), ask.clone()));
         let step = self
             .waiting_step((key, StepKind::Signal, name.as_str()), Some(within), asked)
             .await?;
         if let Some(recorded) = step.recorded {
             return Ok(answer_of(self.serve(recorded)));
+        }
+        if let Some(answers) = &self.engine.answers {
+            answers
+                .consider(AskId::of(self.run.id, &name), &ask)
+                .await?;
         }
         let look = || async {
             Ok(self

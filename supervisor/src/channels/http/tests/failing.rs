@@ -13,8 +13,8 @@ use shared::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, Work
 use shared::run::Timestamp;
 use shared::store::{
     Accepted, Again, Appended, Asks, Bell, Budgets, Census, Checkup, Claimed, DeadRun, Delivered,
-    Duty, Entry, Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step,
-    Store, TaskFilter, Token,
+    Duty, Entry, Error, Feedbacks, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Permits,
+    Renewed, Run, Step, Store, TaskFilter, Token,
 };
 use shared::task::Task;
 
@@ -35,6 +35,8 @@ macro_rules! passed_on {
             fn mail(&self) -> &dyn Mailroom { self.store.mail() }
             fn identities(&self) -> &dyn Identities { self.store.identities() }
             fn asks(&self) -> &dyn Asks { self.store.asks() }
+            fn permits(&self) -> &dyn Permits { self.store.permits() }
+            fn feedback(&self) -> &dyn Feedbacks { self.store.feedback() }
             fn halts(&self) -> &dyn Halts { self.store.halts() }
             fn budgets(&self) -> &dyn Budgets { self.store.budgets() }
             fn lease(&self) -> Option<Duration> { self.store.lease() }

@@ -7,6 +7,7 @@ mod connections;
 mod contract;
 mod docs;
 mod failing;
+mod feedback;
 mod files;
 mod fuzz;
 mod hooks;
@@ -57,7 +58,8 @@ pub(super) struct House {
     desk: Desk,
     intake: Intake,
     readers: Readers,
-    people: Directory,
+    people: Arc<Directory>,
+    clerk: Clerk,
     pub(super) away: Mutex<Vec<AgentName>>,
 }
 
@@ -76,6 +78,9 @@ impl Inside for House {
     }
     fn people(&self) -> &Directory {
         &self.people
+    }
+    fn clerk(&self) -> &Clerk {
+        &self.clerk
     }
     fn board(&self) -> Option<&Board> {
         None
@@ -129,13 +134,21 @@ impl World {
             private: folder.path().join("private"),
         };
         let catalog = catalog();
-        let intake = Intake::open(store.clone(), tenant.clone(), &catalog, folders);
+        let intake = Intake::open(store.clone(), tenant.clone(), &catalog, folders).await;
         let programs = Arc::new(Programs::new(store.clone()));
+        let people = Arc::new(Directory::new(&Settings::default(), store.clone()));
+        let clerk = Clerk {
+            store: store.clone(),
+            tenant: tenant.clone(),
+            people: people.clone(),
+            catalog: Arc::new(catalog),
+        };
         let house = Arc::new(House {
             desk: Desk::new(store.clone(), tenant, programs),
-            intake: intake.await.unwrap(),
+            intake: intake.unwrap(),
             readers: Readers::new("/nowhere".into(), 1, papers::Limits::DEFAULT),
-            people: Directory::new(&Settings::default(), store.clone()),
+            people,
+            clerk,
             away: Mutex::default(),
         });
         let worker = WorkerId::fresh();
