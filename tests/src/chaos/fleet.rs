@@ -184,7 +184,12 @@ impl Fleet {
 
     /// Starts a replica; on return it is ready.
     pub(super) async fn start(&self) -> Replica {
-        let replica = self.spawn(|_| {});
+        self.start_with(|_| {}).await
+    }
+
+    /// Starts one that something is different about; on return it is ready.
+    pub(super) async fn start_with(&self, change: impl FnOnce(&mut Command)) -> Replica {
+        let replica = self.spawn(change);
         while !*lock(&replica.said.ready) {
             let news = tokio::time::timeout(Duration::from_secs(30), replica.said.news.notified());
             news.await
