@@ -41,7 +41,7 @@ const CUTS: [&str; 26] = [
     "signal.after:1",
     "world.before:1",
     "world.after:1",
-    "tell.before:2",
+    CLOSING,
     "send.after:1",
     "effect.after:3",
     "claim.after:1",
@@ -51,7 +51,7 @@ const CUTS: [&str; 26] = [
     "signal.before:1",
     "effect.before:3",
     "world.after:1",
-    "tell.after:2",
+    CLOSING,
     "append.before:4",
     "send.before:1",
     "record.after:1",
@@ -59,9 +59,11 @@ const CUTS: [&str; 26] = [
     "append.before:6",
     "append.after:7",
     "send.before:3",
-    "send.after:3",
+    "tell.after:2",
     "accept.after:1",
 ];
+/// Before an ask's card is to be closed: people speak only once it stands there.
+const CLOSING: &str = "tell.before:2";
 /// Not at a point: as soon as its card is there.
 const SHOWN: &str = "shown";
 /// Every so-manieth life is cut once more while it makes up for the last one.
@@ -191,12 +193,11 @@ impl Trial {
         };
         self.before = self.effects();
         let (begun, known) = (clock::now(), self.words.len());
-        let is_shown = cut == SHOWN;
         let mut shown = false;
         let mut people = async |input: &mut ChildStdin| {
-            let arm = match is_shown {
-                true => String::new(),
-                false => format!("arm {cut}\n"),
+            let arm = match cut {
+                SHOWN => String::new(),
+                point => format!("arm {point}\n"),
             };
             // One that is dead hears nothing.
             let _ = input
@@ -205,17 +206,16 @@ impl Trial {
             let mut idle = stopwatch();
             while idle.ms() < IDLE.as_millis() as u64 {
                 tokio::time::sleep(LOOK).await;
-                if is_shown {
-                    // Nobody says anything before that.
-                    shown = !self.cards().is_empty();
-                    if shown {
-                        return;
-                    }
-                    idle = stopwatch();
-                    continue;
+                let card = !self.cards().is_empty();
+                shown = card && cut == SHOWN;
+                if shown {
+                    return;
                 }
-                self.attend(address).await;
-                if self.words.len() == known || !self.cards().is_empty() {
+                let speaks = card || self.words.len() > known || ![SHOWN, CLOSING].contains(&cut);
+                if speaks {
+                    self.attend(address).await;
+                }
+                if self.words.len() == known || card {
                     idle = stopwatch();
                 }
             }
@@ -224,12 +224,12 @@ impl Trial {
             // A task that nobody hears of again has no words.
             let _ = tokio::time::timeout(PATIENCE, people(input)).await;
         };
-        let cut = replica.outlives(people).await || shown;
-        if cut {
-            let stage = self.stage(begun).await;
+        let died = replica.outlives(people).await || shown;
+        if died {
+            let stage = self.stage(begun, cut).await;
             *self.met.entry(stage).or_default() += 1;
         }
-        cut
+        died
     }
 
     /// One process that makes up for the last one, is handed so many tasks, and ends with them.
@@ -365,7 +365,7 @@ impl Trial {
     }
 
     /// How far the approval of the task that was handed in since then has come, by what the dead left.
-    async fn stage(&self, begun: Timestamp) -> &'static str {
+    async fn stage(&self, begun: Timestamp, cut: &str) -> &'static str {
         let (store, tenant) = (self.fleet.place.open().await, "default".into());
         let newest = TaskFilter {
             limit: 1,
@@ -391,6 +391,8 @@ impl Trial {
                 match (asked.state, step) {
                     (AskState::Open, _) if !card => 1,
                     (AskState::Open, _) => 2,
+                    // The run goes on beside that.
+                    _ if card && cut == CLOSING => 6,
                     (_, None) if says_yes(&id) => 3,
                     (_, Some(step)) if step.recorded.is_none() => match made {
                         false => 4,

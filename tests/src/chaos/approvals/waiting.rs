@@ -142,7 +142,8 @@ impl Town {
             tool_ms: 0,
         };
         let fleet = Fleet::new(plan, place, work);
-        fleet.write("script.toml", &script("post_once"));
+        // What a dead process began is done again, under its key.
+        fleet.write("script.toml", &script("post_keyed"));
         configure(&fleet, &format!("{engine}{ASKING}"));
         Self {
             chief: Approver::new(&fleet).await,
