@@ -288,6 +288,19 @@ impl Replica {
         }
     }
 
+    /// How long processors have worked for it so far, in milliseconds.
+    pub(super) fn worked_ms(&self) -> u64 {
+        let pid = self.child.id().unwrap_or_default();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // Behind its name, which may hold spaces: times are counted in hundredths of a second.
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let times = fields.split_whitespace().skip(11).take(2);
+        times
+            .filter_map(|time| time.parse::<u64>().ok())
+            .sum::<u64>()
+            * 10
+    }
+
     /// SIGKILL.
     pub(super) async fn kill(mut self) {
         // On an error it has ended already.

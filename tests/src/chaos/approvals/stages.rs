@@ -206,8 +206,15 @@ impl Trial {
             let mut idle = stopwatch();
             while idle.ms() < IDLE.as_millis() as u64 {
                 tokio::time::sleep(LOOK).await;
-                let card = !self.cards().is_empty();
-                shown = card && cut == SHOWN;
+                let cards = self.cards();
+                let card = !cards.is_empty();
+                // One of an ask before may still be about to be closed.
+                let mut data = cards.iter().flat_map(buttons);
+                let is_new = |data: String| {
+                    let id = data.rsplit(':').next().unwrap_or_default();
+                    !self.words.contains_key(id)
+                };
+                shown = cut == SHOWN && data.any(is_new);
                 if shown {
                     return;
                 }
@@ -243,6 +250,8 @@ impl Trial {
         let taken = async || (0..tasks).all(|n| self.fleet.has_taken(&format!("calm-{n}")));
         wait::until("they are taken in", PATIENCE, taken).await;
         self.is_stuck |= !self.makes_up(&mut replica, address).await;
+        // A card that is on its way is closed, too.
+        tokio::time::sleep(IDLE).await;
         replica.stop().await;
     }
 

@@ -70,7 +70,9 @@ async fn over_restarts(plan: &Plan, kind: Kind) -> Finding {
         Kind::Database => Some(town.start().await),
     };
     let (before, after) = ids.split_at(ids.len() / 2);
+    let worked = member.replica.worked_ms();
     let mut words = town.decide(member.address, before).await;
+    let worked = (member.replica.worked_ms() - worked) / before.len().max(1) as u64;
     end(member.replica, Signal::SIGKILL).await;
     member = town.start().await;
     words.extend(town.decide(member.address, after).await);
@@ -86,7 +88,8 @@ async fn over_restarts(plan: &Plan, kind: Kind) -> Finding {
     Finding {
         line: format!(
             "{kind:?}, {processes}: {} of {asks} still asked after {} ends, ready after {ready_ms:?} ms each, \
-             {alone_ms} with none: {took}; {conditions}",
+             {alone_ms} with none: {took}; {worked} ms of work of the process that is spoken to for each; \
+             {conditions}",
             ids.len(),
             ENDS.len(),
         ),
