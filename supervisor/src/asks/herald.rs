@@ -14,6 +14,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use shared::ask::{AskKind, AskState, Asked};
+use shared::clock;
 use shared::config::Role;
 use shared::id::TenantId;
 use shared::store::{Duty, Error, Identity, NewOut, Store, Told, duty};
@@ -31,6 +32,11 @@ const DUTY: &str = "asks";
 const PAGE: u32 = 256;
 /// Looks for asks at least so often: that is how it is found that one lapsed, and a backstop for all else.
 const SWEEP: Duration = Duration::from_secs(30);
+/// After a look the next one waits so many times as long as it took: a look goes over all that is open, and
+/// the bell rings for much else. So looking takes a tenth of the time at most, however much waits.
+const REST: u32 = 9;
+/// No next look waits longer.
+const REST_AT_MOST: Duration = Duration::from_secs(2);
 /// Between two attempts at a store that fails.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -69,8 +75,11 @@ impl Herald {
             bell.mark_unchanged();
             match self.tell(&duty).await {
                 // There may be more.
-                Ok(told) if told == PAGE as usize => continue,
-                Ok(_) => {}
+                Ok((told, _)) if told == PAGE as usize => continue,
+                Ok((_, looked)) => {
+                    let rest = tokio::time::sleep((looked * REST).min(REST_AT_MOST));
+                    over.run_until_cancelled(rest).await;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot tell of what is asked, trying again");
                     over.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
@@ -86,10 +95,12 @@ impl Herald {
         }
     }
 
-    /// Owes cards for what is not told yet. Answers how many asks there were.
-    async fn tell(&self, duty: &Duty) -> Result<usize, Error> {
-        let asks = self.store.asks();
+    /// Owes cards for what is not told yet. Answers how many asks there were, and how long they were looked
+    /// for.
+    async fn tell(&self, duty: &Duty) -> Result<(usize, Duration), Error> {
+        let (asks, look) = (self.store.asks(), clock::stopwatch());
         let untold = asks.untold(&self.tenant, PAGE).await?;
+        let looked = Duration::from_millis(look.ms());
         for asked in &untold {
             let told = Told::due(asked.state);
             let cards = match asked.state {
@@ -101,7 +112,7 @@ impl Herald {
                 break;
             }
         }
-        Ok(untold.len())
+        Ok((untold.len(), looked))
     }
 
     /// The cards of an ask: where its task came from, and with everybody who may decide it.

@@ -1,7 +1,8 @@
 //! Thousands of approvals wait while the process is ended in order and killed, and started with another
 //! configuration. Then each is decided over HTTP, one after the other, in the middle of it with one more
 //! death: how soon does the far side hear of the effect? On Postgres with a second process beside, which
-//! takes runs, too; and once with runs that the other process holds in memory.
+//! takes runs, too, and once with runs that the other process holds in memory; on SQLite once by buttons in
+//! Telegram.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
@@ -17,8 +19,10 @@ use shared::run::Timestamp;
 
 use super::{ASKING, Approver, calls, configure, listen, script, yes};
 use crate::chaos::fleet::{Fleet, Replica, Work};
+use crate::chaos::house::secret;
 use crate::chaos::pace::{Times, conditions};
 use crate::chaos::{Finding, Plan};
+use crate::doubles::telegram::FakeTelegram;
 use crate::place::{Kind, Place};
 use crate::wait;
 
@@ -28,6 +32,9 @@ const PARKED: &str = "[engine]\nlease_s = 1.5\nbeat_s = 0.3\npark_after_s = 0.0\
 const HELD: &str = "[engine]\nlease_s = 1.5\nbeat_s = 0.3\npark_after_s = 3600.0\n";
 /// A word is said so long after the other: twenty a second.
 const EVERY: Duration = Duration::from_millis(50);
+/// A button is pressed so long after the other.
+const PRESSED: Duration = Duration::from_millis(500);
+const BOSS: i64 = 9;
 /// How long all may take to be asked, and to be done.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// By when the effect follows the word.
@@ -41,11 +48,11 @@ const ENDS: [(Signal, &str, &str); 4] = [
 ];
 
 pub(super) async fn run(plan: &Plan, kind: Kind) -> Vec<Finding> {
-    let mut findings = vec![over_restarts(plan, kind).await];
-    if kind == Kind::Database {
-        findings.push(held_elsewhere(plan).await);
-    }
-    findings
+    let beside = match kind {
+        Kind::Folder => by_button(plan).await,
+        Kind::Database => held_elsewhere(plan).await,
+    };
+    vec![over_restarts(plan, kind).await, beside]
 }
 
 async fn over_restarts(plan: &Plan, kind: Kind) -> Finding {
@@ -65,6 +72,7 @@ async fn over_restarts(plan: &Plan, kind: Kind) -> Finding {
         ready_ms.push(member.ready_ms);
     }
     let ids = town.open(member.address).await;
+    town.rests().await;
     let beside = match kind {
         Kind::Folder => None,
         Kind::Database => Some(town.start().await),
@@ -105,6 +113,7 @@ async fn held_elsewhere(plan: &Plan) -> Finding {
     let mut there = town.start().await;
     town.ask(&mut there.replica, asks).await;
     let ids = town.open(here.address).await;
+    town.rests().await;
     let words = town.decide(here.address, &ids).await;
     let done = town.done(&mut there.replica, asks).await;
     let conditions = conditions();
@@ -120,11 +129,62 @@ async fn held_elsewhere(plan: &Plan) -> Finding {
     }
 }
 
+/// Cards in Telegram outlive their process; then their buttons are pressed.
+async fn by_button(plan: &Plan) -> Finding {
+    let asks = plan.times(5, 60);
+    let fake = FakeTelegram::start().await;
+    let place = Place::folder();
+    let door = format!(
+        "{PARKED}[telegram]\ntoken = \"{}\"\napi_url = \"{}\"\n\
+         [[people]]\nname = \"boss\"\ntelegram = {BOSS}\nroles = [\"member\", \"approver\"]\n",
+        secret(&place, "token", &fake.token()),
+        fake.url()
+    );
+    let town = Town::new(plan, place, &door).await;
+    // A bot writes to nobody who has not written to it.
+    fake.user_says(BOSS, BOSS, "/start");
+    let mut member = town.start().await;
+    town.ask(&mut member.replica, asks).await;
+    let open = |fake: &FakeTelegram| {
+        let mut cards = fake.from_bot(BOSS);
+        cards.retain(|card| card.keyboard.is_some());
+        cards
+    };
+    let all = |fake: &FakeTelegram| open(fake).len() == asks as usize;
+    let shown = fake.until(PATIENCE, all).await;
+    end(member.replica, Signal::SIGKILL).await;
+    town.change(" Be brief.", "");
+    member = town.start().await;
+    let mut words = BTreeMap::new();
+    for card in open(&fake) {
+        tokio::time::sleep(PRESSED).await;
+        let data = card
+            .keyboard
+            .as_ref()
+            .map(|rows| &rows[0][0]["callback_data"]);
+        let data = data.and_then(Value::as_str).unwrap_or_default();
+        let id = data.rsplit(':').next().unwrap_or_default().to_owned();
+        words.insert(id, clock::now());
+        fake.press_anyway(BOSS, card.id, BOSS, data);
+    }
+    let done = town.done(&mut member.replica, asks).await;
+    let conditions = conditions();
+    member.replica.stop().await;
+    let took = town.took(&words).await;
+    Finding {
+        line: format!(
+            "Folder, one process: {asks} cards in Telegram that were there before it, their buttons pressed \
+             twice a second: {took}; {conditions}"
+        ),
+        holds: shown && done && took.is_right(plan, asks),
+    }
+}
+
 /// A store, processes on it, and who decides.
 struct Town {
     fleet: Fleet,
     chief: Approver,
-    engine: &'static str,
+    engine: String,
 }
 
 /// A process.
@@ -136,7 +196,7 @@ struct Member {
 }
 
 impl Town {
-    async fn new(plan: &Plan, place: Place, engine: &'static str) -> Self {
+    async fn new(plan: &Plan, place: Place, engine: &str) -> Self {
         let work = Work {
             settings: "",
             agent: "",
@@ -151,7 +211,7 @@ impl Town {
         Self {
             chief: Approver::new(&fleet).await,
             fleet,
-            engine,
+            engine: engine.to_owned(),
         }
     }
 
@@ -198,6 +258,12 @@ impl Town {
             .filter_map(|ask| Some(ask["id"].as_str()?.to_owned()))
             .collect();
         ids.into_iter().collect()
+    }
+
+    /// Waits until it was seen to that people hear of all that is asked: from then on there is nothing to do.
+    async fn rests(&self) {
+        let all = async || self.fleet.place.count("ask where told = 'nothing'").await == 0;
+        wait::until("people hear of it", PATIENCE, all).await;
     }
 
     /// Says yes to these, one after the other, whatever becomes of those before, and waits for what comes of
