@@ -22,7 +22,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use shared::ask::Asked;
+use shared::ask::{AskState, Asked};
 use shared::event::Live;
 use shared::id::{AskId, TaskId, TenantId};
 use shared::run::Timestamp;
@@ -351,11 +351,16 @@ impl Courier {
         for left in far.iter().skip(pages.len()) {
             self.change(out, left, &over).await?;
         }
-        self.record(out, &far, OutState::Sent).await?;
+        let state = match asked.state {
+            AskState::Open => OutState::Open,
+            _ => OutState::Sent,
+        };
+        self.record(out, &far, state).await?;
         self.again_if_late(out, &asked).await
     }
 
-    /// Owes a card again whose ask changed while it was brought: it was owed already, so nobody could.
+    /// Owes a card again whose ask changed while it was brought, and rings: it was owed already, so nobody
+    /// else did. Whoever dies before this has recorded it so that closing the ask's cards does not miss it.
     async fn again_if_late(&self, out: &Out, shown: &Asked) -> Result<(), Left> {
         let now = self.store.asks().get(&self.tenant, shown.id).await?;
         if now.is_some_and(|now| now.state != shown.state) {
