@@ -4,7 +4,7 @@
 //! environment decides: with `MAJORDOMO_CRASH=name:n` the process kills itself with SIGKILL when it
 //! comes to the place of this name for the n-th time; with `MAJORDOMO_CRASH=*:n`, at the n-th place of
 //! any name. `MAJORDOMO_PAUSE`, of the same form, stops it there with SIGSTOP until somebody lets it go
-//! on. `MAJORDOMO_CRASH_LOG` names a file that gets a line for each place passed.
+//! on. A test program may also say so as it goes, by `arm`. `MAJORDOMO_CRASH_LOG` names a file that gets a line for each place passed.
 
 /// Marks a place at which a test build may die.
 #[macro_export]
@@ -19,59 +19,96 @@ macro_rules! crash_point {
 #[inline(always)]
 pub fn passed(_name: &'static str) {}
 
-/// Counts the place and dies where the environment says so.
+/// From now on this process dies at this place, `name:n`, counted from here; whatever was planned before
+/// is not. Nothing, in a build that people use.
+#[cfg(feature = "crash-points")]
+pub fn arm(plan: &str) {
+    armed::arm(plan);
+}
+
+/// Counts the place and dies where the environment, or [`arm`], says so.
+#[cfg(feature = "crash-points")]
+pub fn passed(name: &'static str) {
+    armed::passed(name);
+}
+
 #[cfg(feature = "crash-points")]
 #[expect(
     clippy::expect_used,
     reason = "test builds only: a crash test must not go on unarmed"
 )]
-pub fn passed(name: &'static str) {
+mod armed {
+    use std::fs::File;
     use std::io::Write;
-    use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::{LazyLock, Mutex};
 
     struct Plan {
         name: String,
         at: u64,
         signal: &'static str,
-        seen: AtomicU64,
+        seen: u64,
     }
-    fn plan(variable: &str, signal: &'static str) -> Option<Plan> {
-        let plan = std::env::var(variable).ok()?;
-        let (name, at) = plan.split_once(':').expect("a crash plan is name:n");
-        Some(Plan {
-            name: name.into(),
-            at: at.parse().expect("a crash plan is name:n"),
-            signal,
-            seen: AtomicU64::new(0),
-        })
+
+    impl Plan {
+        fn parse(plan: &str, signal: &'static str) -> Self {
+            let (name, at) = plan.split_once(':').expect("a crash plan is name:n");
+            Self {
+                name: name.into(),
+                at: at.parse().expect("a crash plan is name:n"),
+                signal,
+                seen: 0,
+            }
+        }
+
+        fn of(variable: &str, signal: &'static str) -> Option<Self> {
+            let plan = std::env::var(variable).ok()?;
+            Some(Self::parse(&plan, signal))
+        }
+
+        /// Whether this is the place.
+        fn comes_to(&mut self, name: &str) -> bool {
+            if self.name != "*" && self.name != name {
+                return false;
+            }
+            self.seen += 1;
+            self.seen == self.at
+        }
     }
-    static PLAN: LazyLock<Option<Plan>> = LazyLock::new(|| {
+
+    static PLAN: LazyLock<Mutex<Option<Plan>>> = LazyLock::new(|| {
         // SIGKILL: no destructor runs and no buffer is flushed.
-        plan("MAJORDOMO_CRASH", "-KILL").or_else(|| plan("MAJORDOMO_PAUSE", "-STOP"))
+        let crash = Plan::of("MAJORDOMO_CRASH", "-KILL");
+        Mutex::new(crash.or_else(|| Plan::of("MAJORDOMO_PAUSE", "-STOP")))
     });
-    static LOG: LazyLock<Option<Mutex<std::fs::File>>> = LazyLock::new(|| {
+
+    static LOG: LazyLock<Option<Mutex<File>>> = LazyLock::new(|| {
         let path = std::env::var_os("MAJORDOMO_CRASH_LOG")?;
-        let file = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(path);
+        let file = File::options().create(true).append(true).open(path);
         Some(Mutex::new(file.expect("the crash log can be opened")))
     });
-    if let Some(log) = &*LOG {
-        let mut log = log.lock().expect("nobody panics with the log");
-        writeln!(log, "{name}").expect("the crash log can be written");
+
+    pub(super) fn arm(plan: &str) {
+        *PLAN.lock().expect("nobody panics with the plan") = Some(Plan::parse(plan, "-KILL"));
     }
-    let Some(plan) = &*PLAN else { return };
-    if plan.name != "*" && plan.name != name {
-        return;
-    }
-    if plan.seen.fetch_add(1, Ordering::SeqCst) + 1 == plan.at {
+
+    pub(super) fn passed(name: &'static str) {
+        if let Some(log) = &*LOG {
+            let mut log = log.lock().expect("nobody panics with the log");
+            writeln!(log, "{name}").expect("the crash log can be written");
+        }
+        let signal = {
+            let mut plan = PLAN.lock().expect("nobody panics with the plan");
+            let Some(plan) = plan.as_mut() else { return };
+            if !plan.comes_to(name) {
+                return;
+            }
+            plan.signal
+        };
         let me = std::process::id().to_string();
         let _ = std::process::Command::new("kill")
-            .args([plan.signal, &me])
+            .args([signal, &me])
             .status();
-        if plan.signal == "-KILL" {
+        if signal == "-KILL" {
             std::thread::sleep(std::time::Duration::from_secs(60));
         }
     }

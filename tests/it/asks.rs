@@ -12,7 +12,7 @@ use majordomo_tests::tool::{Called, TestTool, transient};
 use serde_json::{Value, json};
 use shared::ask::{AskKind, AskState, Asked, Decision};
 use shared::run::Effect;
-use shared::store::AskFilter;
+use shared::store::{AskFilter, NewOut, OutState, Told};
 use shared::task::TaskState;
 use supervisor::asks::{Decided, Who};
 
@@ -29,6 +29,7 @@ on_both_stores!(
     a_card_shows_what_became_of_it_wherever_it_stands,
     changed_arguments_are_held_against_the_policy,
     leave_is_given_for_once_even_where_nobody_knows,
+    a_card_that_was_on_its_way_is_owed_again_once_it_is_to_be_closed,
 );
 
 const SENDS: &str = "[[agent.reply]]\ntext = \"I send it.\"\n\
@@ -478,6 +479,52 @@ async fn leave_is_given_for_once_even_where_nobody_knows(kind: Kind) {
     app.ends(id).await;
     assert_eq!(send.calls(), vec![5, 5]);
     app.stop().await;
+}
+
+async fn a_card_that_was_on_its_way_is_owed_again_once_it_is_to_be_closed(kind: Kind) {
+    for on_its_way in [true, false] {
+        let send = sending();
+        // Its chats are closed: the test does what they would.
+        let app = worker(kind, SENDS, &send, ASKED).await;
+        let id = app.submit(TestApp::request("Send it")).await;
+        let found = asked(&app, id).await;
+        let (store, tenant) = (&app.app.store, app.app.tenant());
+        let duty = store.hold("test", app.app.worker()).await.unwrap().unwrap();
+        let card = NewOut {
+            channel: "telegram".into(),
+            key: format!("ask/{}/7", found.id),
+            conversation: "7".into(),
+            body: json!({}),
+        };
+        let told = store
+            .asks()
+            .tell(&duty, (tenant, &found), Told::Asked, vec![card]);
+        assert!(told.await.unwrap());
+        let owed = async || store.mail().owed(tenant, "telegram", 0, 9).await.unwrap();
+        let out = owed().await.remove(0);
+        let brought = async || {
+            let far = ["1".to_owned()];
+            let record = store
+                .mail()
+                .record(&duty, out.seq, (&far, 0), OutState::Open);
+            assert!(record.await.unwrap());
+        };
+        if !on_its_way {
+            brought().await;
+            assert!(owed().await.is_empty(), "it stands there");
+        }
+        decide(&app, &found, YES).await;
+        let closed = store
+            .asks()
+            .tell(&duty, (tenant, &found), Told::Closed, Vec::new());
+        assert!(closed.await.unwrap());
+        if on_its_way {
+            brought().await;
+        }
+        assert_eq!(owed().await.len(), 1, "on its way: {on_its_way}");
+        app.ends(id).await;
+        app.stop().await;
+    }
 }
 
 /// The open ask of this kind, when there is one.

@@ -5,6 +5,7 @@ mod again;
 mod agent_loop;
 mod asks;
 mod asks_http;
+mod attacks;
 mod budget;
 mod callbacks;
 mod cancel;

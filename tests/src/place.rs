@@ -137,6 +137,25 @@ impl Place {
         }
     }
 
+    /// How many rows there are of a table, `where` this holds of them, beside a process that runs on it.
+    pub async fn count(&self, rows: &str) -> i64 {
+        match &self.database {
+            Some(database) => {
+                let count = format!("select count(*) from majordomo.{rows}");
+                let row = database.client().await.query_one(&count, &[]).await;
+                row.expect("a count").get(0)
+            }
+            None => {
+                let file = self.path().join("data/majordomo.db");
+                let store = rusqlite::Connection::open(file).expect("a database");
+                store.busy_timeout(TTL).expect("a time");
+                let count = format!("select count(*) from {rows}");
+                let row = store.query_row(&count, [], |row| row.get(0));
+                row.expect("a count")
+            }
+        }
+    }
+
     /// All that is kept of mail, as the tables hold it; of the embedded store its files, with what was
     /// deleted.
     pub async fn mail(&self) -> String {

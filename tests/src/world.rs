@@ -2,9 +2,9 @@
 //! oracle of crash tests, because it outlives those that die. It listens for effects on a socket, and
 //! watches a folder for files that appear in it.
 //!
-//! One line of the ledger is one effect: `post NAME KEY`, or `file NAME INODE`. A keyed effect that
-//! comes again with the same key is recognised and not done again, as an API with idempotency keys
-//! does.
+//! One line of the ledger is one effect and when it came, in milliseconds: `post NAME KEY MS`, or
+//! `file NAME INODE MS`. A keyed effect that comes again with the same key is recognised and not done again,
+//! as an API with idempotency keys does.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -20,7 +20,7 @@ use serde_json::json;
 use agents::tools::{Outbound, Tool, ToolCall, ToolInfo};
 use shared::label::Taint;
 use shared::money::{Usage, Usd};
-use shared::run::{Effect, Failure, FailureKind, Report};
+use shared::run::{Effect, Failure, FailureKind, Report, Timestamp};
 
 /// A running world.
 pub struct World {
@@ -54,14 +54,24 @@ impl World {
 
     /// How often each effect happened: files by their name, posts by theirs.
     pub fn effects(&self) -> BTreeMap<String, u32> {
-        tell(self.address, "sync -").expect("the world answers");
-        let ledger = std::fs::read_to_string(&self.ledger).unwrap_or_default();
         let mut effects = BTreeMap::new();
-        for line in ledger.lines() {
-            let name = line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+        for (name, _) in self.ledger() {
             *effects.entry(name).or_default() += 1;
         }
         effects
+    }
+
+    /// All effects in the order in which they came, and when that was.
+    pub fn ledger(&self) -> Vec<(String, Timestamp)> {
+        tell(self.address, "sync -").expect("the world answers");
+        let ledger = std::fs::read_to_string(&self.ledger).unwrap_or_default();
+        let read = |line: &str| {
+            // What is being written is not there yet.
+            let words: Vec<&str> = line.strip_suffix('\n')?.split(' ').collect();
+            let (kind, name, ms) = (words.first()?, words.get(1)?, words.last()?);
+            Some((format!("{kind} {name}"), Timestamp(ms.parse().ok()?)))
+        };
+        ledger.split_inclusive('\n').filter_map(read).collect()
     }
 }
 

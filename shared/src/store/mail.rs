@@ -131,6 +131,8 @@ pub enum OutState {
     Owed(Timestamp),
     /// All is there.
     Sent,
+    /// All is there, and shows an ask as open: owed again where the ask's cards were to be closed meanwhile.
+    Open,
     /// It will never be there; why.
     Dead(String),
 }

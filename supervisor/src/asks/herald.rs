@@ -16,6 +16,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use shared::ask::{AskKind, AskState, Asked};
+use shared::clock;
 use shared::config::{Contact, Role};
 use shared::feedback::Source;
 use shared::id::TenantId;
@@ -42,6 +43,11 @@ const SWEEP: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(1);
 /// Asks that climb at the same time: there is one for each cause.
 const MANY: u32 = 10_000;
+/// After a look the next one waits so many times as long as it took: a look goes over all that is open, and
+/// the bell rings for much else. So looking takes a tenth of the time at most, however much waits.
+const REST: u32 = 9;
+/// No next look waits longer.
+const REST_AT_MOST: Duration = Duration::from_secs(2);
 /// Between two attempts at a store that fails.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -124,8 +130,11 @@ impl Herald {
             };
             match told.await {
                 // There may be more.
-                Ok(told) if told == PAGE as usize => continue,
-                Ok(_) => {}
+                Ok((told, _)) if told == PAGE as usize => continue,
+                Ok((_, looked)) => {
+                    let rest = tokio::time::sleep((looked * REST).min(REST_AT_MOST));
+                    over.run_until_cancelled(rest).await;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot tell of what is asked, trying again");
                     over.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
@@ -146,10 +155,12 @@ impl Herald {
         }
     }
 
-    /// Owes cards for what is not told yet. Answers how many asks there were.
-    async fn tell(&self, duty: &Duty) -> Result<usize, Error> {
-        let asks = self.store.asks();
+    /// Owes cards for what is not told yet. Answers how many asks there were, and how long they were looked
+    /// for.
+    async fn tell(&self, duty: &Duty) -> Result<(usize, Duration), Error> {
+        let (asks, look) = (self.store.asks(), clock::stopwatch());
         let untold = asks.untold(&self.tenant, PAGE).await?;
+        let looked = Duration::from_millis(look.ms());
         for asked in &untold {
             // It is untold again when it is seen to be decided.
             if self.clerk.answer(asked).await? {
@@ -169,10 +180,10 @@ impl Herald {
             };
             if !asks.tell(duty, (&self.tenant, asked), telling).await? {
                 // Somebody else has the duty, and the rest with it.
-                return Ok(0);
+                return Ok((0, looked));
             }
         }
-        Ok(untold.len())
+        Ok((untold.len(), looked))
     }
 
     /// Nobody cared enough to answer: that says something of the task.

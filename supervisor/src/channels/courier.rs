@@ -23,7 +23,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use shared::ask::Asked;
+use shared::ask::{AskState, Asked};
 use shared::event::Live;
 use shared::feedback::{Feedback, Source};
 use shared::id::{AskId, TaskId, TenantId};
@@ -394,7 +394,11 @@ impl Courier {
         for left in far.iter().skip(pages.len()) {
             self.change(out, left, &over).await?;
         }
-        self.record(out, &far, OutState::Sent).await?;
+        let state = match asked.state {
+            AskState::Open => OutState::Open,
+            _ => OutState::Sent,
+        };
+        self.record(out, &far, state).await?;
         self.again_if_late(out, &asked, others).await
     }
 
@@ -410,7 +414,8 @@ impl Courier {
         Ok(if stands { alike.len() - 1 } else { 0 })
     }
 
-    /// Owes a card again whose ask changed while it was brought: it was owed already, so nobody could.
+    /// Owes a card again whose ask changed while it was brought, and rings: it was owed already, so nobody
+    /// else did. Whoever dies before this has recorded it so that closing the ask's cards does not miss it.
     async fn again_if_late(&self, out: &Out, shown: &Asked, others: usize) -> Result<(), Left> {
         let Some(now) = self.store.asks().get(&self.tenant, shown.id).await? else {
             return Ok(());

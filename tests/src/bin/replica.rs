@@ -2,8 +2,9 @@
 //! MODEL_MS TOOL_MS`. It works until its input ends, and does what it is told there, line by line:
 //! `submit KEY` hands in a task, under that key; `call KEY URL` one whose end is to be told there;
 //! `settle` says of everything in doubt that it happened; `census` and `peak` tell of tasks by state and
-//! of the most model calls at once, `who` of the worker that it is. Answers are lines, too. Where `MAJORDOMO_TEST_LISTEN` names an
-//! address, the HTTP door is open there. Where `MAJORDOMO_TEST_SLOW_MS` is set, the model takes so long
+//! of the most model calls at once, `who` of the worker that it is; `arm NAME:N` has it die at that crash
+//! point, counted from then. Answers are lines, too. SIGTERM ends it in order, as the end of its input does. Where
+//! `MAJORDOMO_TEST_LISTEN` names an address, the HTTP door is open there. Where `MAJORDOMO_TEST_SLOW_MS` is set, the model takes so long
 //! for what is to be done slowly. The chaos program drives it.
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ use supervisor::channels::http;
 use supervisor::channels::papers::child;
 use supervisor::intake::Submission;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// A model that takes its time and knows how many ask it at once.
@@ -138,9 +140,15 @@ async fn work() -> anyhow::Result<()> {
         let serving = http::serve(app.clone(), listener, LocalToken::fresh()?, closing.clone());
         tokio::spawn(serving);
     }
+    let mut terminate = signal(SignalKind::terminate())?;
     println!("ready {}", app.resumed);
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Some(line) = lines.next_line().await? {
+    loop {
+        let line = tokio::select! {
+            line = lines.next_line() => line?,
+            _ = terminate.recv() => None,
+        };
+        let Some(line) = line else { break };
         match line.split_once(' ') {
             Some(("submit", key)) => {
                 let (app, key) = (app.clone(), key.to_owned());
@@ -157,6 +165,10 @@ async fn work() -> anyhow::Result<()> {
                 Ok(census) => println!("census {}", serde_json::to_string(&census.tasks)?),
                 Err(error) => println!("census! {error}"),
             },
+            Some(("arm", point)) => {
+                shared::crash::arm(point);
+                println!("armed");
+            }
             _ if line == "settle" => settle(&app).await?,
             _ if line == "who" => println!("worker {}", app.worker()),
             _ => println!(

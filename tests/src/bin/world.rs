@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
+use shared::clock;
+
 /// What was done, line by line; no line twice.
 struct Ledger {
     file: File,
@@ -23,7 +25,10 @@ impl Ledger {
         if !self.lines.insert(line.clone()) {
             return false;
         }
-        writeln!(self.file, "{line}").expect("the ledger can be written");
+        let line = format!("{line} {}\n", clock::now().0);
+        self.file
+            .write_all(line.as_bytes())
+            .expect("the ledger can be written");
         true
     }
 }

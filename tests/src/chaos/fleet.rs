@@ -184,7 +184,12 @@ impl Fleet {
 
     /// Starts a replica; on return it is ready.
     pub(super) async fn start(&self) -> Replica {
-        let replica = self.spawn(|_| {});
+        self.start_with(|_| {}).await
+    }
+
+    /// Starts one that something is different about; on return it is ready.
+    pub(super) async fn start_with(&self, change: impl FnOnce(&mut Command)) -> Replica {
+        let replica = self.spawn(change);
         while !*lock(&replica.said.ready) {
             let news = tokio::time::timeout(Duration::from_secs(30), replica.said.news.notified());
             news.await
@@ -281,6 +286,19 @@ impl Replica {
         if let Some(pid) = self.child.id() {
             let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
         }
+    }
+
+    /// How long processors have worked for it so far, in milliseconds.
+    pub(super) fn worked_ms(&self) -> u64 {
+        let pid = self.child.id().unwrap_or_default();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // Behind its name, which may hold spaces: times are counted in hundredths of a second.
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let times = fields.split_whitespace().skip(11).take(2);
+        times
+            .filter_map(|time| time.parse::<u64>().ok())
+            .sum::<u64>()
+            * 10
     }
 
     /// SIGKILL.

@@ -104,20 +104,9 @@ impl House {
         digits.and_then(|kib| kib.parse().ok()).unwrap_or(0)
     }
 
-    /// A request with a token, answered.
+    /// A request with its own token, answered.
     pub(super) async fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
-        let body = match body {
-            Value::Null => String::new(),
-            body => body.to_string(),
-        };
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            self.address,
-            self.token,
-            body.len()
-        );
-        send(self.address, request.as_bytes(), PATIENCE).await
+        ask((self.address, &self.token), (method, path), body).await
     }
 
     /// Ends it in order.
@@ -133,6 +122,24 @@ impl House {
             let _ = self.child.kill().await;
         }
     }
+}
+
+/// A request with a token, answered.
+pub(super) async fn ask(
+    (to, token): (SocketAddr, &str),
+    (method, path): (&str, &str),
+    body: &Value,
+) -> Answer {
+    let body = match body {
+        Value::Null => String::new(),
+        body => body.to_string(),
+    };
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {to}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    send(to, request.as_bytes(), PATIENCE).await
 }
 
 /// Sends these bytes over a connection of their own, and reads what comes until the other side ends it. A

@@ -3,6 +3,7 @@
 //! negative control: a mutant, or a setting, with which the same part must find something wrong.
 
 mod answering;
+mod approvals;
 mod canaries;
 mod crash;
 mod doors;
@@ -69,9 +70,21 @@ pub struct Finding {
 }
 
 /// The parts by name, in the order in which they are done.
-pub const PARTS: [&str; 13] = [
-    "crash", "zombie", "outage", "disk", "replicas", "power", "herd", "waits", "doors", "pace",
-    "forgery", "canaries", "money",
+pub const PARTS: [&str; 14] = [
+    "crash",
+    "zombie",
+    "outage",
+    "disk",
+    "replicas",
+    "power",
+    "herd",
+    "waits",
+    "approvals",
+    "doors",
+    "pace",
+    "forgery",
+    "canaries",
+    "money",
 ];
 
 /// Does one part and prints its findings. Whether all hold.
@@ -86,6 +99,7 @@ pub async fn part(name: &str, plan: &Plan) -> bool {
         "power" => power::run(plan).await,
         "herd" => herd::run(plan).await,
         "waits" => waits::run(plan).await,
+        "approvals" => approvals::run(plan).await,
         "doors" => doors::run(plan).await,
         "pace" => pace::run(plan).await,
         "forgery" => forgery::run(plan).await,

@@ -60,9 +60,12 @@ on conflict do nothing";
 
 const OUT: &str = "seq, key, conversation, task, ask, body::text, far::text, attempts, not_before";
 
+/// Whoever closes an ask's cards holds the ask, and so does this: one of both comes after the other.
 const RECORD: &str = "
-update outbox set far = $2::text::json, attempts = $3, state = $4, not_before = $5, error = $6,
-                  updated_at = now_ms()
+update outbox set far = $2::text::json, attempts = $3, not_before = $5, error = $6, updated_at = now_ms(),
+  state = case when $4 <> 'open' then $4
+    else coalesce((select case a.told when 'closed' then 'owed' else 'sent' end
+                   from ask a where a.id = outbox.ask for share), 'sent') end
 where seq = $1 and state = 'owed'
   and exists (select 1 from duty_lease d
               join worker w on w.id = d.holder and w.state = 'live' and w.expires_at > (select now_ms())
@@ -337,6 +340,7 @@ impl Mailroom for PostgresStore {
         let (state, not_before, error) = match state {
             OutState::Owed(not_before) => ("owed", not_before.0, None),
             OutState::Sent => ("sent", 0, None),
+            OutState::Open => ("open", 0, None),
             OutState::Dead(why) => ("dead", 0, Some(why)),
         };
         let error = error.as_deref().map(clean);

@@ -21,7 +21,8 @@ const INLINE_BYTES: usize = 8 * 1024;
 
 /// The fence is the lateral: a row is taken only from the run's owner in its epoch while it runs and
 /// the worker's lease lasts. A lateral by the run's id alone, with an offset: without fresh statistics
-/// the planner would look through all that the worker runs, for each row. A step that has its outcome is never touched again.
+/// the planner would look through all that the worker runs, for each row; and so through all signals, to
+/// know whether one came. A step that has its outcome is never touched again.
 pub(super) const WRITE: &str = "
 insert into step (run, key, tenant, seq, state, kind, agent, what, model, effect, op_hash, attempt,
                   attempts, reserved, deadline, recorded, artefact, taint, begun_at, done_at)
@@ -40,7 +41,7 @@ where r.owner = j.worker and r.epoch = j.epoch and r.state = 'running'
   and exists (select 1 from worker w where w.id = j.worker and w.state = 'live'
                                        and w.expires_at > (select now_ms()))
   and (j.unless is null
-       or not exists (select 1 from signal s where s.run = r.id and s.name = j.unless))
+       or not exists (select 1 from signal s where s.run = r.id and s.name = j.unless offset 0))
 order by r.id, j.key
 on conflict (run, key) do update set
   state = excluded.state, attempt = excluded.attempt, attempts = excluded.attempts,

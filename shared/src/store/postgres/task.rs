@@ -104,6 +104,8 @@ fn labels(metadata: &BTreeMap<String, String>) -> String {
     to_json(&cleaned.collect::<BTreeMap<_, _>>())
 }
 
+/// `offset 0` keeps the planner from looking through all steps that there ever were, to know which tasks wait,
+/// while it holds the accounts of all.
 pub(super) const ADD_UP: &str = "
 update task t set
   tokens_in = t.tokens_in + j.tokens_in,
@@ -118,7 +120,7 @@ update task t set
     when j.state = 'running' and exists (
       select 1 from run r join step s on s.run = r.id
       where r.task = t.id and r.state in ('queued', 'running', 'waiting')
-        and s.kind = 'signal' and s.state = 'begun') then 'awaiting_human'
+        and s.kind = 'signal' and s.state = 'begun' offset 0) then 'awaiting_human'
     else coalesce(j.state, t.state)
   end,
   updated_at = now_ms()

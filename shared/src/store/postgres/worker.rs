@@ -35,7 +35,7 @@ update run set
   state = 'queued', owner = null, died_with = p.owner, updated_at = now_ms(),
   deaths = deaths + case
     when exists (select 1 from step s where s.run = run.id and s.state = 'begun'
-                                        and s.kind in ('child', 'signal', 'sleep')) then 0
+                                        and s.kind in ('child', 'signal', 'sleep') offset 0) then 0
     else 1
   end
 from (select r.id, r.owner from run r

@@ -250,8 +250,12 @@ impl Mailroom for SqliteStore {
             }
             let recorded = tx
                 .prepare_cached(
-                    "update outbox set far = ?2, attempts = ?3, state = ?4, not_before = ?5,
-                                       error = ?6, updated_at = ?7
+                    "update outbox set far = ?2, attempts = ?3, not_before = ?5, error = ?6,
+                                       updated_at = ?7,
+                       state = case when ?4 <> 'open' then ?4
+                                    when exists (select 1 from ask a where a.id = outbox.ask
+                                                                       and a.told = 'closed') then 'owed'
+                                    else 'sent' end
                      where seq = ?1 and state = 'owed'",
                 )?
                 .execute(params![seq, far, attempts, state, not_before, error, now.0])?;
@@ -481,6 +485,7 @@ fn columns(state: OutState) -> (&'static str, i64, Option<String>) {
     match state {
         OutState::Owed(not_before) => ("owed", not_before.0, None),
         OutState::Sent => ("sent", 0, None),
+        OutState::Open => ("open", 0, None),
         OutState::Dead(why) => ("dead", 0, Some(why)),
     }
 }

@@ -43,7 +43,7 @@ fn configure(place: &Place, more: &str) {
 }
 
 /// What was built, and what the machine does just now.
-fn conditions() -> String {
+pub(super) fn conditions() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split_whitespace().next().unwrap_or("?");
     let build = match cfg!(debug_assertions) {
@@ -54,7 +54,7 @@ fn conditions() -> String {
 }
 
 /// Times in milliseconds, sorted.
-struct Times(Vec<i64>);
+pub(super) struct Times(Vec<i64>);
 
 impl FromIterator<i64> for Times {
     fn from_iter<I: IntoIterator<Item = i64>>(times: I) -> Self {
@@ -65,8 +65,13 @@ impl FromIterator<i64> for Times {
 }
 
 impl Times {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// What this share, in percent, is not above: the nearest rank.
-    fn percentile(&self, percent: usize) -> i64 {
+    pub(super) fn percentile(&self, percent: usize) -> i64 {
         let rank = (self.0.len() * percent).div_ceil(100).max(1);
         self.0.get(rank - 1).copied().unwrap_or(0)
     }
