@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{AgentName, AskId, PrincipalId, TaskId};
 use crate::money::{Usage, Usd};
-use crate::run::Timestamp;
+use crate::run::{Evidence, Timestamp};
 
 /// The part of a limit that is kept back for last summaries: one in so many.
 const KEPT_BACK: i64 = 20;
@@ -564,6 +564,12 @@ impl fmt::Display for Over {
 }
 
 impl Over {
+    /// The one that stands with a step, where its attempt was not begun because of one.
+    pub fn in_evidence(evidence: &[Evidence]) -> Option<Self> {
+        let over = evidence.iter().find(|found| found.kind == OVER)?;
+        serde_json::from_str(&over.value).ok()
+    }
+
     /// What holds up all that is paid from the account: one name for all of it.
     pub fn cause(&self) -> String {
         let Which {
@@ -767,7 +773,7 @@ mod tests {
         insta::assert_snapshot!(over, @"$5.00 a day of user:ada: $4.20 are spent, $0.3000 held for what is under way, and this may cost $0.6000");
         let read: Over = serde_json::from_value(serde_json::json!(over)).unwrap();
         assert_eq!(read, over);
-        insta::assert_snapshot!(over.question(), @"");
+        insta::assert_snapshot!(over.question(), @"ada has spent $4.20 of $5.00 this day, $0.3000 more are held for what is under way, and the next call may cost $0.6000; add $5.00?");
         assert_eq!(over.cause(), "budget/user:ada/day");
     }
 

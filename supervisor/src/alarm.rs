@@ -158,6 +158,7 @@ mod tests {
             spent: 2_490_000_000,
             held: 0,
             set: None,
+            raises: Vec::new(),
         };
         assert_eq!(level(&line), None);
         let mut told = Vec::new();

@@ -55,6 +55,7 @@ fn boss() -> Who {
     Who {
         principal: "boss".into(),
         approves: true,
+        keeps_budgets: true,
     }
 }
 
@@ -103,6 +104,7 @@ async fn nothing_is_done_before_somebody_else_approves_it(kind: Kind) {
     let own = Who {
         principal: task.principal.clone(),
         approves: true,
+        keeps_budgets: true,
     };
     let denied = desk.decide(found.id, YES, &own).await.unwrap();
     assert!(
@@ -112,6 +114,7 @@ async fn nothing_is_done_before_somebody_else_approves_it(kind: Kind) {
     let stranger = Who {
         principal: "eve".into(),
         approves: false,
+        keeps_budgets: false,
     };
     let hidden = desk.decide(found.id, YES, &stranger).await.unwrap();
     assert_eq!(hidden, Decided::Missing);
@@ -278,6 +281,7 @@ async fn two_at_once_make_one_decision(kind: Kind) {
         let who = Who {
             principal: format!("boss-{n}").as_str().into(),
             approves: true,
+        keeps_budgets: true,
         };
         let decision = match n % 2 {
             0 => YES,

@@ -8,6 +8,7 @@ mod asks_http;
 mod budget;
 mod callbacks;
 mod cancel;
+mod caps;
 mod channels;
 mod chats;
 mod crash;

@@ -102,8 +102,8 @@ fn question(asked: &Asked, task: &Task) -> String {
                 .into(),
         ),
         AskKind::Limit => add(
-            "More is as much again; a reply like “$5” adds so many dollars. One that begins with \
-             “result:” becomes the result."
+            "A reply like “$5” adds so many dollars instead. One that begins with “result:” becomes \
+             the result."
                 .into(),
         ),
         AskKind::Doubt => {}
@@ -212,7 +212,7 @@ fn buttons(asked: &Asked) -> Vec<Vec<Button>> {
             button("Give up", "leave"),
         ]],
         AskKind::Limit => vec![vec![
-            button("More", "more"),
+            button(&more(asked), "more"),
             button("That is enough", "leave"),
         ]],
         AskKind::Question => {
@@ -226,6 +226,12 @@ fn buttons(asked: &Asked) -> Vec<Vec<Button>> {
                 .collect()
         }
     }
+}
+
+/// What the button says that adds what is offered.
+fn more(asked: &Asked) -> String {
+    let offer = asked.ask.offer.as_ref();
+    offer.map_or_else(|| "More".into(), |offer| format!("Add {}", offer.in_words()))
 }
 
 /// The ask that a button belongs to, and what it says.

@@ -1,9 +1,9 @@
 //! Deciding: a word is checked and becomes the answer that a run waits for.
 
-use shared::ask::{AskKind, AskState, Asked, Decision, Verdict};
+use shared::ask::{AskKind, AskState, Asked, Decision, Offer, Verdict};
 use shared::id::AskId;
 use shared::money::Usd;
-use shared::store::{AskFilter, Delivered, Error, NewSignal};
+use shared::store::{AskFilter, Delivered, Error, NewSignal, Raising};
 
 use super::{Who, may_decide};
 use crate::desk::{Desk, to_the_end};
@@ -104,7 +104,7 @@ impl Desk {
             return Ok(Decided::Unfit(why));
         }
         let verdict = Verdict {
-            decision,
+            decision: decision.clone(),
             by: Some(who.principal.clone()),
             action: asked.ask.action.as_ref().map(|action| action.hash()),
         };
@@ -116,7 +116,13 @@ impl Desk {
             by: who.principal.clone(),
         };
         let store = self.store.clone();
-        let delivered = to_the_end(async move { store.deliver(signal).await }).await?;
+        let delivered = match raising(&asked, &decision) {
+            Ok(None) => to_the_end(async move { store.deliver(signal).await }).await?,
+            Ok(Some(raising)) => {
+                to_the_end(async move { store.budgets().raise(signal, raising).await }).await?
+            }
+            Err(why) => return Ok(Decided::Unfit(why)),
+        };
         let now = self.store.asks().get(&self.tenant, id).await?;
         let now = Box::new(now.unwrap_or(asked));
         Ok(match delivered {
@@ -159,4 +165,18 @@ impl Desk {
             .await?
             .map_err(|why| format!("these arguments do not fit: {why}")))
     }
+}
+
+/// What is raised by a decision, and who else goes on by it; nothing where it raises nothing. The error
+/// says why it cannot be.
+fn raising(asked: &Asked, decision: &Decision) -> Result<Option<Raising>, String> {
+    let (Decision::More { usd }, Some(offer)) = (decision, &asked.ask.offer) else {
+        return Ok(None);
+    };
+    let limits = offer.raises(asked.task, *usd)?;
+    let cause = match offer {
+        Offer::Account(_) => asked.ask.cause.clone(),
+        Offer::Work { .. } => None,
+    };
+    Ok(Some(Raising { limits, cause }))
 }

@@ -19,7 +19,7 @@ use shared::id::TenantId;
 use shared::store::{Duty, Error, Identity, NewOut, Store, Telling, Told, duty};
 use shared::task::Task;
 
-use super::{Who, may_decide};
+use super::{Who, may_decide, raises_account};
 use crate::channels::Word;
 use crate::channels::watch::Watch;
 use crate::engine::Engine;
@@ -157,11 +157,17 @@ impl Herald {
             AskKind::Question if self.chat_of(task).is_some() => Vec::new(),
             AskKind::Question => self.people.identities(&task.principal).await?,
             _ => {
-                let all = self.people.holders(Role::Approver).await?.into_iter();
+                let keeps_budgets = raises_account(asked);
+                let role = match keeps_budgets {
+                    true => Role::Admin,
+                    false => Role::Approver,
+                };
+                let all = self.people.holders(role).await?.into_iter();
                 let may = all.filter(|(principal, _)| {
                     let who = Who {
                         principal: principal.clone(),
                         approves: true,
+                        keeps_budgets,
                     };
                     may_decide(asked, task, &who).is_ok()
                 });

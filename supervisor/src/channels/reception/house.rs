@@ -246,5 +246,10 @@ fn told(line: &Line) -> String {
         0 => String::new(),
         held => format!(", {} held for what is under way", unit.show(held)),
     };
-    format!("- **{account}** {time}: {spent}{of}{held}")
+    let raised = line.raises.iter().map(|raise| {
+        let (more, by) = (unit.show(raise.amount), in_one_line(raise.by.as_str()));
+        format!(", {more} of it added by {by}")
+    });
+    let raised: String = raised.collect();
+    format!("- **{account}** {time}: {spent}{of}{held}{raised}")
 }
