@@ -15,9 +15,9 @@ use crate::budget::{
     self, Account, Cap, Date, OVER, Over, Period, Plan, Raise, Set, Standing, Sum, Unit, Which,
 };
 use crate::event::Event;
-use crate::id::{AgentName, PrincipalId, TaskId, TenantId};
+use crate::id::{AgentName, PrincipalId, RunId, TaskId, TenantId};
 use crate::label::Taint;
-use crate::money::Usage;
+use crate::money::{Usage, Usd};
 use crate::run::{Attempt, Evidence, Failure, FailureKind, Outcome, Recorded, Timestamp};
 
 /// Who pays for the steps of a run.
@@ -431,6 +431,17 @@ pub struct SpendRow {
     pub usage: Usage,
 }
 
+/// What a finished run of an agent used by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunSpend {
+    /// Whose run it was.
+    pub agent: AgentName,
+    /// Calls of models and tools.
+    pub steps: u64,
+    /// What they cost.
+    pub usd: Usd,
+}
+
 /// Accounts, limits and what was used.
 #[async_trait]
 pub trait Budgets: Send + Sync {
@@ -470,6 +481,18 @@ pub trait Budgets: Send + Sync {
         tenant: &TenantId,
         since: Timestamp,
     ) -> Result<Vec<(String, u64, Usage)>, Error>;
+
+    /// What agents' runs used that are done and whose journals are there, the last ones, at most `limit`.
+    async fn finished(&self, tenant: &TenantId, limit: u32) -> Result<Vec<RunSpend>, Error>;
+
+    /// Tells those who watch a task what its spending led to ([`Event::Alert`]): a key and words. Safe to
+    /// repeat: each key is told once. `false` where it was told before, or the task has ended.
+    async fn alert(
+        &self,
+        tenant: &TenantId,
+        of: (TaskId, RunId),
+        alert: (&str, &str),
+    ) -> Result<bool, Error>;
 
     /// What was used since a day, inclusive, in days since 1970; the last day first.
     async fn spent_since(&self, tenant: &TenantId, day: i64) -> Result<Vec<SpendRow>, Error>;

@@ -25,7 +25,7 @@ pub use ask::*;
 pub use bell::{Bell, Seat};
 pub use halt::*;
 pub use identity::*;
-pub use ledger::{AccountRow, Budgets, SpendRow};
+pub use ledger::{AccountRow, Budgets, RunSpend, SpendRow};
 pub use mail::*;
 pub use rows::*;
 

@@ -16,14 +16,15 @@ use uuid::Uuid;
 
 use super::journal::Pending;
 use super::tx::{Params, Tx, get, prepare};
-use super::{PostgresStore, clean, corrupt, from_json, run, to_json};
+use super::{PostgresStore, clean, corrupt, event, from_json, run, to_json};
 use crate::budget::{Account, Date, Period, Plan, Raise, Set, Standing, Sum, Unit, Which};
+use crate::event::Event;
 use crate::id::{AskId, RunId, StepKey, TaskId, TenantId};
 use crate::money::{Usage, Usd};
 use crate::run::{Attempt, Timestamp};
 use crate::store::ledger::{self, Book, Booked, Open, Own, Payer};
 use crate::store::{
-    AccountRow, Budgets, Change, Delivered, Error, NewSignal, Raising, SpendRow, Step,
+    AccountRow, Budgets, Change, Delivered, Error, NewSignal, Raising, RunSpend, SpendRow, Step,
 };
 
 const BOOKED: &str = "
@@ -717,6 +718,20 @@ const SPENT: &str = "
 select day, principal, agent, what, model, attempts, usd, tokens_in, tokens_cached, tokens_out
 from spend where tenant = $1 and day >= $2 order by day desc, principal, agent, what, model";
 
+const FINISHED: &str = "
+select r.agent, count(*), coalesce(sum((s.recorded->'usage'->>'usd')::bigint), 0)::bigint
+from (select id, agent from run where tenant = $1 and agent is not null and state = 'done'
+      order by id desc limit $2) r
+join step s on s.run = r.id and s.kind in ('think', 'tool')
+group by r.id, r.agent";
+
+/// Locks a task that has not ended, as every writer does.
+const LIVE: &str = "
+select 1 from task where id = $1 and tenant = $2 and state not in ('done', 'failed', 'cancelled')
+for no key update";
+const ALERTED: &str = "
+select 1 from event where task = $1 and body->>'event' = 'alert' and body->>'key' = $2";
+
 #[async_trait]
 impl Budgets for PostgresStore {
     fn plan(&self, plan: Plan) {
@@ -846,6 +861,50 @@ impl Budgets for PostgresStore {
             Ok((get(row, 0)?, count, read_usage(row, 2)?))
         };
         rows.iter().map(thread).collect()
+    }
+
+    async fn finished(&self, tenant: &TenantId, limit: u32) -> Result<Vec<RunSpend>, Error> {
+        let which: Params<'_> = &[&tenant.as_str(), &i64::from(limit)];
+        let rows = self.app.ask(tenant, FINISHED, which).await?;
+        let spend = |row: &Row| {
+            Ok(RunSpend {
+                agent: get::<&str>(row, 0)?.into(),
+                steps: get::<i64>(row, 1)?.max(0) as u64,
+                usd: Usd::from_nano(get(row, 2)?),
+            })
+        };
+        rows.iter().map(spend).collect()
+    }
+
+    async fn alert(
+        &self,
+        tenant: &TenantId,
+        (task, run): (TaskId, RunId),
+        (key, words): (&str, &str),
+    ) -> Result<bool, Error> {
+        let client = self.engine.get().await?;
+        let [live, alerted, told] = prepare(&client, [LIVE, ALERTED, event::INSERT]).await?;
+        let tx = Tx::on(&client);
+        tx.begin().await?;
+        let is_live = !tx.query(&live, &[&task.0, &tenant.as_str()]).await?.is_empty();
+        let key = clean(key).into_owned();
+        if !is_live || !tx.query(&alerted, &[&task.0, &key]).await?.is_empty() {
+            return Ok(false);
+        }
+        let new = event::New {
+            task,
+            run,
+            tenant: tenant.clone(),
+            event: Event::Alert {
+                key,
+                text: clean(words).into_owned(),
+            },
+        };
+        let events = event::insert(&tx, &told, vec![new], self.engine.teller()).await?;
+        tx.commit().await?;
+        tx.done();
+        self.bell.publish(events);
+        Ok(true)
     }
 
     async fn spent_since(&self, tenant: &TenantId, day: i64) -> Result<Vec<SpendRow>, Error> {

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{SqliteStore, ask, corrupt, from_json, maybe_text, parse, run, text, to_json};
+use super::{SqliteStore, ask, corrupt, event, from_json, maybe_text, parse, run, text, to_json};
 use crate::budget::{Account, Date, Period, Plan, Raise, Set, Standing, Sum, Unit, Which};
 use crate::clock;
+use crate::event::Event;
 use crate::id::{AgentName, AskId, RunId, StepKey, TaskId, TenantId};
 use crate::money::{Usage, Usd};
 use crate::run::{Attempt, Timestamp};
 use crate::store::ledger::{Book, Booked, Open, Own, Payer};
-use crate::store::{AccountRow, Budgets, Delivered, Error, NewSignal, Raising, SpendRow};
+use crate::store::{AccountRow, Budgets, Delivered, Error, NewSignal, Raising, RunSpend, SpendRow};
 
 /// What the row of a step that is under way has booked; nothing where there is none.
 pub(super) fn booked(tx: &Connection, run: RunId, key: &StepKey) -> Result<Booked, Error> {
@@ -502,6 +503,66 @@ impl Budgets for SqliteStore {
             Ok(all)
         })
         .await
+    }
+
+    async fn finished(&self, tenant: &TenantId, limit: u32) -> Result<Vec<RunSpend>, Error> {
+        let tenant = tenant.clone();
+        self.read_long(move |conn| {
+            let mut statement = conn.prepare_cached(
+                "select r.agent, count(*), coalesce(sum(json_extract(s.recorded, '$.usage.usd')), 0)
+                 from (select id, agent from run
+                       where tenant = ?1 and agent is not null and state = 'done'
+                       order by id desc limit ?2) r
+                 join step s on s.run = r.id and s.kind in ('think', 'tool')
+                 group by r.id, r.agent",
+            )?;
+            let mut rows = statement.query(params![tenant.as_str(), limit])?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                all.push(RunSpend {
+                    agent: text(row, 0)?.into(),
+                    steps: row.get::<_, i64>(1)?.max(0) as u64,
+                    usd: Usd::from_nano(row.get(2)?),
+                });
+            }
+            Ok(all)
+        })
+        .await
+    }
+
+    async fn alert(
+        &self,
+        tenant: &TenantId,
+        (task, run): (TaskId, RunId),
+        (key, words): (&str, &str),
+    ) -> Result<bool, Error> {
+        let (tenant, key, words) = (tenant.clone(), key.to_owned(), words.to_owned());
+        let events = self
+            .write(move |tx| {
+                let wanted: bool = tx
+                    .prepare_cached(
+                        "select exists (select 1 from task where id = ?1 and tenant = ?2
+                                          and state not in ('done', 'failed', 'cancelled'))
+                           and not exists (select 1 from event
+                                           where task = ?1 and json_extract(body, '$.event') = 'alert'
+                                             and json_extract(body, '$.key') = ?3)",
+                    )?
+                    .query_row(params![task.to_string(), tenant.as_str(), key], |row| {
+                        row.get(0)
+                    })?;
+                let told = event::New {
+                    task,
+                    run,
+                    tenant,
+                    event: Event::Alert { key, text: words },
+                };
+                let told = wanted.then_some(told);
+                event::insert(tx, Vec::from_iter(told), clock::now())
+            })
+            .await?;
+        let is_told = !events.is_empty();
+        self.bell.publish(events);
+        Ok(is_told)
     }
 
     async fn spent_since(&self, tenant: &TenantId, day: i64) -> Result<Vec<SpendRow>, Error> {
