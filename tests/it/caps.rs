@@ -9,8 +9,10 @@ use majordomo_tests::on_both_stores;
 use majordomo_tests::place::Kind;
 use majordomo_tests::tool::TestTool;
 use majordomo_tests::wait::within;
+use serde_json::json;
 use shared::ask::{AskKind, Asked, Decision};
 use shared::budget::{Account, Period, Raise, Unit, Which};
+use shared::config::Settings;
 use shared::event::Event;
 use shared::id::TaskId;
 use shared::money::Usd;
@@ -19,6 +21,10 @@ use shared::store::{AskFilter, Delivered, NewSignal, Raising};
 use shared::task::TaskState;
 use supervisor::asks::{Decided, Who};
 use supervisor::budget;
+use supervisor::people::directory::Directory;
+use supervisor::unusual::Unusual;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 on_both_stores!(
     an_account_at_its_limit_is_asked_about_and_raised_for_the_day,
@@ -28,6 +34,7 @@ on_both_stores!(
     more_for_a_piece_of_work_is_more_for_its_task,
     a_call_of_a_tool_that_an_account_refuses_is_made_once_there_is_more,
     who_is_not_given_more_hands_over_what_there_is,
+    a_run_that_uses_far_more_than_usual_is_told_of_while_it_runs,
 );
 
 const HELPED: &str = "[escalation]\nwithin_h = 1\n[engine]\npark_after_s = 0.0\n";
@@ -232,7 +239,7 @@ async fn a_raise_comes_with_its_answer_once_and_ends_with_its_day(kind: Kind) {
             tenant: app.app.tenant().clone(),
             run: found.run,
             name: name.into(),
-            payload: serde_json::json!({"decision": "more", "by": "boss"}),
+            payload: json!({"decision": "more", "by": "boss"}),
             by: "boss".into(),
         };
         let raising = Raising {
@@ -340,5 +347,79 @@ async fn who_is_not_given_more_hands_over_what_there_is(kind: Kind) {
     assert!(error.contains("$9.80 a day of user:local"), "{error}");
     assert!(task.usage.usd <= Usd::from_dollars(9.8));
     assert_eq!(raises(&app).await, []);
+    app.stop().await;
+}
+
+async fn a_run_that_uses_far_more_than_usual_is_told_of_while_it_runs(kind: Kind) {
+    let (open, gate) = watch::channel(false);
+    let look = TestTool::new("look", Effect::Pure, move |called| {
+        let mut gate = gate.clone();
+        async move {
+            if called.n == 9 {
+                let _ = gate.wait_for(|open| *open).await;
+            }
+            Ok(json!(format!("{} it is", called.n)))
+        }
+    });
+    let look = Arc::new(look);
+    let looks = |n| format!("[[agent.reply]]\ncalls = [{{ tool = \"look\", args = {{ n = {n} }} }}]\n");
+    let script = format!(
+        "[[agent.reply]]\nuser = \"Quick\"\ntext = \"All of it.\"\n{}\
+         [[agent.reply]]\ntext = \"All of it.\"\n",
+        (1..=12).map(looks).collect::<String>()
+    );
+    let app = Setup::worker(&script, &[&look], "[limits]\nsteps = 60\n")
+        .on(kind)
+        .start()
+        .await;
+    let people: Settings = serde_json::from_value(json!({
+        "people": [{ "name": "ada", "telegram": 7, "roles": ["admin"] }],
+    }))
+    .unwrap();
+    let store = app.app.store.clone();
+    let end = CancellationToken::new();
+    let watching = || {
+        let unusual = Unusual {
+            store: store.clone(),
+            tenant: app.app.tenant().clone(),
+            people: Arc::new(Directory::new(&people, store.clone())),
+            open: Arc::from(["telegram"]),
+            times: 5.0,
+        };
+        tokio::spawn(unusual.work(end.clone()))
+    };
+    // Two processes say it once.
+    let watchers = [watching(), watching()];
+    for _ in 0..20 {
+        let task = app.ask("Quick").await;
+        assert_eq!(task.state, TaskState::Done);
+    }
+    let id = app.submit(TestApp::request("Look for long")).await;
+    let alerts = async || {
+        let events = app.events(id).await.into_iter();
+        let texts = events.filter_map(|event| match event {
+            Event::Alert { text, .. } => Some(text),
+            _ => None,
+        });
+        texts.collect::<Vec<String>>()
+    };
+    let told = within(PATIENCE, async || alerts().await.pop()).await;
+    let told = told.expect("it is told while it runs");
+    assert!(told.contains("worker has used"), "{told}");
+    assert!(told.contains("usual are $0.00 and 1 steps"), "{told}");
+    open.send_replace(true);
+    done(&app, id).await;
+    assert_eq!(alerts().await.len(), 1, "once");
+    let owed = within(PATIENCE, async || {
+        let owed = store.mail().owed(app.app.tenant(), "telegram", 0, 9).await;
+        Some(owed.unwrap()).filter(|owed| !owed.is_empty())
+    });
+    let owed = owed.await.expect("an admin is told");
+    assert_eq!(owed.len(), 1, "{owed:?}");
+    assert_eq!(owed[0].conversation, "7");
+    end.cancel();
+    for watcher in watchers {
+        watcher.await.unwrap();
+    }
     app.stop().await;
 }
