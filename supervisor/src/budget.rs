@@ -54,6 +54,25 @@ pub async fn lines(store: &dyn Store, tenant: &TenantId) -> Result<Vec<Line>, Er
     Ok(lines_of(&accounts, (set, raises), &budgets.planned()))
 }
 
+/// The limits of one account, and how it stands under them; also where nothing was spent from it yet.
+pub async fn lines_of_one(
+    store: &dyn Store,
+    tenant: &TenantId,
+    account: &Account,
+) -> Result<Vec<Line>, Error> {
+    let mut lines = lines(store, tenant).await?;
+    lines.retain(|line| line.which.account == *account);
+    if lines.is_empty() {
+        let fresh = AccountRow {
+            account: account.clone(),
+            standing: Standing::default(),
+        };
+        lines = lines_of(&[fresh], (&[], &[]), &store.budgets().planned());
+        lines.retain(|line| line.which.account == *account);
+    }
+    Ok(lines)
+}
+
 /// What people said of limits while instances ran: what they set, and what they added for now.
 type Said<'a> = (&'a [Set], &'a [Raise]);
 

@@ -281,7 +281,7 @@ async fn two_at_once_make_one_decision(kind: Kind) {
         let who = Who {
             principal: format!("boss-{n}").as_str().into(),
             approves: true,
-        keeps_budgets: true,
+            keeps_budgets: true,
         };
         let decision = match n % 2 {
             0 => YES,

@@ -281,7 +281,10 @@ async fn a_limit_that_is_set_anew_is_what_it_says(kind: Kind) {
         set.unwrap();
     };
     set("7/day").await;
-    assert_eq!((limit(&app).await, raises(&app).await), (dollars(7.0), vec![]));
+    assert_eq!(
+        (limit(&app).await, raises(&app).await),
+        (dollars(7.0), vec![])
+    );
     set("configured/day").await;
     assert_eq!(limit(&app).await, dollars(9.8));
     app.stop().await;
@@ -362,7 +365,8 @@ async fn a_run_that_uses_far_more_than_usual_is_told_of_while_it_runs(kind: Kind
         }
     });
     let look = Arc::new(look);
-    let looks = |n| format!("[[agent.reply]]\ncalls = [{{ tool = \"look\", args = {{ n = {n} }} }}]\n");
+    let looks =
+        |n| format!("[[agent.reply]]\ncalls = [{{ tool = \"look\", args = {{ n = {n} }} }}]\n");
     let script = format!(
         "[[agent.reply]]\nuser = \"Quick\"\ntext = \"All of it.\"\n{}\
          [[agent.reply]]\ntext = \"All of it.\"\n",

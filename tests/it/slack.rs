@@ -333,7 +333,7 @@ async fn limits_are_shown_and_set_by_a_slash_command(kind: Kind) {
     let served = started(&fake, kind, &reply("Done."), &bob).await;
     fake.set_target(&served.url);
     fake.slash(GENERAL, EVE, "/majordomo", "budget");
-    told(&fake, EVE, "There is no limit of your own here").await;
+    told(&fake, EVE, "of $2.00 (0 %)").await;
     fake.slash(GENERAL, EVE, "/majordomo", "budget set user bob 50/day");
     told(&fake, EVE, "Only an admin may set limits").await;
     fake.slash(GENERAL, ADA, "/majordomo", "budget set user bob 5/day");

@@ -198,7 +198,8 @@ impl AgentRun<'_> {
             Some(Decision::Again) => self.go_on(""),
             Some(Decision::Guide { text }) => self.go_on(text.trim()),
             Some(Decision::More { usd }) if self.over.is_some() => {
-                self.notes.extend(self.over.take().map(|over| raised(&over, usd, by)));
+                self.notes
+                    .extend(self.over.take().map(|over| raised(&over, usd, by)));
                 self.go_on("");
             }
             Some(Decision::More { usd }) => {

@@ -183,12 +183,7 @@ impl Book {
     }
 
     /// Takes note of how an account stood before this commit, and of what was set for it.
-    pub fn know(
-        &mut self,
-        (tenant, account): (&TenantId, Account),
-        standing: Standing,
-        own: &Own,
-    ) {
+    pub fn know(&mut self, (tenant, account): (&TenantId, Account), standing: Standing, own: &Own) {
         let limit = |which: Which| {
             let amount = own.limit(&which, &self.plan)?;
             Some((which, amount))

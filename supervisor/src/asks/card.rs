@@ -231,7 +231,10 @@ fn buttons(asked: &Asked) -> Vec<Vec<Button>> {
 /// What the button says that adds what is offered.
 fn more(asked: &Asked) -> String {
     let offer = asked.ask.offer.as_ref();
-    offer.map_or_else(|| "More".into(), |offer| format!("Add {}", offer.in_words()))
+    offer.map_or_else(
+        || "More".into(),
+        |offer| format!("Add {}", offer.in_words()),
+    )
 }
 
 /// The ask that a button belongs to, and what it says.

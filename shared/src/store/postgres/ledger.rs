@@ -886,7 +886,10 @@ impl Budgets for PostgresStore {
         let [live, alerted, told] = prepare(&client, [LIVE, ALERTED, event::INSERT]).await?;
         let tx = Tx::on(&client);
         tx.begin().await?;
-        let is_live = !tx.query(&live, &[&task.0, &tenant.as_str()]).await?.is_empty();
+        let is_live = !tx
+            .query(&live, &[&task.0, &tenant.as_str()])
+            .await?
+            .is_empty();
         let key = clean(key).into_owned();
         if !is_live || !tx.query(&alerted, &[&task.0, &key]).await?.is_empty() {
             return Ok(false);

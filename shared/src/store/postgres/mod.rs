@@ -54,8 +54,8 @@ use uuid::Uuid;
 use super::ledger::{Book, Planned, of_request};
 use super::{
     Accepted, Again, Appended, Bell, Budgets, Census, Checkup, Claimed, DeadRun, Delivered, Duty,
-    Entry, Error, Fence, Halts, Identities, Mailroom, NewSignal, Raising, NewTask, Renewed, Run, Step,
-    Store, TaskFilter, Token,
+    Entry, Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Raising, Renewed, Run,
+    Step, Store, TaskFilter, Token,
 };
 use crate::blob::Blob;
 use crate::clock::{self, Stopwatch};

@@ -10,9 +10,7 @@ use super::tx::{Params, Tx, get, prepare};
 use super::{AppRole, EngineRole, ask, clean, corrupt, from_json, ledger, parse, to_json};
 use crate::id::{PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::run::Timestamp;
-use crate::store::{
-    Change, DeadRun, Delivered, Error, NewSignal, Raising, Run, RunState, shares,
-};
+use crate::store::{Change, DeadRun, Delivered, Error, NewSignal, Raising, Run, RunState, shares};
 
 /// Whoever writes to the runs of a task holds the task's row first, and several in order: so no two
 /// of us wait for each other, and events get their numbers one commit after the other.

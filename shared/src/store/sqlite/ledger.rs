@@ -183,9 +183,8 @@ fn raise(
         ])?;
         if let Account::Task(task) = &which.account {
             let column = of_unit(which.unit);
-            let update = format!(
-                "update task set {column} = {column} + ?3 where tenant = ?1 and id = ?2"
-            );
+            let update =
+                format!("update task set {column} = {column} + ?3 where tenant = ?1 and id = ?2");
             tx.prepare_cached(&update)?.execute(params![
                 signal.tenant.as_str(),
                 task.to_string(),
