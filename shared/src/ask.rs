@@ -8,11 +8,12 @@
 //! | question | whoever the task is for, and approvers | reply |
 //! | doubt | approvers | happened, again, give up |
 //! | trouble | whoever the task is for, and approvers | again, guide, reply (it becomes the result), give up |
-//! | limit | approvers | more, reply (it becomes the result), give up |
+//! | limit | approvers; where an account's limit is to be raised, admins | more, reply (it becomes the result), give up |
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::budget::{Account, Over, Period, Unit, Which};
 use crate::hash::Hash;
 use crate::id::{
     AgentName, AskId, PermitId, PrincipalId, RunId, SignalName, TaskId, TenantId, ToolName,
@@ -100,6 +101,9 @@ pub struct Ask {
     /// What holds it up, where that may hold up others too: they are one incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// What more there would be; of a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer: Option<Offer>,
     /// Who alone may decide, by principal; empty: whoever the kind allows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvers: Vec<PrincipalId>,
@@ -127,9 +131,65 @@ impl Ask {
             choices: Vec::new(),
             action: None,
             cause: None,
+            offer: None,
             approvers: Vec::new(),
             by_oneself: false,
             clean: false,
+        }
+    }
+}
+
+/// What “more” adds where a limit is reached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "to", rename_all = "snake_case")]
+pub enum Offer {
+    /// To what a piece of work may use, as much again; its task's own account grows with it.
+    Work {
+        /// Dollars.
+        usd: Usd,
+        /// Tokens sent and received.
+        tokens: u64,
+    },
+    /// To the limit of an account, in the day or the month in which it is said.
+    Account(Over),
+}
+
+impl Offer {
+    /// Which limits of accounts are raised, and by how much, where somebody gives more: so many dollars, or
+    /// what is offered. The error says why it cannot be given.
+    pub fn raises(&self, task: TaskId, usd: Option<Usd>) -> Result<Vec<(Which, i64)>, String> {
+        let of_task = |unit, amount| {
+            let which = Which {
+                account: Account::Task(task),
+                period: Period::Total,
+                unit,
+            };
+            (which, amount)
+        };
+        let raises = match (self, usd) {
+            (Self::Work { usd, tokens }, said) => {
+                let tokens = i64::try_from(*tokens).unwrap_or(i64::MAX);
+                let usd = said.unwrap_or(*usd).nano();
+                vec![of_task(Unit::Usd, usd), of_task(Unit::Tokens, tokens)]
+            }
+            (Self::Account(over), Some(_)) if over.which.unit == Unit::Tokens => {
+                return Err("the limit is of tokens, so no dollars can be added to it".into());
+            }
+            (Self::Account(_), Some(usd)) if usd <= Usd::ZERO => {
+                return Err("that adds nothing".into());
+            }
+            (Self::Account(over), usd) => {
+                vec![(over.which.clone(), usd.map_or(over.more(), Usd::nano))]
+            }
+        };
+        Ok(raises.into_iter().filter(|(_, more)| *more > 0).collect())
+    }
+
+    /// How much it is, for people: `$2.00`.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Work { usd, .. } => usd.to_string(),
+            Self::Account(over) => over.which.unit.show(over.more()),
         }
     }
 }
@@ -224,7 +284,7 @@ pub enum Decision {
         /// What to mind.
         text: String,
     },
-    /// Go on with more: as much again as there was.
+    /// Go on with more: what is offered ([`Offer`]).
     More {
         /// So many dollars instead.
         #[serde(default, with = "dollars", skip_serializing_if = "Option::is_none")]

@@ -15,9 +15,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AgentName, PrincipalId, TaskId};
+use crate::id::{AgentName, AskId, PrincipalId, TaskId};
 use crate::money::{Usage, Usd};
-use crate::run::Timestamp;
+use crate::run::{Evidence, Timestamp};
 
 /// The part of a limit that is kept back for last summaries: one in so many.
 const KEPT_BACK: i64 = 20;
@@ -56,6 +56,16 @@ impl Account {
             ("task", id) => id.parse().ok().map(Account::Task),
             ("user", name) => Some(Account::User(name.into())),
             _ => None,
+        }
+    }
+
+    /// Who it is, for people who are asked about it.
+    pub fn in_words(&self) -> String {
+        match self {
+            Account::All => "everybody together".into(),
+            Account::Agent(name) => format!("the agent {name}"),
+            Account::Task(_) => "this task".into(),
+            Account::User(name) => name.to_string(),
         }
     }
 }
@@ -137,6 +147,24 @@ impl Period {
             Period::Day => "a day",
             Period::Month => "a month",
             Period::Total => "in all",
+        }
+    }
+
+    /// The one that is now: `$5.00 this day`.
+    pub fn now_in_words(self) -> &'static str {
+        match self {
+            Period::Day => "this day",
+            Period::Month => "this month",
+            Period::Total => "in all",
+        }
+    }
+
+    /// The number of the one that a date is in. All time is one.
+    pub fn at(self, date: Date) -> i64 {
+        match self {
+            Period::Day => date.day,
+            Period::Month => date.month,
+            Period::Total => 0,
         }
     }
 
@@ -431,6 +459,22 @@ pub struct Set {
     pub at: Timestamp,
 }
 
+/// What somebody added to a limit by their word on an ask. It counts until its day or month is over, or
+/// until somebody sets the limit anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raise {
+    /// To which limit.
+    pub which: Which,
+    /// How much.
+    pub amount: i64,
+    /// By which ask.
+    pub ask: AskId,
+    /// Who said so.
+    pub by: PrincipalId,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// What somebody wants a limit to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -516,6 +560,59 @@ impl fmt::Display for Over {
             write!(f, "{} held for what is under way, ", show(self.held))?;
         }
         write!(f, "and this may cost {wanted}")
+    }
+}
+
+impl Over {
+    /// The one that stands with a step, where its attempt was not begun because of one.
+    pub fn in_evidence(evidence: &[Evidence]) -> Option<Self> {
+        let over = evidence.iter().find(|found| found.kind == OVER)?;
+        serde_json::from_str(&over.value).ok()
+    }
+
+    /// What holds up all that is paid from the account: one name for all of it.
+    pub fn cause(&self) -> String {
+        let Which {
+            account,
+            period,
+            unit,
+        } = &self.which;
+        let unit = match unit {
+            Unit::Usd => "",
+            Unit::Tokens => "/tokens",
+        };
+        format!("budget/{account}/{}{unit}", period.as_str())
+    }
+
+    /// How much more is offered: as much again, and at least so much that the attempt fits.
+    pub fn more(&self) -> i64 {
+        let needed = self.spent.saturating_add(self.held);
+        let needed = needed.saturating_add(self.wanted);
+        let kept_back = needed / (KEPT_BACK - 1) + 1;
+        let short = needed.saturating_add(kept_back) - self.limit;
+        self.limit.max(short)
+    }
+
+    /// What people are asked: `ada has spent $1.93 of $2.00 this day, and the next call may cost $0.1000; add
+    /// $2.00?`
+    pub fn question(&self) -> String {
+        let Which {
+            account,
+            period,
+            unit,
+        } = &self.which;
+        let show = |amount| unit.show(amount);
+        let (spent, limit) = (show(self.spent), show(self.limit));
+        let (wanted, more) = (show(self.wanted), show(self.more()));
+        let held = match self.held {
+            0 => String::new(),
+            held => format!("{} more are held for what is under way, ", show(held)),
+        };
+        format!(
+            "{} has spent {spent} of {limit} {}, {held}and the next call may cost {wanted}; add {more}?",
+            account.in_words(),
+            period.now_in_words()
+        )
     }
 }
 
@@ -676,6 +773,26 @@ mod tests {
         insta::assert_snapshot!(over, @"$5.00 a day of user:ada: $4.20 are spent, $0.3000 held for what is under way, and this may cost $0.6000");
         let read: Over = serde_json::from_value(serde_json::json!(over)).unwrap();
         assert_eq!(read, over);
+        insta::assert_snapshot!(over.question(), @"ada has spent $4.20 of $5.00 this day, $0.3000 more are held for what is under way, and the next call may cost $0.6000; add $5.00?");
+        assert_eq!(over.cause(), "budget/user:ada/day");
+    }
+
+    /// However an account stands: with what is offered the refused attempt fits.
+    #[test]
+    fn what_is_offered_is_enough_to_go_on() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..2_000 {
+            let limit = random.i64(0..1_000);
+            let standing =
+                Standing::default().moved(usd(random.i64(0..3_000)), usd(random.i64(0..100)));
+            let worst = usd(random.i64(1..2_000));
+            let Err(over) = admit((&which(), limit), &standing, worst, false) else {
+                continue;
+            };
+            assert!(over.more() >= limit, "at least as much again");
+            let raised = limit + over.more();
+            assert_eq!(admit((&which(), raised), &standing, worst, false), Ok(()));
+        }
     }
 
     /// Whatever is begun and ended in whatever order: what is spent beyond a limit is at most what those

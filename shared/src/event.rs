@@ -120,6 +120,13 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// What its spending led to: admins are told of it, too. Once for each key.
+    Alert {
+        /// What it is about: `unusual/…` a run that uses far more than usual, `budget/…` a limit.
+        key: String,
+        /// In words.
+        text: String,
+    },
 }
 
 impl Event {

@@ -4,16 +4,16 @@
 //! What was said is known by its key in the outbox, so that it is said once, whichever process says it and
 //! however often it starts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use shared::budget::{Date, Period};
-use shared::event::{Event, Live};
-use shared::id::TenantId;
+use shared::budget::{Account, Date};
+use shared::event::{Event, Live, Recorded};
+use shared::id::{RunId, TaskId, TenantId};
 use shared::store::{Error, Store};
 
 use crate::budget::{self, Line};
@@ -22,6 +22,8 @@ use crate::people::directory::Directory;
 
 /// The percentages that are told of.
 const LEVELS: [i64; 3] = [50, 80, 100];
+/// Steps that are remembered as what may have led to it, the last ones.
+const SPENDERS: usize = 64;
 /// What ends so soon after something else is looked at together with it.
 const TOGETHER: Duration = Duration::from_secs(1);
 
@@ -41,15 +43,19 @@ impl Alarm {
     /// Looks whenever something that cost money has ended, until the end.
     pub async fn work(self, end: CancellationToken) {
         let mut feed = self.store.bell().feed().subscribe();
-        let mut told = BTreeSet::new();
+        let (mut told, mut spenders) = (BTreeSet::new(), VecDeque::new());
         loop {
-            if let Err(error) = self.look(&mut told).await {
+            if let Err(error) = self.look(&mut told, &spenders).await {
                 tracing::warn!(%error, "limits cannot be looked at now");
             }
             let next = async {
                 loop {
                     match feed.recv().await {
-                        Ok(Live::Event(recorded)) if costs(&recorded.event) => return true,
+                        Ok(Live::Event(recorded)) if costs(&recorded.event) => {
+                            spenders.truncate(SPENDERS - 1);
+                            spenders.push_front(recorded);
+                            return true;
+                        }
                         Ok(_) => {}
                         Err(RecvError::Lagged(_)) => return true,
                         Err(RecvError::Closed) => return false,
@@ -68,8 +74,13 @@ impl Alarm {
     }
 
     /// Tells of every limit of which so much is spent that it was not told of yet. `told` is what this
-    /// process has told; what others have, the outbox knows.
-    pub async fn look(&self, told: &mut BTreeSet<String>) -> Result<(), Error> {
+    /// process has told; what others have, the outbox knows. The task that spent last from the account, of
+    /// those that did so lately, the last first, is told, too.
+    pub async fn look(
+        &self,
+        told: &mut BTreeSet<String>,
+        spenders: &VecDeque<Recorded>,
+    ) -> Result<(), Error> {
         let now = Date::of(self.store.now());
         for line in budget::lines(&*self.store, &self.tenant).await? {
             let Some(level) = level(&line) else { continue };
@@ -78,10 +89,38 @@ impl Alarm {
                 continue;
             }
             tracing::warn!("{}", in_words(&line, level));
+            if let Some(of) = self.last_of(&line.which.account, spenders).await? {
+                let alert = (key.as_str(), &*in_words(&line, level));
+                let budgets = self.store.budgets();
+                budgets.alert(&self.tenant, of, alert).await?;
+            }
             self.tell(&key, in_words(&line, level)).await?;
             told.insert(key);
         }
         Ok(())
+    }
+
+    /// The task and the run that spent last from an account.
+    async fn last_of(
+        &self,
+        account: &Account,
+        spenders: &VecDeque<Recorded>,
+    ) -> Result<Option<(TaskId, RunId)>, Error> {
+        for spender in spenders {
+            let Some(task) = self.store.task(&self.tenant, spender.task).await? else {
+                continue;
+            };
+            let pays = match (account, &spender.event) {
+                (Account::All, _) => true,
+                (Account::User(name), _) => *name == task.principal,
+                (Account::Agent(name), Event::Ended { agent, .. }) => name == agent,
+                _ => false,
+            };
+            if pays {
+                return Ok(Some((spender.task, spender.run)));
+            }
+        }
+        Ok(None)
     }
 
     async fn tell(&self, key: &str, text: String) -> Result<(), Error> {
@@ -113,11 +152,7 @@ fn level(line: &Line) -> Option<i64> {
 fn key(line: &Line, level: i64, now: Date) -> String {
     let which = &line.which;
     let (period, unit) = (which.period.as_str(), which.unit.as_str());
-    let at = match which.period {
-        Period::Day => now.day,
-        Period::Month => now.month,
-        Period::Total => 0,
-    };
+    let at = which.period.at(now);
     let limit = line.limit.unwrap_or_default();
     format!(
         "budget/{}/{period}/{unit}/{at}/{limit}/{level}",
@@ -142,7 +177,7 @@ fn in_words(line: &Line, level: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use shared::budget::{Account, Unit, Which};
+    use shared::budget::{Period, Unit, Which};
 
     use super::*;
 
@@ -158,6 +193,7 @@ mod tests {
             spent: 2_490_000_000,
             held: 0,
             set: None,
+            raises: Vec::new(),
         };
         assert_eq!(level(&line), None);
         let mut told = Vec::new();

@@ -44,6 +44,7 @@ use crate::program::Programs;
 use crate::retention::Retention;
 use crate::storage;
 use crate::supervisor::{Agents, Roster, StopAgents, Supervisor};
+use crate::unusual::Unusual;
 
 /// How long steps in flight get to end when the process goes down.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -269,6 +270,16 @@ impl App {
             open: open.clone(),
         };
         self.stations.spawn(alarm.work(self.stopping.clone()));
+        if let Some(times) = settings.budget.unusual() {
+            let unusual = Unusual {
+                store: self.store.clone(),
+                tenant: self.tenant().clone(),
+                people: people.clone(),
+                open: open.clone(),
+                times,
+            };
+            self.stations.spawn(unusual.work(self.stopping.clone()));
+        }
         for channel in channels {
             let station = Station {
                 house: house.clone(),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use shared::budget::{
-    Account, Date, Period, Plan, Set, Standing, Unit, Unreadable, Wanted, Which, read_limit,
+    Account, Date, Period, Plan, Raise, Set, Standing, Unit, Unreadable, Wanted, Which, read_limit,
 };
 use shared::clock;
 use shared::feedback::Regard;
@@ -21,7 +21,7 @@ const RECENT: i64 = 7;
 pub struct Line {
     /// Which.
     pub which: Which,
-    /// How much; none for no limit.
+    /// How much, with what was added to it for now; none for no limit.
     pub limit: Option<i64>,
     /// What is spent.
     pub spent: i64,
@@ -29,6 +29,8 @@ pub struct Line {
     pub held: i64,
     /// Who set it, and when, where it is not the configured one.
     pub set: Option<(PrincipalId, Timestamp)>,
+    /// What people added to it by their word on an ask, in this day or month, the first first.
+    pub raises: Vec<Raise>,
 }
 
 impl Line {
@@ -44,19 +46,45 @@ impl Line {
 /// All limits with how they stand, and what everybody together has spent where that is not limited.
 pub async fn lines(store: &dyn Store, tenant: &TenantId) -> Result<Vec<Line>, Error> {
     let budgets = store.budgets();
-    let (accounts, set) = (
-        budgets.accounts(tenant).await?,
+    let accounts = budgets.accounts(tenant).await?;
+    let said = (
         budgets.set_limits(tenant).await?,
+        budgets.raises(tenant).await?,
     );
-    Ok(lines_of(&accounts, &set, &budgets.planned()))
+    let (set, raises) = (said.0.as_slice(), said.1.as_slice());
+    Ok(lines_of(&accounts, (set, raises), &budgets.planned()))
 }
 
-fn lines_of(accounts: &[AccountRow], set: &[Set], plan: &Plan) -> Vec<Line> {
+/// The limits of one account, and how it stands under them; also where nothing was spent from it yet.
+pub async fn lines_of_one(
+    store: &dyn Store,
+    tenant: &TenantId,
+    account: &Account,
+) -> Result<Vec<Line>, Error> {
+    let mut lines = lines(store, tenant).await?;
+    lines.retain(|line| line.which.account == *account);
+    if lines.is_empty() {
+        let fresh = AccountRow {
+            account: account.clone(),
+            standing: Standing::default(),
+        };
+        lines = lines_of(&[fresh], (&[], &[]), &store.budgets().planned());
+        lines.retain(|line| line.which.account == *account);
+    }
+    Ok(lines)
+}
+
+/// What people said of limits while instances ran: what they set, and what they added for now.
+type Said<'a> = (&'a [Set], &'a [Raise]);
+
+fn lines_of(accounts: &[AccountRow], said: Said<'_>, plan: &Plan) -> Vec<Line> {
+    let (set, raises) = said;
     let mut standings: BTreeMap<Account, Standing> =
         BTreeMap::from([(Account::All, Standing::default())]);
     let named = plan.users.keys().cloned().map(Account::User);
     let named = named.chain(plan.agents.keys().cloned().map(Account::Agent));
     let named = named.chain(set.iter().map(|set| set.which.account.clone()));
+    let named = named.chain(raises.iter().map(|raise| raise.which.account.clone()));
     standings.extend(named.map(|account| (account, Standing::default())));
     standings.extend(
         accounts
@@ -65,24 +93,30 @@ fn lines_of(accounts: &[AccountRow], set: &[Set], plan: &Plan) -> Vec<Line> {
     );
     let mut lines = Vec::new();
     for (account, standing) in &standings {
-        lines.extend(Which::all_of(account).filter_map(|which| line(which, standing, set, plan)));
+        lines.extend(Which::all_of(account).filter_map(|which| line(which, standing, said, plan)));
     }
     lines
 }
 
 /// Lines without a limit are shown for everybody's dollars alone.
-fn line(which: Which, standing: &Standing, set: &[Set], plan: &Plan) -> Option<Line> {
+fn line(which: Which, standing: &Standing, said: Said<'_>, plan: &Plan) -> Option<Line> {
+    let (set, raises) = said;
     let own = set.iter().find(|set| set.which == which);
+    let raises = raises.iter().filter(|raise| raise.which == which);
+    let raises: Vec<Raise> = raises.cloned().collect();
     let limit = match own {
         Some(set) => set.amount,
         None => plan.limit(&which.account, which.period, which.unit),
     };
+    let more = raises.iter().map(|raise| raise.amount);
+    let limit = limit.map(|limit| more.fold(limit, i64::saturating_add));
     let always = which.account == Account::All && which.unit == Unit::Usd;
     (limit.is_some() || own.is_some() || always).then(|| Line {
         limit,
         spent: standing.spent(which.period).of(which.unit),
         held: standing.held.of(which.unit),
         set: own.map(|set| (set.by.clone(), set.at)),
+        raises,
         which,
     })
 }
@@ -408,7 +442,7 @@ mod tests {
             at: Timestamp(7),
         };
         let limits = |set: &[Set]| -> Vec<Option<i64>> {
-            lines_of(&[], set, &plan)
+            lines_of(&[], (set, &[]), &plan)
                 .iter()
                 .map(|line| line.limit)
                 .collect()
@@ -421,7 +455,17 @@ mod tests {
             spent: 159,
             held: 0,
             set: None,
+            raises: Vec::new(),
         };
         assert_eq!(line.percent(), Some(79));
+        let raise = |amount| Raise {
+            which: which(Period::Day),
+            amount,
+            ask: shared::id::AskId::of(shared::id::RunId::fresh(), &"help/1".into()),
+            by: "ops".into(),
+            at: Timestamp(8),
+        };
+        let raised = lines_of(&[], (&[], &[raise(50), raise(7)]), &plan);
+        assert_eq!((raised[0].limit, raised[0].raises.len()), (Some(157), 2));
     }
 }

@@ -11,7 +11,8 @@
 //! [`engine`] and written against `RunCtx`: [`supervise`] is the task's own run, [`route`] and [`plan`]
 //! are its pure parts. [`app`] wires it all; [`channels`] are the doors, [`people`] who may use them;
 //! [`asks`] is what people are asked while a task waits; [`budget`] is limits and usage as people see
-//! them, the [`alarm`] tells admins of limits that are nearly reached; [`view`] is what people see of a
+//! them, the [`alarm`] tells admins of limits that are nearly reached, [`unusual`]
+//! of runs that use far more than usual; [`view`] is what people see of a
 //! task, [`wire`] what is said over HTTP, the [`desk`] where tasks are looked at, cancelled and answered.
 //! [`cli`] is what the binary does.
 
@@ -44,5 +45,6 @@ pub mod supervise;
 pub mod supervisor;
 pub mod telemetry;
 pub mod transcript;
+pub mod unusual;
 pub mod view;
 pub mod wire;

@@ -109,6 +109,7 @@ impl Clerk {
             let giver = Who {
                 approves: self.approves(&permit.by).await?,
                 principal: permit.by.clone(),
+                keeps_budgets: false,
             };
             if let Err(why) = may_decide(asked, &task, &giver) {
                 tracing::debug!(permit.id = %permit.id, ask.id = %asked.id, why, "a permit does not count");

@@ -13,9 +13,10 @@ use serde_json::Value;
 
 use agents::catalog::Catalog;
 use agents::run::{
-    Allowance, Assignment, Ending, PartResult, Work, active_ms, cause_in, said_before,
+    Allowance, Assignment, Ending, PartResult, Work, active_ms, cause_in, raised, said_before,
 };
-use shared::ask::{Ask, AskKind, Decision, Verdict};
+use shared::ask::{Ask, AskKind, Decision, Offer, Verdict};
+use shared::budget::Over;
 use shared::config::Close;
 use shared::event::Note;
 use shared::hash::Hash;
@@ -98,12 +99,16 @@ struct Trouble {
     why: String,
     /// What others wait for, too.
     cause: Option<String>,
+    /// The account whose limit is reached, where it is not the task's own share.
+    over: Option<Over>,
 }
 
 impl Trouble {
-    fn at_limit(limit: &str) -> Self {
+    fn at_limit(limit: &str, over: Option<Over>) -> Self {
         Self {
             kind: AskKind::Limit,
+            cause: over.as_ref().map(Over::cause),
+            over,
             ..Self::because(format!("stopped at the limit of {limit}"))
         }
     }
@@ -113,6 +118,7 @@ impl Trouble {
             kind: AskKind::Trouble,
             why: why.into(),
             cause: None,
+            over: None,
         }
     }
 }
@@ -288,12 +294,23 @@ impl<'a> TaskRun<'a> {
             return Ok(Err(stopped));
         };
         self.helps += 1;
+        let given = self.given;
+        let (title, offer) = match (&trouble.over, trouble.kind) {
+            (Some(over), _) => (over.question(), Some(Offer::Account(over.clone()))),
+            (None, AskKind::Limit) => {
+                let (usd, tokens) = (given.usd, given.tokens);
+                let title = format!(
+                    "The task {}; add {usd} and {} steps?",
+                    trouble.why, given.steps
+                );
+                (title, Some(Offer::Work { usd, tokens }))
+            }
+            (None, _) => (format!("The task cannot go on: {}", trouble.why), None),
+        };
         let ask = Ask {
             cause: trouble.cause,
-            ..Ask::new(
-                trouble.kind,
-                format!("The task cannot go on: {}", trouble.why),
-            )
+            offer,
+            ..Ask::new(trouble.kind, title)
         };
         let waits = |state, reason: &str| Note::State {
             state,
@@ -305,16 +322,17 @@ impl<'a> TaskRun<'a> {
         let said = self.ctx.ask(name, within, ask).await?;
         self.ctx.note(waits(TaskState::Running, "a person decided"));
         let verdict = said.map(serde_json::from_value::<Verdict>);
-        let decision = verdict.and_then(Result::ok).map(|verdict| verdict.decision);
-        match decision {
-            Some(Decision::Again) => {}
-            Some(Decision::Guide { text }) => messages.push(Message::user(text)),
-            Some(Decision::More { usd }) => {
-                let first = self.given;
-                let usd = usd.unwrap_or(first.usd);
-                self.add(Allowance { usd, ..first });
+        let verdict = verdict.and_then(Result::ok);
+        let by = verdict.as_ref().and_then(|verdict| verdict.by.clone());
+        match (verdict.map(|verdict| verdict.decision), trouble.over) {
+            (Some(Decision::Again), _) => {}
+            (Some(Decision::Guide { text }), _) => messages.push(Message::user(text)),
+            (Some(Decision::More { usd }), Some(over)) => self.ctx.note(raised(&over, usd, by)),
+            (Some(Decision::More { usd }), None) => {
+                let usd = usd.unwrap_or(given.usd);
+                self.add(Allowance { usd, ..given });
             }
-            Some(Decision::Reply { text }) => {
+            (Some(Decision::Reply { text }), _) => {
                 return Ok(Err(Stopped {
                     taken_over: Some(text),
                     ..stopped
@@ -348,7 +366,7 @@ impl<'a> TaskRun<'a> {
         };
         let worst = worst_case(&request, &model.price);
         if let Some(limit) = self.forbidden(&worst) {
-            return Ok(Err(Trouble::at_limit(&limit)));
+            return Ok(Err(Trouble::at_limit(&limit, None)));
         }
         let op = Op {
             agent: SUPERVISOR.into(),
@@ -373,7 +391,8 @@ impl<'a> TaskRun<'a> {
         Ok(match recorded.outcome {
             Outcome::Done(value) => Ok(serde_json::from_value(value).unwrap_or_default()),
             Outcome::Failed(failure) if failure.kind == FailureKind::Limit => {
-                Err(Trouble::at_limit(&failure.message))
+                let over = Over::in_evidence(&recorded.evidence);
+                Err(Trouble::at_limit(&failure.message, over))
             }
             Outcome::Failed(failure) => Err(Trouble {
                 cause: cause_in(settings.model.as_str(), &failure),

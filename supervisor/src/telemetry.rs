@@ -311,6 +311,10 @@ fn count(event: &Event) {
         Event::Asked { kind, .. } => {
             counter!("majordomo_asks_total", "kind" => kind.as_str()).increment(1);
         }
+        Event::Alert { key, .. } => {
+            let about = key.split('/').next().unwrap_or_default().to_owned();
+            counter!("majordomo_alerts_total", "about" => about).increment(1);
+        }
         Event::State { .. } | Event::Phase { .. } | Event::Begun { .. } | Event::Decided { .. } => {
         }
     }
@@ -391,6 +395,8 @@ fn log(recorded: &Recorded) {
         Event::Asked { ask, kind, .. } => tracing::info!(
             task.id = %task, run.id = %run, ask.id = %ask, ask.kind = kind.as_str(), "people are asked"
         ),
+        // Whoever found it out has said so.
+        Event::Alert { .. } => {}
         Event::Decided { .. } => tracing::debug!(task.id = %task, run.id = %run, "decided"),
     }
 }

@@ -31,7 +31,7 @@ use crate::view::TaskView;
 
 pub use asks::{ActionView, AskDecision, AskPage, AskView, FileDigestView};
 pub use budget::{
-    BudgetPage, BudgetView, ForecastView, LimitOrder, RegardView, UsagePage, UsageView,
+    BudgetPage, BudgetView, ForecastView, LimitOrder, RaiseView, RegardView, UsagePage, UsageView,
 };
 pub use channels::{ChannelPage, ChannelState, ChannelUp, ChannelView, Revived};
 pub use people::{PairingCode, PairingOrder, PeoplePage, PersonView, RemovedView};

@@ -318,6 +318,48 @@ fn tasks_are_forked_and_the_dead_listed_beside_an_instance_and_without() {
 }
 
 #[test]
+fn limits_are_set_and_shown_beside_an_instance_and_without_one() {
+    let home = Home::new();
+    let set = |limit: &str| {
+        let output = home.run(&format!("$MAJORDOMO budget set user:ada {limit}"));
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output)
+    };
+    let line = |shown: &str| {
+        let line = shown.lines().find(|line| line.starts_with("user:ada"));
+        line.unwrap_or_default()
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        line(&set("5/day"))[..4],
+        ["user:ada", "day", "$5.00", "$0.00"]
+    );
+    let serving = home.serve("exec $MAJORDOMO serve --listen 127.0.0.1:0");
+    let shown = home.run("$MAJORDOMO budget");
+    assert_eq!(
+        line(&stdout(&shown))[2],
+        "$5.00",
+        "by whom it was set before"
+    );
+    assert_eq!(line(&set("7.5/day"))[2], "$7.50");
+    let refused = home.run("$MAJORDOMO budget set user:ada lots");
+    assert!(!refused.status.success());
+    assert!(
+        stderr(&refused).contains("is no limit"),
+        "{}",
+        stderr(&refused)
+    );
+    let json = home.run("$MAJORDOMO budget --json");
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    let ada = json.as_array().unwrap().iter();
+    let mut ada = ada.filter(|budget| budget["account"] == "user:ada");
+    assert_eq!(ada.next().unwrap()["limit"], 7.5);
+    drop(serving);
+}
+
+#[test]
 fn codes_are_made_beside_an_instance_and_without_one() {
     let home = Home::new();
     let pair = || {

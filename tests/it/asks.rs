@@ -12,7 +12,7 @@ use majordomo_tests::tool::{Called, TestTool, transient};
 use serde_json::{Value, json};
 use shared::ask::{AskKind, AskState, Asked, Decision};
 use shared::run::Effect;
-use shared::store::{AskFilter, NewOut, OutState, Told};
+use shared::store::{AskFilter, NewOut, OutState, Telling, Told};
 use shared::task::TaskState;
 use supervisor::asks::{Decided, Who};
 
@@ -56,6 +56,7 @@ fn boss() -> Who {
     Who {
         principal: "boss".into(),
         approves: true,
+        keeps_budgets: true,
     }
 }
 
@@ -67,6 +68,14 @@ async fn open(app: &TestApp) -> Vec<Asked> {
         ..AskFilter::default()
     };
     app.app.desk.asks(&boss(), &filter).await.unwrap()
+}
+
+fn telling(told: Told, cards: Vec<NewOut>) -> Telling {
+    Telling {
+        told,
+        cards,
+        rungs: None,
+    }
 }
 
 /// The one ask of a task that waits.
@@ -104,6 +113,7 @@ async fn nothing_is_done_before_somebody_else_approves_it(kind: Kind) {
     let own = Who {
         principal: task.principal.clone(),
         approves: true,
+        keeps_budgets: true,
     };
     let denied = desk.decide(found.id, YES, &own).await.unwrap();
     assert!(
@@ -113,6 +123,7 @@ async fn nothing_is_done_before_somebody_else_approves_it(kind: Kind) {
     let stranger = Who {
         principal: "eve".into(),
         approves: false,
+        keeps_budgets: false,
     };
     let hidden = desk.decide(found.id, YES, &stranger).await.unwrap();
     assert_eq!(hidden, Decided::Missing);
@@ -279,6 +290,7 @@ async fn two_at_once_make_one_decision(kind: Kind) {
         let who = Who {
             principal: format!("boss-{n}").as_str().into(),
             approves: true,
+            keeps_budgets: true,
         };
         let decision = match n % 2 {
             0 => YES,
@@ -498,7 +510,7 @@ async fn a_card_that_was_on_its_way_is_owed_again_once_it_is_to_be_closed(kind: 
         };
         let told = store
             .asks()
-            .tell(&duty, (tenant, &found), Told::Asked, vec![card]);
+            .tell(&duty, (tenant, &found), telling(Told::Asked, vec![card]));
         assert!(told.await.unwrap());
         let owed = async || store.mail().owed(tenant, "telegram", 0, 9).await.unwrap();
         let out = owed().await.remove(0);
@@ -516,7 +528,7 @@ async fn a_card_that_was_on_its_way_is_owed_again_once_it_is_to_be_closed(kind: 
         decide(&app, &found, YES).await;
         let closed = store
             .asks()
-            .tell(&duty, (tenant, &found), Told::Closed, Vec::new());
+            .tell(&duty, (tenant, &found), telling(Told::Closed, Vec::new()));
         assert!(closed.await.unwrap());
         if on_its_way {
             brought().await;

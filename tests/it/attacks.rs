@@ -148,6 +148,7 @@ fn boss() -> Who {
     Who {
         principal: "boss".into(),
         approves: true,
+        keeps_budgets: false,
     }
 }
 
@@ -358,6 +359,7 @@ async fn two_approvers_at_the_same_moment_make_one_decision(kind: Kind) {
             let who = Who {
                 principal: name.into(),
                 approves: true,
+                keeps_budgets: false,
             };
             let (desk, id) = (app.app.desk.clone(), found.id);
             tokio::spawn(async move { desk.decide(id, decision, &who).await.unwrap() })

@@ -1,6 +1,6 @@
 //! Budgets: what is admitted under a limit, what is held and settled, and what is left of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -422,7 +422,8 @@ async fn admins_are_told_once_of_each_level() {
     };
     let look = async || {
         for _ in 0..2 {
-            alarm().look(&mut BTreeSet::new()).await.unwrap();
+            let (told, nobody) = (&mut BTreeSet::new(), VecDeque::new());
+            alarm().look(told, &nobody).await.unwrap();
         }
     };
     look().await;

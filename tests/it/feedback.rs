@@ -50,6 +50,7 @@ fn boss() -> Who {
     Who {
         principal: "boss".into(),
         approves: true,
+        keeps_budgets: false,
     }
 }
 

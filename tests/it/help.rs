@@ -49,6 +49,7 @@ fn boss() -> Who {
     Who {
         principal: "boss".into(),
         approves: true,
+        keeps_budgets: true,
     }
 }
 
@@ -167,6 +168,7 @@ async fn at_a_limit_more_is_asked_for_and_given(kind: Kind) {
     let own = Who {
         principal: task.principal.clone(),
         approves: false,
+        keeps_budgets: false,
     };
     let more = Decision::More { usd: None };
     let denied = app

@@ -237,6 +237,7 @@ async fn what_has_one_cause_is_one_incident(kind: Kind) {
     let boss = Who {
         principal: "boss".into(),
         approves: true,
+        keeps_budgets: false,
     };
     let filter = AskFilter {
         task: Some(tasks[0]),

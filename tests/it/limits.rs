@@ -6,6 +6,7 @@ use serde_json::json;
 
 use majordomo_tests::app::{Setup, TestApp};
 use majordomo_tests::tool::{Called, TestTool, permanent};
+use majordomo_tests::unasked;
 use shared::money::Usd;
 use shared::run::Effect;
 use shared::task::{Budget, Request, Task, TaskState};
@@ -155,10 +156,10 @@ async fn a_budget_too_small_for_the_first_call_says_so_and_asks_nobody() {
     let worker = || Setup::worker_priced(PRICE, &looking(), &[], "");
     let by_route = |setup: Setup| setup;
     let by_model = |setup: Setup| {
-        setup.without("majordomo.toml").config(
-            "majordomo.toml",
-            "[models.default]\nprovider = \"scripted\"\nfile = \"script.toml\"\n",
-        )
+        let settings = "[models.default]\nprovider = \"scripted\"\nfile = \"script.toml\"\n";
+        setup
+            .without("majordomo.toml")
+            .config("majordomo.toml", &unasked(settings))
     };
     let budgets = [
         (

@@ -9,6 +9,7 @@ mod attacks;
 mod budget;
 mod callbacks;
 mod cancel;
+mod caps;
 mod channels;
 mod chats;
 mod crash;

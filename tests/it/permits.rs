@@ -59,6 +59,7 @@ fn who(name: &str, approves: bool) -> Who {
     Who {
         principal: name.into(),
         approves,
+        keeps_budgets: false,
     }
 }
 
@@ -159,6 +160,7 @@ async fn minted(app: &TestApp, name: &str) -> Who {
     Who {
         principal: token.principal,
         approves: true,
+        keeps_budgets: false,
     }
 }
 

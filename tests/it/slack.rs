@@ -32,6 +32,7 @@ on_both_stores!(
     a_thread_is_a_conversation_and_talk_between_people_is_not,
     direct_messages_strangers_and_commands,
     a_slash_command_is_answered_where_it_was_given,
+    limits_are_shown_and_set_by_a_slash_command,
     a_window_opens_to_those_who_may_and_once,
     an_old_message_is_asked_about_by_buttons,
     an_approver_decides_in_private,
@@ -320,6 +321,27 @@ async fn a_slash_command_is_answered_where_it_was_given(kind: Kind) {
     until(&fake, &fake.im(ADA), says("Hello ada")).await;
     assert!(fake.from_bot("C2").is_empty());
     assert!(fake.shown_errors().is_empty());
+    served.stop().await;
+}
+
+async fn limits_are_shown_and_set_by_a_slash_command(kind: Kind) {
+    let fake = slack().await;
+    let bob = format!(
+        "[budget]\nday = {{ usd = 20.0 }}\n[budget.each_user]\nday = {{ usd = 2.0 }}\n\
+         [[people]]\nname = \"bob\"\nslack = \"{TEAM}/{EVE}\"\n"
+    );
+    let served = started(&fake, kind, &reply("Done."), &bob).await;
+    fake.set_target(&served.url);
+    fake.slash(GENERAL, EVE, "/majordomo", "budget");
+    told(&fake, EVE, "of $2.00 (0 %)").await;
+    fake.slash(GENERAL, EVE, "/majordomo", "budget set user bob 50/day");
+    told(&fake, EVE, "Only an admin may set limits").await;
+    fake.slash(GENERAL, ADA, "/majordomo", "budget set user bob 5/day");
+    told(&fake, ADA, "The limit of user:bob is set").await;
+    fake.slash(GENERAL, ADA, "/majordomo", "budget");
+    told(&fake, ADA, "of $20.00 (0 %)").await;
+    fake.slash(GENERAL, EVE, "/majordomo", "budget");
+    told(&fake, EVE, "of $5.00 (0 %)").await;
     served.stop().await;
 }
 

@@ -36,6 +36,7 @@ on_both_stores!(
     what_is_deleted_again_and_again_is_given_up,
     what_nobody_can_vouch_for_is_settled_by_an_approvers_button,
     everything_is_stopped_by_an_admin_and_what_comes_meanwhile_waits,
+    limits_are_shown_to_everybody_and_set_by_admins,
 );
 
 const ADA: i64 = 7;
@@ -177,6 +178,34 @@ async fn commands_are_answered(kind: Kind) {
         fake.user_says(ADA, ADA, command);
         until(&fake, ADA, says(answer)).await;
     }
+    app.stop().await;
+}
+
+async fn limits_are_shown_to_everybody_and_set_by_admins(kind: Kind) {
+    const BOB: i64 = 9;
+    let fake = FakeTelegram::start().await;
+    let more = format!(
+        "[budget]\nday = {{ usd = 20.0 }}\n[budget.users.bob]\nday = {{ usd = 2.0 }}\n\
+         [[people]]\nname = \"bob\"\ntelegram = {BOB}\n"
+    );
+    let app = open(&fake, kind, &reply("Done."), &more).await;
+    fake.user_says(BOB, BOB, "/budget");
+    let messages = until(&fake, BOB, says("user:bob a day: $0.00 of $2.00 (0 %)")).await;
+    assert!(!says("of $20.00")(&messages), "{:?}", texts(&messages));
+    fake.user_says(BOB, BOB, "/budget set user bob 50/day");
+    until(&fake, BOB, says("Only an admin may set limits")).await;
+    fake.user_says(ADA, ADA, "/budget set user bob 5/day");
+    until(&fake, ADA, says("The limit of user:bob is set.")).await;
+    fake.user_says(ADA, ADA, "/budget set user bob a lot");
+    until(&fake, ADA, says("Nothing was set")).await;
+    fake.user_says(ADA, ADA, "/budget");
+    let holds = |messages: &[Message]| {
+        says("all a day: $0.00 of $20.00 (0 %)")(messages)
+            && says("user:bob a day: $0.00 of $5.00 (0 %)")(messages)
+    };
+    until(&fake, ADA, holds).await;
+    fake.user_says(BOB, BOB, "/budget");
+    until(&fake, BOB, says("of $5.00 (0 %)")).await;
     app.stop().await;
 }
 

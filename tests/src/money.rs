@@ -41,9 +41,9 @@ impl Scale {
         operations: 6,
         deaths: 4,
     };
-    /// Ten thousand calls.
+    /// More than ten thousand calls.
     pub const FULL: Scale = Scale {
-        tasks: 1_400,
+        tasks: 1_800,
         operations: 6,
         deaths: 60,
     };

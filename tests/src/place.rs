@@ -123,16 +123,21 @@ impl Place {
         let codes = format!("identity_code set expires_at = expires_at - {ms}");
         let misses = format!("identity_miss set at = at - {ms}");
         for change in [codes, misses] {
-            match &self.database {
-                Some(database) => database.run(&format!("update majordomo.{change}")).await,
-                None => {
-                    let file = self.path().join("data/majordomo.db");
-                    let store = rusqlite::Connection::open(file).expect("a database");
-                    store.busy_timeout(TTL).expect("a time");
-                    store
-                        .execute(&format!("update {change}"), [])
-                        .expect("a change");
-                }
+            self.change(&change).await;
+        }
+    }
+
+    /// Changes rows of a table behind the store's back: `TABLE set …`.
+    pub async fn change(&self, change: &str) {
+        match &self.database {
+            Some(database) => database.run(&format!("update majordomo.{change}")).await,
+            None => {
+                let file = self.path().join("data/majordomo.db");
+                let store = rusqlite::Connection::open(file).expect("a database");
+                store.busy_timeout(TTL).expect("a time");
+                store
+                    .execute(&format!("update {change}"), [])
+                    .expect("a change");
             }
         }
     }

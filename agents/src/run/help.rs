@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
-use shared::ask::{Ask, AskKind, Decision, Verdict};
-use shared::id::SignalName;
+use shared::ask::{Ask, AskKind, Decision, Offer, Verdict};
+use shared::budget::{Over, Which};
+use shared::event::Note;
+use shared::id::{PrincipalId, SignalName, StepKey};
 use shared::model::Message;
 use shared::money::Usd;
-use shared::run::{Failure, FailureKind};
+use shared::run::{Failure, FailureKind, Recorded};
 
 use super::people::Waits;
-use super::{AgentRun, Allowance, Ending};
+use super::{AgentRun, Allowance, Ending, Pending};
 use crate::context;
 use crate::loop_guard::LoopGuard;
 
@@ -51,7 +53,53 @@ pub fn cause_in(model: &str, failure: &Failure) -> Option<String> {
     }
 }
 
+/// An account's limit was raised, for whoever watches a task that waited for it.
+pub fn raised(over: &Over, usd: Option<Usd>, by: Option<PrincipalId>) -> Note {
+    let Which {
+        account,
+        period,
+        unit,
+    } = &over.which;
+    let more = unit.show(usd.map_or(over.more(), Usd::nano));
+    let by = by.map_or_else(|| "a person".to_owned(), |by| by.to_string());
+    Note::Decided {
+        what: format!(
+            "the limit of {} {} of {account} is raised",
+            unit.show(over.limit),
+            period.in_words()
+        ),
+        reason: format!("{by} added {more}, {}", period.now_in_words()),
+    }
+}
+
 impl AgentRun<'_> {
+    /// Whether an account's limit alone keeps a call from being made, and people may raise it.
+    pub(super) fn held_up(&mut self, recorded: &Recorded) -> bool {
+        let asks = self.catalog.help_within_s.is_some() && !self.left && self.closing.is_none();
+        match Over::in_evidence(&recorded.evidence).filter(|_| asks) {
+            None => false,
+            over => {
+                self.count(recorded);
+                self.over = over;
+                true
+            }
+        }
+    }
+
+    /// Asks for more before these calls are made, under new keys: none of them was begun.
+    pub(super) fn call_again(&mut self, held_up: Vec<Pending>) {
+        let Some(over) = self.over.as_ref().filter(|_| !held_up.is_empty()) else {
+            return;
+        };
+        let limit = over.to_string();
+        for mut pending in held_up.into_iter().rev() {
+            pending.key = StepKey::from(format!("{}+", pending.key));
+            self.pending.push_front(pending);
+        }
+        self.helps += 1;
+        self.waits = Some(Waits::Help(Ending::Limit { limit }));
+    }
+
     /// Asks for help before the work ends so, where anybody can help and the catalog gives them time.
     pub(super) fn asks_for_help(&mut self, ending: &Ending) -> bool {
         let asks = self.catalog.help_within_s.is_some() && !self.left;
@@ -73,7 +121,10 @@ impl AgentRun<'_> {
         let agent = &self.spec.name;
         let (kind, title, tried) = match ending {
             Ending::Limit { limit } => {
-                let title = format!("{agent} has reached the limit of {limit}; may it have more?");
+                let title = match &self.over {
+                    Some(over) => over.question(),
+                    None => self.question_of_limit(limit),
+                };
                 (AskKind::Limit, title, &[][..])
             }
             Ending::Circles { what } => {
@@ -96,7 +147,7 @@ impl AgentRun<'_> {
         }
         let so_far = context::head_and_tail(self.said.trim(), SO_FAR);
         if !so_far.is_empty() {
-            parts.push(format!("What there is so far:\n{so_far}"));
+            parts.push(format!("Here is what I have:\n{so_far}"));
         }
         parts.push(format!(
             "{agent} has used {} steps and {}.",
@@ -105,12 +156,21 @@ impl AgentRun<'_> {
         let cause = match ending {
             Ending::Failed { failure } => cause_in(self.spec.model.as_str(), failure),
             Ending::Escalated { .. } => self.unreachable.clone(),
+            Ending::Limit { .. } => self.over.as_ref().map(Over::cause),
             _ => None,
         };
+        let offer = (kind == AskKind::Limit).then(|| match &self.over {
+            Some(over) => Offer::Account(over.clone()),
+            None => Offer::Work {
+                usd: self.first_allowance.usd,
+                tokens: self.first_allowance.tokens,
+            },
+        });
         let ask = Ask {
             text: parts.join("\n\n").replace('\0', " "),
             agent: Some(agent.clone()),
             cause,
+            offer,
             ..Ask::new(kind, context::head_and_tail(&title, 400).replace('\0', " "))
         };
         let within = Duration::from_secs(self.catalog.help_within_s.unwrap_or(0));
@@ -121,11 +181,27 @@ impl AgentRun<'_> {
         )
     }
 
+    /// What people are asked where the work has used what it was given.
+    fn question_of_limit(&self, limit: &str) -> String {
+        let (agent, may, more) = (&self.spec.name, self.allowance, self.first_allowance);
+        format!(
+            "{agent} has reached the limit of {limit}: spent {} of {} in {} of {} steps; add {} and {} \
+             steps?",
+            self.used.usd, may.usd, self.steps, may.steps, more.usd, more.steps
+        )
+    }
+
     /// What follows from a person's word on work that cannot go on, or from their silence.
     pub(super) fn help_came(&mut self, ending: Ending, verdict: Option<Verdict>) {
+        let by = verdict.as_ref().and_then(|verdict| verdict.by.clone());
         match verdict.map(|verdict| verdict.decision) {
             Some(Decision::Again) => self.go_on(""),
             Some(Decision::Guide { text }) => self.go_on(text.trim()),
+            Some(Decision::More { usd }) if self.over.is_some() => {
+                self.notes
+                    .extend(self.over.take().map(|over| raised(&over, usd, by)));
+                self.go_on("");
+            }
             Some(Decision::More { usd }) => {
                 let more = Allowance {
                     usd: usd.unwrap_or(self.first_allowance.usd),
@@ -138,6 +214,11 @@ impl AgentRun<'_> {
             Some(Decision::Reply { text }) => {
                 text.trim().clone_into(&mut self.said);
                 self.ended = Some(Ending::Done);
+            }
+            // What there is was not summed up yet.
+            _ if !self.pending.is_empty() => {
+                self.left = true;
+                self.closing = Some(ending);
             }
             _ => {
                 self.left = true;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use shared::ask::Ask;
+use shared::budget::Over;
 use shared::config::AgentSpec;
 use shared::event::Note;
 use shared::hash::Hash;
@@ -37,7 +38,7 @@ use crate::tools::ask_human::{ASK_HUMAN, Question};
 use crate::tools::gate::Gate;
 use people::{Gated, Leave, Waits};
 
-pub use help::cause_in;
+pub use help::{cause_in, raised};
 pub use people::doubt_signal;
 
 /// How often a reply that cannot be understood is asked for again.
@@ -236,6 +237,8 @@ pub struct AgentRun<'a> {
     helps: u32,
     /// Whether they left it: they are not asked again.
     left: bool,
+    /// The account under whose limit the last call did not fit.
+    over: Option<Over>,
     said: String,
     closing: Option<Ending>,
     told_to_close: bool,
@@ -307,6 +310,7 @@ impl<'a> AgentRun<'a> {
             malformed: 0,
             helps: 0,
             left: false,
+            over: None,
             said: String::new(),
             closing: None,
             told_to_close: false,
@@ -551,6 +555,7 @@ impl<'a> AgentRun<'a> {
         let reply = match &recorded.outcome {
             Outcome::Done(value) => serde_json::from_value::<ModelReply>(value.clone()),
             Outcome::Failed(failure) if is_limit(failure) && self.closing.is_none() => {
+                self.over = Over::in_evidence(&recorded.evidence);
                 let limit = failure.message.clone();
                 let ending = Some(Ending::Limit { limit });
                 // What there is can still be summed up, out of what is kept back for that.
@@ -716,6 +721,7 @@ impl<'a> AgentRun<'a> {
     /// Takes note of what the calls asked for last brought, in their order.
     pub fn called(&mut self, recorded: Vec<Recorded>) {
         let slowest = recorded.iter().map(|one| self.active_ms_of(one)).max();
+        let mut held_up = Vec::new();
         let before = self.active_ms;
         let mut recorded = recorded.into_iter();
         for pending in std::mem::take(&mut self.asked) {
@@ -726,7 +732,10 @@ impl<'a> AgentRun<'a> {
                     let Some(recorded) = recorded.next() else {
                         continue;
                     };
-                    self.came(pending, &recorded);
+                    match self.held_up(&recorded) {
+                        true => held_up.push(pending),
+                        false => self.came(pending, &recorded),
+                    }
                 }
                 Wanted::Gated(gated) => {
                     let Some(recorded) = recorded.next() else {
@@ -741,6 +750,7 @@ impl<'a> AgentRun<'a> {
         }
         // Calls that went on at the same time took as long as the slowest.
         self.active_ms = before + slowest.unwrap_or(0);
+        self.call_again(held_up);
     }
 
     fn came(&mut self, pending: Pending, recorded: &Recorded) {

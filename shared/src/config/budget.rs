@@ -30,6 +30,10 @@ pub struct BudgetSettings {
     pub users: BTreeMap<PrincipalId, Periods>,
     /// What single agents may spend instead, by their name.
     pub agents: BTreeMap<AgentName, Periods>,
+    /// Admins are told of a run that uses more than so many times the dollars or the steps of its agent's
+    /// usual ones: 5 where nothing is said, 0 for never.
+    #[schemars(range(min = 0.0))]
+    pub unusual: Option<f64>,
 }
 
 /// Limits in each period.
@@ -55,7 +59,15 @@ pub struct Amounts {
     pub tokens: Option<u64>,
 }
 
+/// So many times the usual is unusual.
+const UNUSUAL: f64 = 5.0;
+
 impl BudgetSettings {
+    /// How many times the usual is told of; none where nothing is.
+    pub fn unusual(&self) -> Option<f64> {
+        Some(self.unusual.unwrap_or(UNUSUAL)).filter(|times| *times > 0.0)
+    }
+
     /// The limits as the store goes by them; a task's are those of `[limits]`.
     pub fn plan(&self, limits: &Limits) -> Plan {
         let one = |periods: &Periods| Caps::from(*periods);

@@ -10,14 +10,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 
-use super::{Error, Step, StepKind};
+use super::{Delivered, Error, NewSignal, Raising, Step, StepKind};
 use crate::budget::{
-    self, Account, Cap, Date, OVER, Over, Period, Plan, Set, Standing, Sum, Unit, Which,
+    self, Account, Cap, Date, OVER, Over, Period, Plan, Raise, Set, Standing, Sum, Unit, Which,
 };
 use crate::event::Event;
-use crate::id::{AgentName, PrincipalId, TaskId, TenantId};
+use crate::id::{AgentName, PrincipalId, RunId, TaskId, TenantId};
 use crate::label::Taint;
-use crate::money::Usage;
+use crate::money::{Usage, Usd};
 use crate::run::{Attempt, Evidence, Failure, FailureKind, Outcome, Recorded, Timestamp};
 
 /// Who pays for the steps of a run.
@@ -128,6 +128,30 @@ pub(crate) struct Used {
     pub model: String,
 }
 
+/// What people said of an account's limits while instances ran.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    /// What was set; without an amount there is no limit.
+    pub set: Vec<(Period, Unit, Option<i64>)>,
+    /// What was added to a limit for now.
+    pub extra: Vec<(Period, Unit, i64)>,
+}
+
+impl Own {
+    /// The limit that holds: the one that was set, else the planned one, with what was added to it.
+    fn limit(&self, which: &Which, plan: &Plan) -> Option<i64> {
+        let this = (which.period, which.unit);
+        let set = self.set.iter().find(|(p, u, _)| (*p, *u) == this);
+        let limit = match set {
+            Some((_, _, amount)) => *amount,
+            None => plan.limit(&which.account, which.period, which.unit),
+        };
+        let extra = self.extra.iter().filter(|(p, u, _)| (*p, *u) == this);
+        let extra = extra.fold(0i64, |sum, (_, _, more)| sum.saturating_add(*more));
+        Some(limit?.saturating_add(extra))
+    }
+}
+
 /// What one commit does to accounts.
 #[derive(Debug)]
 pub(crate) struct Book {
@@ -159,20 +183,10 @@ impl Book {
     }
 
     /// Takes note of how an account stood before this commit, and of what was set for it.
-    pub fn know(
-        &mut self,
-        (tenant, account): (&TenantId, Account),
-        standing: Standing,
-        own: &[(Period, Unit, Option<i64>)],
-    ) {
+    pub fn know(&mut self, (tenant, account): (&TenantId, Account), standing: Standing, own: &Own) {
         let limit = |which: Which| {
-            let (period, unit) = (which.period, which.unit);
-            let set = own.iter().find(|(p, u, _)| (*p, *u) == (period, unit));
-            let amount = match set {
-                Some((_, _, amount)) => *amount,
-                None => self.plan.limit(&account, period, unit),
-            };
-            Some((which, amount?))
+            let amount = own.limit(&which, &self.plan)?;
+            Some((which, amount))
         };
         let limits = Which::all_of(&account).filter_map(limit).collect();
         let line = self.lines.entry((tenant.clone(), account)).or_default();
@@ -412,6 +426,17 @@ pub struct SpendRow {
     pub usage: Usage,
 }
 
+/// What a finished run of an agent used by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunSpend {
+    /// Whose run it was.
+    pub agent: AgentName,
+    /// Calls of models and tools.
+    pub steps: u64,
+    /// What they cost.
+    pub usd: Usd,
+}
+
 /// Accounts, limits and what was used.
 #[async_trait]
 pub trait Budgets: Send + Sync {
@@ -431,8 +456,18 @@ pub trait Budgets: Send + Sync {
     /// task's limit is the task's own. `false` where there is no such task.
     async fn set_limit(&self, tenant: &TenantId, set: Set) -> Result<bool, Error>;
 
-    /// Takes back a limit that was set: the configured one holds again. `false` where none was set.
+    /// Takes back a limit that was set: the configured one holds again. `false` where none was set. What
+    /// people had added to it by their word on an ask no longer counts, as after [`Budgets::set_limit`].
     async fn unset_limit(&self, tenant: &TenantId, which: &Which) -> Result<bool, Error>;
+
+    /// Delivers an answer as [`Store::deliver`](super::Store::deliver) does. Where it is the first, limits
+    /// are raised in the same commit, each once for its ask, and by the same answer everybody goes on who
+    /// waits because of the same.
+    async fn raise(&self, signal: NewSignal, raising: Raising) -> Result<Delivered, Error>;
+
+    /// What was added to limits and counts now, the first first. What tasks got is not among it: it stands
+    /// with the task.
+    async fn raises(&self, tenant: &TenantId) -> Result<Vec<Raise>, Error>;
 
     /// What the tasks of each conversation used that came in since then, and how many they are. Those that
     /// belong to none come under an empty name.
@@ -441,6 +476,18 @@ pub trait Budgets: Send + Sync {
         tenant: &TenantId,
         since: Timestamp,
     ) -> Result<Vec<(String, u64, Usage)>, Error>;
+
+    /// What agents' runs used that are done and whose journals are there, the last ones, at most `limit`.
+    async fn finished(&self, tenant: &TenantId, limit: u32) -> Result<Vec<RunSpend>, Error>;
+
+    /// Tells those who watch a task what its spending led to ([`Event::Alert`]): a key and words. Safe to
+    /// repeat: each key is told once. `false` where it was told before, or the task has ended.
+    async fn alert(
+        &self,
+        tenant: &TenantId,
+        of: (TaskId, RunId),
+        alert: (&str, &str),
+    ) -> Result<bool, Error>;
 
     /// What was used since a day, inclusive, in days since 1970; the last day first.
     async fn spent_since(&self, tenant: &TenantId, day: i64) -> Result<Vec<SpendRow>, Error>;

@@ -28,7 +28,7 @@ pub use bell::{Bell, Seat};
 pub use feedback::*;
 pub use halt::*;
 pub use identity::*;
-pub use ledger::{AccountRow, Budgets, SpendRow};
+pub use ledger::{AccountRow, Budgets, RunSpend, SpendRow};
 pub use mail::*;
 pub use permit::*;
 pub use rows::*;

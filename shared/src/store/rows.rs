@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::NewOut;
 use crate::ask::Ask;
 use crate::blob::Blob;
+use crate::budget::Which;
 use crate::event::Event;
 use crate::hash::Hash;
 use crate::id::{
@@ -579,6 +580,15 @@ pub struct NewSignal {
     pub payload: Value,
     /// Who gave it.
     pub by: PrincipalId,
+}
+
+/// What an answer raises, and who else goes on by it.
+#[derive(Clone, Debug, Default)]
+pub struct Raising {
+    /// Limits, and by how much.
+    pub limits: Vec<(Which, i64)>,
+    /// Whoever waits because of this goes on by the same answer.
+    pub cause: Option<String>,
 }
 
 /// What became of an answer.

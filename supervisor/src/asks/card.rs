@@ -124,8 +124,8 @@ fn how(asked: &Asked) -> &'static str {
              “result:” becomes the result."
         }
         AskKind::Limit => {
-            "More is as much again; a reply like “$5” adds so many dollars. One that begins with \
-             “result:” becomes the result."
+            "A reply like “$5” adds so many dollars instead. One that begins with “result:” becomes \
+             the result."
         }
         AskKind::Doubt => "Nothing is done twice until somebody says what happened.",
     }
@@ -237,7 +237,7 @@ fn buttons(asked: &Asked, others: usize) -> Vec<Vec<Button>> {
             button(&format!("Give up{all}"), "leave"),
         ]],
         AskKind::Limit => vec![vec![
-            button(&format!("More{all}"), "more"),
+            button(&format!("{}{all}", more(asked)), "more"),
             button("That is enough", "leave"),
         ]],
         AskKind::Question => {
@@ -251,6 +251,15 @@ fn buttons(asked: &Asked, others: usize) -> Vec<Vec<Button>> {
                 .collect()
         }
     }
+}
+
+/// What the button says that adds what is offered.
+fn more(asked: &Asked) -> String {
+    let offer = asked.ask.offer.as_ref();
+    offer.map_or_else(
+        || "More".into(),
+        |offer| format!("Add {}", offer.in_words()),
+    )
 }
 
 /// The ask that a button belongs to, and what it says.

@@ -1,10 +1,10 @@
 //! Deciding: a word is checked and becomes the answer that a run waits for.
 
-use shared::ask::{AskKind, AskState, Asked, Decision, Verdict};
+use shared::ask::{AskKind, AskState, Asked, Decision, Offer, Verdict};
 use shared::feedback::Source;
 use shared::id::AskId;
 use shared::money::Usd;
-use shared::store::{AskFilter, Delivered, Error, NewSignal};
+use shared::store::{AskFilter, Delivered, Error, NewSignal, Raising};
 
 use super::{Who, may_decide};
 use crate::desk::{Desk, to_the_end};
@@ -108,13 +108,17 @@ impl Desk {
         if let Err(why) = self.fits(&asked, &decision).await? {
             return Ok(Decided::Unfit(why));
         }
+        let raising = match raising(&asked, &decision) {
+            Ok(raising) => raising,
+            Err(why) => return Ok(Decided::Unfit(why)),
+        };
         let others = match decision.is_for_all() && who.approves {
             true => self.alike(&asked).await?,
             false => Vec::new(),
         };
         let is_edit = matches!(decision, Decision::Edit { .. });
         let verdict = Verdict {
-            decision,
+            decision: decision.clone(),
             by: Some(who.principal.clone()),
             action: asked.ask.action.as_ref().map(|action| action.hash()),
             permit: None,
@@ -133,11 +137,16 @@ impl Desk {
         );
         let store = self.store.clone();
         let delivered = to_the_end(async move {
-            let delivered = store.deliver(this).await?;
-            for other in others {
-                store.deliver(other).await?;
+            match raising {
+                Some(raising) => store.budgets().raise(this, raising).await,
+                None => {
+                    let delivered = store.deliver(this).await?;
+                    for other in others {
+                        store.deliver(other).await?;
+                    }
+                    Ok(delivered)
+                }
             }
-            Ok(delivered)
         })
         .await?;
         if is_edit && delivered == Delivered::First {
@@ -196,4 +205,18 @@ impl Desk {
             .await?
             .map_err(|why| format!("these arguments do not fit: {why}")))
     }
+}
+
+/// What is raised by a decision, and who else goes on by it; nothing where it raises nothing. The error
+/// says why it cannot be.
+fn raising(asked: &Asked, decision: &Decision) -> Result<Option<Raising>, String> {
+    let (Decision::More { usd }, Some(offer)) = (decision, &asked.ask.offer) else {
+        return Ok(None);
+    };
+    let limits = offer.raises(asked.task, *usd)?;
+    let cause = match offer {
+        Offer::Account(_) => asked.ask.cause.clone(),
+        Offer::Work { .. } => None,
+    };
+    Ok(Some(Raising { limits, cause }))
 }

@@ -24,7 +24,7 @@ use shared::store::{Climb, Duty, Error, Identity, NewOut, Rungs, Store, Telling,
 use shared::task::Task;
 
 use super::ladder::{self, Ladder};
-use super::{Who, may_decide, pager};
+use super::{Who, may_decide, pager, raises_account};
 use crate::channels::Word;
 use crate::channels::watch::Watch;
 use crate::doctor::Finding;
@@ -341,11 +341,17 @@ impl Herald {
             AskKind::Question if self.chat_of(task).is_some() => Vec::new(),
             AskKind::Question => self.people.identities(&task.principal).await?,
             _ => {
-                let all = self.people.holders(Role::Approver).await?.into_iter();
+                let keeps_budgets = raises_account(asked);
+                let role = match keeps_budgets {
+                    true => Role::Admin,
+                    false => Role::Approver,
+                };
+                let all = self.people.holders(role).await?.into_iter();
                 let may = all.filter(|(principal, _)| {
                     let who = Who {
                         principal: principal.clone(),
                         approves: true,
+                        keeps_budgets,
                     };
                     may_decide(asked, task, &who).is_ok()
                 });

@@ -16,7 +16,7 @@ pub mod ladder;
 mod outcome;
 pub mod pager;
 
-use shared::ask::{AskKind, AskState, Asked};
+use shared::ask::{AskKind, AskState, Asked, Offer};
 use shared::config::Role;
 use shared::id::PrincipalId;
 use shared::task::Task;
@@ -24,7 +24,7 @@ use shared::task::Task;
 pub use decide::{Decided, PREFIX};
 pub use outcome::Outcome;
 
-use crate::auth::{Caller, Scope};
+use crate::auth::{Act, Caller, Scope};
 use crate::people::Known;
 
 /// Asks that are listed together.
@@ -86,6 +86,8 @@ pub struct Who {
     pub principal: PrincipalId,
     /// Whether they may decide what tasks of others wait for.
     pub approves: bool,
+    /// Whether they may set limits.
+    pub keeps_budgets: bool,
 }
 
 impl From<&Caller> for Who {
@@ -93,6 +95,7 @@ impl From<&Caller> for Who {
         Self {
             principal: caller.principal.clone(),
             approves: caller.has(Scope::Approve) || caller.has(Scope::Admin),
+            keeps_budgets: caller.may(Act::KeepBudgets).is_ok(),
         }
     }
 }
@@ -102,6 +105,7 @@ impl From<&Known> for Who {
         Self {
             principal: known.principal.clone(),
             approves: known.may(Role::Approver),
+            keeps_budgets: known.may(Role::Admin),
         }
     }
 }
@@ -122,6 +126,9 @@ impl Who {
 pub fn may_decide(asked: &Asked, task: &Task, who: &Who) -> Result<(), &'static str> {
     let own = who.owns(task);
     match asked.ask.kind {
+        AskKind::Limit if raises_account(asked) && !who.keeps_budgets => {
+            Err("This raises a limit that others pay from, too: an admin decides it.")
+        }
         AskKind::Question | AskKind::Trouble if own => Ok(()),
         _ if !who.approves => Err("This is for an approver to decide."),
         AskKind::Question | AskKind::Trouble | AskKind::Doubt | AskKind::Limit => Ok(()),
@@ -140,6 +147,11 @@ pub fn may_decide(asked: &Asked, task: &Task, who: &Who) -> Result<(), &'static 
             Ok(())
         }
     }
+}
+
+/// Whether more is asked for of an account, not of what one piece of work may use.
+pub fn raises_account(asked: &Asked) -> bool {
+    matches!(asked.ask.offer, Some(Offer::Account(_)))
 }
 
 /// What became of an ask, in a line of plain text.
@@ -220,6 +232,7 @@ mod tests {
         let who = |name: &str, approves| Who {
             principal: name.into(),
             approves,
+            keeps_budgets: false,
         };
         let (anna, boss, eve) = (who("anna", false), who("boss", true), who("eve", false));
         let table = [

@@ -49,9 +49,7 @@ impl<'a> Outcome<'a> {
             (AskState::Answered, _) => "it was answered",
             (AskState::Lapsed, AskKind::Question) => "nobody answered in time",
             (AskState::Lapsed, AskKind::Approval) => "nobody decided in time, so it was not done",
-            (AskState::Lapsed, AskKind::Doubt | AskKind::Trouble | AskKind::Limit) => {
-                "nobody decided in time"
-            }
+            (AskState::Lapsed, _) => "nobody decided in time",
             (AskState::Void, _) => "its task has ended; nothing is asked any more",
         }
     }

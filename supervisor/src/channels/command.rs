@@ -102,20 +102,33 @@ impl Command {
     }
 }
 
-/// The account and its new limit, where an argument says `set ACCOUNT LIMIT`.
+/// The account and its new limit, where an argument says `set ACCOUNT LIMIT`. An account may be written in
+/// two words, too: `set user ada 5/day`.
 fn budget(argument: &str) -> Option<(String, String)> {
     let rest = argument.strip_prefix("set")?;
-    let rest = rest.strip_prefix(char::is_whitespace)?.trim();
-    let (account, limit) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-    Some((account.to_owned(), limit.trim().to_owned()))
+    let rest = rest.strip_prefix(char::is_whitespace)?;
+    let (account, limit) = first_word(rest);
+    let (account, limit) = match account {
+        "user" | "agent" | "task" => {
+            let (name, limit) = first_word(limit);
+            (format!("{account}:{name}"), limit)
+        }
+        account => (account.to_owned(), limit),
+    };
+    Some((account, limit.to_owned()))
+}
+
+/// A text's first word, and the rest.
+fn first_word(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    (first, rest.trim())
 }
 
 /// What follows the word `all`, where an argument begins with it.
 fn whole(argument: &str) -> Option<&str> {
-    let (first, rest) = argument
-        .split_once(char::is_whitespace)
-        .unwrap_or((argument, ""));
-    first.eq_ignore_ascii_case("all").then_some(rest.trim())
+    let (first, rest) = first_word(argument);
+    first.eq_ignore_ascii_case("all").then_some(rest)
 }
 
 #[cfg(test)]
@@ -156,10 +169,12 @@ mod tests {
         assert_eq!(parse("/agent"), Some(Command::Agent(None)));
         assert_eq!(parse("/budget"), Some(Command::Budget(None)));
         let set = ("user:ada".to_owned(), "5.00/day".to_owned());
-        assert_eq!(
-            parse("/budget set user:ada  5.00/day"),
-            Some(Command::Budget(Some(set)))
-        );
+        for words in [
+            "/budget set user:ada  5.00/day",
+            "/budget set  user ada 5.00/day",
+        ] {
+            assert_eq!(parse(words), Some(Command::Budget(Some(set.clone()))));
+        }
         assert_eq!(parse("/fly"), Some(Command::Unknown("fly".into())));
         for words in ["hello", "/", "/etc/passwd says", "// a comment", "a /stop"] {
             assert_eq!(parse(words), None, "{words}");

@@ -136,6 +136,11 @@ fn table(budgets: &[BudgetView]) -> String {
             (None, Some(_)) => "majordomo.toml".into(),
             (None, None) => "nobody".into(),
         };
+        let raised = budget.raised.iter().map(|raise| {
+            let (more, by) = (show(raise.amount), words::line(&raise.by));
+            format!(" + {more} by {by}")
+        });
+        let by = raised.fold(by, |all, one| all + &one);
         let share = budget.percent.map(|percent| format!("{percent} %"));
         vec![
             words::line(&budget.account),
@@ -246,6 +251,7 @@ fn sums(page: &UsagePage) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::RaiseView;
 
     #[test]
     fn budgets_and_usage_read_well() {
@@ -259,10 +265,20 @@ mod tests {
             percent: limit.map(|limit| (spent * 100.0 / limit) as i64),
             set_by: set_by.map(Into::into),
             set_at_ms: set_by.map(|_| 1),
+            raised: Vec::new(),
+        };
+        let raise = RaiseView {
+            amount: 2.0,
+            by: "boss".into(),
+            at_ms: 2,
+            escalation: String::new(),
         };
         let budgets = [
             view("all", "usd", None, 12.5, None),
-            view("user:ada", "usd", Some(5.0), 4.0, Some("ops")),
+            BudgetView {
+                raised: vec![raise],
+                ..view("user:ada", "usd", Some(7.0), 4.0, Some("ops"))
+            },
             view("agent:writer", "tokens", Some(200_000.0), 1_500.0, None),
         ];
         let row = |name: &str, usd| UsageView {

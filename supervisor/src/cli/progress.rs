@@ -143,6 +143,7 @@ impl Progress {
                 "?",
                 &format!("{}: {}", kind.as_str(), words::line(title)),
             )),
+            Event::Alert { text, .. } => Some(row("!", &words::line(text))),
             Event::Decided { what, reason } if reason.is_empty() => Some(row("·", what)),
             Event::Decided { what, reason } => {
                 Some(row("·", &format!("{what} ({})", words::line(reason))))

@@ -53,6 +53,22 @@ pub struct BudgetView {
     /// When, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_at_ms: Option<i64>,
+    /// What people added to it for this day or month where work waited for it; it is part of `limit`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub raised: Vec<RaiseView>,
+}
+
+/// What somebody added to a limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RaiseView {
+    /// How much.
+    pub amount: f64,
+    /// Who said so.
+    pub by: String,
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// The escalation that they decided.
+    pub escalation: String,
 }
 
 impl From<Line> for BudgetView {
@@ -72,6 +88,16 @@ impl From<Line> for BudgetView {
             percent,
             set_by: line.set.as_ref().map(|(by, _)| by.to_string()),
             set_at_ms: line.set.as_ref().map(|(_, at)| at.0),
+            raised: line
+                .raises
+                .iter()
+                .map(|raise| RaiseView {
+                    amount: amount(raise.amount),
+                    by: raise.by.to_string(),
+                    at_ms: raise.at.0,
+                    escalation: raise.ask.to_string(),
+                })
+                .collect(),
         }
     }
 }

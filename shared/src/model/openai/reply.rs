@@ -56,7 +56,15 @@ impl Counts {
         let tokens_in = number(&["/prompt_tokens", "/input_tokens"])?;
         let stated = number(&["/completion_tokens", "/output_tokens"])?;
         let total = number(&["/total_tokens"]).unwrap_or(0);
-        let tokens_out = stated.max(total.saturating_sub(tokens_in));
+        let reasoning = number(&[
+            "/completion_tokens_details/reasoning_tokens",
+            "/output_tokens_details/reasoning_tokens",
+        ]);
+        // More reasoning than there is output was not counted with it.
+        let apart = reasoning.filter(|reasoning| *reasoning > stated);
+        let tokens_out = stated
+            .saturating_add(apart.unwrap_or(0))
+            .max(total.saturating_sub(tokens_in));
         let tokens_cached = number(&[
             "/prompt_tokens_details/cached_tokens",
             "/input_tokens_details/cached_tokens",

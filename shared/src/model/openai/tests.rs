@@ -298,6 +298,65 @@ async fn lean_answers_are_understood() {
     }
 }
 
+/// Reasoning is output, and cached input is input, whichever way a provider writes it down; once each.
+#[tokio::test]
+async fn reasoning_and_cached_tokens_are_counted_once() {
+    let details = |reasoning: u64| json!({ "reasoning_tokens": reasoning });
+    let table = [
+        // As OpenAI has it: the reasoning is part of the output.
+        (
+            json!({"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150,
+                   "prompt_tokens_details": {"cached_tokens": 40}, "completion_tokens_details": details(30)}),
+            (100, 40, 50),
+        ),
+        // Beside the output, and in the total alone.
+        (
+            json!({"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 180,
+                   "completion_tokens_details": details(30)}),
+            (100, 0, 80),
+        ),
+        // Beside the output, without a total, or one that forgets it.
+        (
+            json!({"prompt_tokens": 100, "completion_tokens": 5, "completion_tokens_details": details(30)}),
+            (100, 0, 35),
+        ),
+        (
+            json!({"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105,
+                   "completion_tokens_details": details(30)}),
+            (100, 0, 35),
+        ),
+        // In the words of another interface of the same provider.
+        (
+            json!({"input_tokens": 100, "output_tokens": 50, "input_tokens_details": {"cached_tokens": 90},
+                   "output_tokens_details": details(50)}),
+            (100, 90, 50),
+        ),
+        // More from the cache than was sent is no more than was sent.
+        (
+            json!({"prompt_tokens": 10, "completion_tokens": 5, "prompt_cache_hit_tokens": 99}),
+            (10, 10, 5),
+        ),
+    ];
+    for (counts, expected) in table {
+        let mut body = text("hi");
+        body["usage"] = counts.clone();
+        let (reply, usage) = Talk::with(ok(body)).await.ask(&request()).await;
+        assert!(reply.is_ok());
+        let streamed = [
+            r#"{"choices":[{"delta":{"content":"hi"},"finish_reason":"stop"}]}"#.to_owned(),
+            json!({"choices": [], "usage": counts}).to_string(),
+            "[DONE]".to_owned(),
+        ];
+        let streamed: Vec<&str> = streamed.iter().map(String::as_str).collect();
+        let ((_, live), _) = Talk::with(events(&streamed)).await.watch(&request()).await;
+        for usage in [usage, live] {
+            let usage = usage.unwrap();
+            let counted = (usage.tokens_in, usage.tokens_cached, usage.tokens_out);
+            assert_eq!(counted, expected, "{counts}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn tool_calls_get_unique_ids_and_textual_arguments() {
     let talk = Talk::with(ok(json!({"choices": [{"message": {"tool_calls": [

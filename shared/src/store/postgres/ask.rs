@@ -69,6 +69,11 @@ update ask set missed = rungs
 where id = $1 and tenant = $2 and told = 'asked'
   and not exists (select 1 from outbox where ask = $1 and state <> 'dead' and starts_with(key, $3))";
 
+/// Who may wait because of a cause, other than this run: by tasks, runs and signals.
+pub(super) const WAITING_FOR: &str = "
+select task, run, name from ask
+where tenant = $1 and cause = $2 and told <> 'closed' and run <> $3";
+
 /// Writes down what is asked with the steps that wait for it, as [`row_of`] makes the rows.
 pub(super) const INSERT: &str = "
 insert into ask (run, name, id, tenant, task, kind, body, at, cause)

@@ -1,11 +1,11 @@
-//! Tables `account`, `budget` and `spend`: what is spent and held, what may be, and what was used on each
-//! day. A task's own account stands in its row.
+//! Tables `account`, `budget`, `extra` and `spend`: what is spent and held, what may be, what people added to
+//! that for now, and what was used on each day. A task's own account stands in its row.
 //!
 //! Accounts are locked after the rows of tasks, runs, bodies and steps, and before all else, in the order
 //! of the book: by a commit that begins an attempt all that it moves, when it looks how they stand; by any
 //! other when it moves them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,13 +16,16 @@ use uuid::Uuid;
 
 use super::journal::Pending;
 use super::tx::{Params, Tx, get, prepare};
-use super::{PostgresStore, clean, corrupt, from_json, to_json};
-use crate::budget::{Account, Date, Period, Plan, Set, Standing, Sum, Unit, Which};
-use crate::id::{RunId, StepKey, TaskId, TenantId};
+use super::{PostgresStore, clean, corrupt, event, from_json, run, to_json};
+use crate::budget::{Account, Date, Period, Plan, Raise, Set, Standing, Sum, Unit, Which};
+use crate::event::Event;
+use crate::id::{AskId, RunId, StepKey, TaskId, TenantId};
 use crate::money::{Usage, Usd};
 use crate::run::{Attempt, Timestamp};
-use crate::store::ledger::{self, Book, Booked, Open, Payer};
-use crate::store::{AccountRow, Budgets, Change, Error, SpendRow, Step};
+use crate::store::ledger::{self, Book, Booked, Open, Own, Payer};
+use crate::store::{
+    AccountRow, Budgets, Change, Delivered, Error, NewSignal, Raising, RunSpend, SpendRow, Step,
+};
 
 const BOOKED: &str = "
 select s.run, s.key, s.attempt, s.attempts::text, s.reserved::text
@@ -43,10 +46,17 @@ from unnest($1::text[], $2::text[], $3::text[]) with ordinality as u(tenant, sco
 join account a on a.tenant = u.tenant and a.scope = u.scope and a.subject = u.subject
 order by u.n for no key update of a";
 
+/// What was set, with an empty `time`, and what was added, with the day or the month for which it was; that
+/// of days and months long over is left out.
 const OWN: &str = "
-select b.tenant, b.scope, b.subject, b.period, b.unit, b.amount
+select b.tenant, b.scope, b.subject, b.period, b.unit, b.amount, null::bigint as time
 from unnest($1::text[], $2::text[], $3::text[]) as u(tenant, scope, subject)
-join budget b on b.tenant = u.tenant and b.scope = u.scope and b.subject = u.subject";
+join budget b on b.tenant = u.tenant and b.scope = u.scope and b.subject = u.subject
+union all
+select e.tenant, e.scope, e.subject, e.period, e.unit, e.amount, e.time
+from unnest($1::text[], $2::text[], $3::text[]) as u(tenant, scope, subject)
+join extra e on e.tenant = u.tenant and e.scope = u.scope and e.subject = u.subject
+where not e.replaced and (e.period = 'total' or e.at > (select now_ms()) - 2764800000)";
 
 const TASKS: &str = "
 select id, usd_nano, tokens_in + tokens_out, held_usd, held_tokens, limit_usd, limit_tokens
@@ -313,19 +323,26 @@ impl Found {
     /// A book that knows what was found.
     fn book(&self, plan: Arc<Plan>) -> Result<Book, Error> {
         let mut book = Book::at(self.now, plan);
-        let mut own: Vec<(TenantId, Account, Limit)> = Vec::new();
+        let mut own: BTreeMap<(TenantId, Account), Own> = BTreeMap::new();
         for row in &self.own {
             let (period, unit) = which(get(row, 3)?, get(row, 4)?)?;
-            let limit = (period, unit, get(row, 5)?);
-            own.push((get::<&str>(row, 0)?.into(), account_of(row, 1)?, limit));
+            let whose = (get::<&str>(row, 0)?.into(), account_of(row, 1)?);
+            let own = own.entry(whose).or_default();
+            match get::<Option<i64>>(row, 6)? {
+                None => own.set.push((period, unit, get(row, 5)?)),
+                Some(time) if time == period.at(book.date) => {
+                    own.extra.push((period, unit, get(row, 5)?));
+                }
+                Some(_) => {}
+            }
         }
         for row in &self.stand {
             let tenant = TenantId::from(get::<&str>(row, 0)?);
             let account = account_of(row, 1)?;
-            let theirs = own.iter().filter(|(t, a, _)| (t, a) == (&tenant, &account));
-            let theirs: Vec<_> = theirs.map(|(_, _, limit)| *limit).collect();
             let standing = read_standing(row, 3, book.date)?;
-            book.know((&tenant, account), standing, &theirs);
+            let whose = (tenant, account);
+            let theirs = own.remove(&whose).unwrap_or_default();
+            book.know((&whose.0, whose.1), standing, &theirs);
         }
         Ok(book)
     }
@@ -384,10 +401,6 @@ impl Found {
     }
 }
 
-/// A limit that was set: in what time, of what, how much.
-type Limit = (Period, Unit, Option<i64>);
-type Own = Vec<Limit>;
-
 fn of_task(row: &Row) -> Result<(Standing, Own), Error> {
     let spent = sum(row, 1)?;
     let standing = Standing {
@@ -401,7 +414,11 @@ fn of_task(row: &Row) -> Result<(Standing, Own), Error> {
         limit(Unit::Usd, get(row, 5)?),
         limit(Unit::Tokens, get(row, 6)?),
     ];
-    Ok((standing, own.into_iter().flatten().collect()))
+    let own = Own {
+        set: own.into_iter().flatten().collect(),
+        extra: Vec::new(),
+    };
+    Ok((standing, own))
 }
 
 fn sum(row: &Row, column: usize) -> Result<Sum, Error> {
@@ -614,6 +631,48 @@ pub(super) async fn lose(
     Ok(())
 }
 
+const EXTRA: &str = "
+insert into extra (tenant, ask, scope, subject, period, unit, time, amount, by, at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+const MORE_USD: &str =
+    "update task set limit_usd = limit_usd + $3 where tenant = $1 and id = $2 returning 1";
+const MORE_TOKENS: &str =
+    "update task set limit_tokens = limit_tokens + $3 where tenant = $1 and id = $2 returning 1";
+
+/// Raises limits by an ask. A task's limit is the task's own; where it has none there is nothing to raise.
+/// Whoever calls holds the task's row.
+pub(super) async fn raise(
+    tx: &Tx<'_>,
+    signal: &NewSignal,
+    limits: &[(Which, i64)],
+) -> Result<(), Error> {
+    if limits.is_empty() {
+        return Ok(());
+    }
+    let now = tx.ask(super::NOW, &[]).await?;
+    let now: i64 = now.first().map_or(Ok(0), |row| get(row, 0))?;
+    let ask = AskId::of(signal.run, &signal.name).0;
+    let (tenant, by) = (signal.tenant.as_str(), clean(signal.by.as_str()));
+    for (which, more) in limits {
+        let (scope, subject) = which.account.as_row();
+        let subject = clean(&subject);
+        let (period, unit) = (which.period.as_str(), which.unit.as_str());
+        let time = which.period.at(Date::of(Timestamp(now)));
+        let row: Params<'_> = &[
+            &tenant, &ask, &scope, &subject, &period, &unit, &time, more, &by, &now,
+        ];
+        tx.ask(EXTRA, row).await?;
+        if let Account::Task(task) = &which.account {
+            let update = match which.unit {
+                Unit::Usd => MORE_USD,
+                Unit::Tokens => MORE_TOKENS,
+            };
+            tx.ask(update, &[&tenant, &task.0, more]).await?;
+        }
+    }
+    Ok(())
+}
+
 const ACCOUNTS: &str = "
 select scope, subject, day, month, day_usd, day_tokens, month_usd, month_tokens, usd, tokens, held_usd,
        held_tokens, (select now_ms())
@@ -623,7 +682,16 @@ const LIMITS: &str = "
 select scope, subject, period, unit, amount, by, at from budget where tenant = $1
 order by scope, subject, period, unit";
 
+const RAISES: &str = "
+select scope, subject, period, unit, amount, ask, by, at, time, (select now_ms()) from extra
+where tenant = $1 and scope <> 'task' and not replaced
+  and (period = 'total' or at > (select now_ms()) - 2764800000)
+order by at, ask";
+
 const SET: &str = "
+with anew as (
+  update extra set replaced = true
+  where tenant = $1 and scope = $2 and subject = $3 and period = $4 and unit = $5 and not replaced)
 insert into budget (tenant, scope, subject, period, unit, amount, by, at)
 values ($1, $2, $3, $4, $5, $6, $7, now_ms())
 on conflict (tenant, scope, subject, period, unit)
@@ -631,6 +699,9 @@ do update set amount = excluded.amount, by = excluded.by, at = excluded.at
 returning 1";
 
 const UNSET: &str = "
+with anew as (
+  update extra set replaced = true
+  where tenant = $1 and scope = $2 and subject = $3 and period = $4 and unit = $5 and not replaced)
 delete from budget where tenant = $1 and scope = $2 and subject = $3 and period = $4 and unit = $5
 returning 1";
 
@@ -646,6 +717,20 @@ from task where tenant = $1 and created_at >= $2 group by 1";
 const SPENT: &str = "
 select day, principal, agent, what, model, attempts, usd, tokens_in, tokens_cached, tokens_out
 from spend where tenant = $1 and day >= $2 order by day desc, principal, agent, what, model";
+
+const FINISHED: &str = "
+select r.agent, count(*), coalesce(sum((s.recorded->'usage'->>'usd')::bigint), 0)::bigint
+from (select id, agent from run where tenant = $1 and agent is not null and state = 'done'
+      order by id desc limit $2) r
+join step s on s.run = r.id and s.kind in ('think', 'tool')
+group by r.id, r.agent";
+
+/// Locks a task that has not ended, as every writer does.
+const LIVE: &str = "
+select 1 from task where id = $1 and tenant = $2 and state not in ('done', 'failed', 'cancelled')
+for no key update";
+const ALERTED: &str = "
+select 1 from event where task = $1 and body->>'event' = 'alert' and body->>'key' = $2";
 
 #[async_trait]
 impl Budgets for PostgresStore {
@@ -730,6 +815,39 @@ impl Budgets for PostgresStore {
         Ok(!unset.is_empty())
     }
 
+    async fn raise(&self, signal: NewSignal, raising: Raising) -> Result<Delivered, Error> {
+        crate::crash_point!("raise.before");
+        let delivered = run::deliver(&self.engine, &signal, None, &raising).await?;
+        let (delivered, on) = delivered.unwrap_or((Delivered::Unwanted, Vec::new()));
+        crate::crash_point!("raise.after");
+        self.answered(&on);
+        Ok(delivered)
+    }
+
+    async fn raises(&self, tenant: &TenantId) -> Result<Vec<Raise>, Error> {
+        let rows = self.app.ask(tenant, RAISES, &[&tenant.as_str()]).await?;
+        let mut all = Vec::new();
+        for row in &rows {
+            let (period, unit) = which(get(row, 2)?, get(row, 3)?)?;
+            let today = Date::of(Timestamp(get(row, 9)?));
+            if period.at(today) != get::<i64>(row, 8)? {
+                continue;
+            }
+            all.push(Raise {
+                which: Which {
+                    account: account_of(row, 0)?,
+                    period,
+                    unit,
+                },
+                amount: get(row, 4)?,
+                ask: AskId(get(row, 5)?),
+                by: get::<&str>(row, 6)?.into(),
+                at: Timestamp(get(row, 7)?),
+            });
+        }
+        Ok(all)
+    }
+
     async fn spent_by_thread(
         &self,
         tenant: &TenantId,
@@ -744,6 +862,53 @@ impl Budgets for PostgresStore {
             Ok((get(row, 0)?, count, read_usage(row, 2)?))
         };
         rows.iter().map(thread).collect()
+    }
+
+    async fn finished(&self, tenant: &TenantId, limit: u32) -> Result<Vec<RunSpend>, Error> {
+        let which: Params<'_> = &[&tenant.as_str(), &i64::from(limit)];
+        let rows = self.app.ask(tenant, FINISHED, which).await?;
+        let spend = |row: &Row| {
+            Ok(RunSpend {
+                agent: get::<&str>(row, 0)?.into(),
+                steps: get::<i64>(row, 1)?.max(0) as u64,
+                usd: Usd::from_nano(get(row, 2)?),
+            })
+        };
+        rows.iter().map(spend).collect()
+    }
+
+    async fn alert(
+        &self,
+        tenant: &TenantId,
+        (task, run): (TaskId, RunId),
+        (key, words): (&str, &str),
+    ) -> Result<bool, Error> {
+        let client = self.engine.get().await?;
+        let [live, alerted, told] = prepare(&client, [LIVE, ALERTED, event::INSERT]).await?;
+        let tx = Tx::on(&client);
+        tx.begin().await?;
+        let is_live = !tx
+            .query(&live, &[&task.0, &tenant.as_str()])
+            .await?
+            .is_empty();
+        let key = clean(key).into_owned();
+        if !is_live || !tx.query(&alerted, &[&task.0, &key]).await?.is_empty() {
+            return Ok(false);
+        }
+        let new = event::New {
+            task,
+            run,
+            tenant: tenant.clone(),
+            event: Event::Alert {
+                key,
+                text: clean(words).into_owned(),
+            },
+        };
+        let events = event::insert(&tx, &told, vec![new], self.engine.teller()).await?;
+        tx.commit().await?;
+        tx.done();
+        self.bell.publish(events);
+        Ok(true)
     }
 
     async fn spent_since(&self, tenant: &TenantId, day: i64) -> Result<Vec<SpendRow>, Error> {

@@ -16,7 +16,7 @@ pub(super) const ENGINE: &str = "majordomo_engine";
 pub(super) const APP: &str = "majordomo_app";
 
 /// The migrations in order. One that was released is never changed.
-const MIGRATIONS: [&str; 13] = [
+const MIGRATIONS: [&str; 14] = [
     include_str!("../../../migrations/postgres/0001_spine.sql"),
     include_str!("../../../migrations/postgres/0002_operations.sql"),
     include_str!("../../../migrations/postgres/0003_deaths.sql"),
@@ -30,6 +30,7 @@ const MIGRATIONS: [&str; 13] = [
     include_str!("../../../migrations/postgres/0011_budget.sql"),
     include_str!("../../../migrations/postgres/0012_ladder.sql"),
     include_str!("../../../migrations/postgres/0013_permit_feedback.sql"),
+    include_str!("../../../migrations/postgres/0014_extra.sql"),
 ];
 
 /// The version of the tables that this program knows.

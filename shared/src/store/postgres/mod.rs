@@ -56,8 +56,8 @@ use uuid::Uuid;
 use super::ledger::{Book, Planned, of_request};
 use super::{
     Accepted, Again, Appended, Bell, Budgets, Census, Checkup, Claimed, DeadRun, Delivered, Duty,
-    Entry, Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Renewed, Run, Step,
-    Store, TaskFilter, Token,
+    Entry, Error, Fence, Halts, Identities, Mailroom, NewSignal, NewTask, Raising, Renewed, Run,
+    Step, Store, TaskFilter, Token,
 };
 use crate::blob::Blob;
 use crate::clock::{self, Stopwatch};
@@ -106,6 +106,13 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
+    /// Wakes who waits for these runs' answers, and whoever shows that they were given.
+    fn answered(&self, runs: &[RunId]) {
+        runs.iter().for_each(|run| self.bell.ring_run(*run));
+        self.bell.ring_mail();
+        self.bell.ring_queue();
+    }
+
     /// Connects to the database of this URL and brings its roles and tables up to date. A worker
     /// that does not beat for `ttl` is gone.
     ///
@@ -524,13 +531,13 @@ impl Store for PostgresStore {
 
     async fn deliver(&self, signal: NewSignal) -> Result<Delivered, Error> {
         crate::crash_point!("signal.before");
-        let delivered = run::deliver(&self.engine, &signal, None).await?;
+        let nothing = Raising::default();
+        let delivered = run::deliver(&self.engine, &signal, None, &nothing).await?;
         crate::crash_point!("signal.after");
-        self.bell.ring_run(signal.run);
-        self.bell.ring_mail();
-        self.bell.ring_queue();
         // Only a permit can keep it from being decided here.
-        Ok(delivered.unwrap_or(Delivered::Unwanted))
+        let (delivered, on) = delivered.unwrap_or((Delivered::Unwanted, Vec::new()));
+        self.answered(&on);
+        Ok(delivered)
     }
 
     async fn signal(

@@ -8,7 +8,7 @@ use super::{PostgresStore, clean, corrupt, from_json, run, to_json};
 use crate::id::{AgentName, AskId, PermitId, PrincipalId, TaskId, TenantId, ToolName};
 use crate::permit::{Permit, PermitUse, Terms};
 use crate::run::Timestamp;
-use crate::store::{Delivered, Error, NewPermit, NewSignal, Permits, Used};
+use crate::store::{Delivered, Error, NewPermit, NewSignal, Permits, Raising, Used};
 
 /// A permit's columns.
 macro_rules! columns {
@@ -141,19 +141,17 @@ impl Permits for PostgresStore {
 
     async fn spend(&self, id: PermitId, answer: NewSignal) -> Result<Used, Error> {
         crate::crash_point!("permit.before");
-        let delivered = run::deliver(&self.engine, &answer, Some(id)).await?;
+        let nothing = Raising::default();
+        let delivered = run::deliver(&self.engine, &answer, Some(id), &nothing).await?;
         crate::crash_point!("permit.after");
-        let used = match delivered {
+        Ok(match delivered {
             None => Used::Spent,
-            Some(Delivered::First) => Used::Counted,
-            Some(Delivered::Answered | Delivered::Unwanted) => Used::Late,
-        };
-        if used == Used::Counted {
-            self.bell.ring_run(answer.run);
-            self.bell.ring_mail();
-            self.bell.ring_queue();
-        }
-        Ok(used)
+            Some((Delivered::First, on)) => {
+                self.answered(&on);
+                Used::Counted
+            }
+            Some((Delivered::Answered | Delivered::Unwanted, _)) => Used::Late,
+        })
     }
 
     async fn revoke(

@@ -2,14 +2,15 @@
 
 use serde_json::{Value, json};
 use tokio_postgres::{Row, Statement};
+use uuid::Uuid;
 
 use super::halt::FREE;
 use super::journal::Pending;
 use super::tx::{Params, Tx, get, prepare};
-use super::{AppRole, EngineRole, clean, corrupt, from_json, parse, to_json};
+use super::{AppRole, EngineRole, ask, clean, corrupt, from_json, ledger, parse, to_json};
 use crate::id::{PermitId, PrincipalId, RunId, SignalName, StepKey, TaskId, TenantId, WorkerId};
 use crate::run::Timestamp;
-use crate::store::{Change, DeadRun, Delivered, Error, NewSignal, Run, RunState, shares};
+use crate::store::{Change, DeadRun, Delivered, Error, NewSignal, Raising, Run, RunState, shares};
 
 /// Whoever writes to the runs of a task holds the task's row first, and several in order: so no two
 /// of us wait for each other, and events get their numbers one commit after the other.
@@ -204,7 +205,7 @@ pub(super) async fn claim(
 pub(super) async fn start(
     tx: &Tx<'_>,
     start: &Statement,
-    tasks: &[uuid::Uuid],
+    tasks: &[Uuid],
 ) -> Result<Vec<TaskId>, Error> {
     let rows = tx.query(start, &[&tasks]).await?;
     rows.iter().map(|row| get(row, 0).map(TaskId)).collect()
@@ -274,22 +275,26 @@ pub(super) fn any_queued(woken: &[Row], column: usize) -> Result<bool, Error> {
 const TASK_OF: &str = "select task from run where id = $1 and tenant = $2";
 const DELIVER: &str = "
 insert into signal (run, name, tenant, payload, by, at)
-select r.id, $2::text, r.tenant, $3::text::json, $4, (select now_ms()) from run r
-join step s on s.run = r.id and s.key = 'signal/' || $2::text and s.state = 'begun'
-where r.id = $1 and r.state in ('queued', 'running', 'waiting')
+select r.id, u.name, r.tenant, $3::text::json, $4, (select now_ms())
+from unnest($1::uuid[], $2::text[]) as u(run, name)
+join run r on r.id = u.run
+join step s on s.run = r.id and s.key = 'signal/' || u.name and s.state = 'begun'
+where r.state in ('queued', 'running', 'waiting')
   and (s.deadline is null or s.deadline > (select now_ms()))
 on conflict do nothing
-returning 1";
+returning run";
 const ANSWERED: &str = "select 1 from signal where run = $1 and name = $2";
 
 /// Delivers an answer: only where the run's step waits for it, and only the first. Whoever was kept
 /// from a claim meanwhile is told to look again. Where it is given by a permit that use is counted with it;
-/// none, and nothing changed, where the permit is not good.
+/// none, and nothing changed, where the permit is not good. With the first answer limits are raised, and it
+/// is delivered to all who wait because of the same. Answers also whose waits it ended.
 pub(super) async fn deliver(
     engine: &EngineRole,
     signal: &NewSignal,
     permit: Option<PermitId>,
-) -> Result<Option<Delivered>, Error> {
+    raising: &Raising,
+) -> Result<Option<(Delivered, Vec<RunId>)>, Error> {
     let client = engine.get().await?;
     let texts = [
         TASK_OF,
@@ -309,30 +314,48 @@ pub(super) async fn deliver(
         wake,
         ring,
     ] = prepare(&client, texts).await?;
-    let (run, name) = (signal.run.0, signal.name.as_str());
+    let (run, name) = (signal.run.0, signal.name.to_string());
     let tx = Tx::on(&client);
     tx.begin().await?;
     let tenant = signal.tenant.as_str();
     let Some(task) = tx.query(&task_of, &[&run, &tenant]).await?.pop() else {
-        return Ok(Some(Delivered::Unwanted));
+        return Ok(Some((Delivered::Unwanted, Vec::new())));
     };
-    let task: uuid::Uuid = get(&task, 0)?;
+    let (mut tasks, mut others, mut names) = (vec![get(&task, 0)?], Vec::new(), Vec::new());
+    if let Some(cause) = &raising.cause {
+        for row in tx.ask(ask::WAITING_FOR, &[&tenant, cause, &run]).await? {
+            tasks.push(get::<Uuid>(&row, 0)?);
+            others.push(get::<Uuid>(&row, 1)?);
+            names.push(get::<String>(&row, 2)?);
+        }
+    }
     let payload = signal.payload.to_string();
-    let (tasks, runs, by) = (vec![task], vec![run], clean(signal.by.as_str()));
+    let by = clean(signal.by.as_str());
+    let runs = [&[run], others.as_slice()].concat();
+    let (own, its_name) = (vec![run], vec![name.as_str()]);
     let (lock_task, lock_run): (Params<'_>, Params<'_>) = (&[&tasks], &[&runs]);
-    let params: Params<'_> = &[&run, &name, &payload, &by];
+    let params: Params<'_> = &[&own, &its_name, &payload, &by];
     let (_, _, first) = futures::try_join!(
         tx.query(&lock_tasks, lock_task),
         tx.query(&lock_runs, lock_run),
         tx.query(&deliver, params),
     )?;
+    let mut on = Vec::new();
     let delivered = if !first.is_empty() {
         if let Some(permit) = permit
-            && !super::permit::count(&tx, (permit, TaskId(task)), signal).await?
+            && !super::permit::count(&tx, (permit, TaskId(tasks[0])), signal).await?
         {
             return Ok(None);
         }
-        tx.query(&wake, &[&runs, &engine.teller()]).await?;
+        on.push(run);
+        ledger::raise(&tx, signal, &raising.limits).await?;
+        if !others.is_empty() {
+            let params: Params<'_> = &[&others, &names, &payload, &by];
+            for row in tx.query(&deliver, params).await? {
+                on.push(get(&row, 0)?);
+            }
+        }
+        tx.query(&wake, &[&on, &engine.teller()]).await?;
         Delivered::First
     } else if !tx.query(&answered, &[&run, &name]).await?.is_empty() {
         Delivered::Answered
@@ -340,15 +363,14 @@ pub(super) async fn deliver(
         Delivered::Unwanted
     };
     let teller = engine.teller();
-    let rings = vec![
-        format!("run {teller} {run}"),
-        format!("queue {teller}"),
-        format!("mail {teller}"),
-    ];
+    let mut rings = vec![format!("queue {teller}"), format!("mail {teller}")];
+    let heard = if on.is_empty() { &own } else { &on };
+    rings.extend(heard.iter().map(|run| format!("run {teller} {run}")));
     tx.query(&ring, &[&rings]).await?;
     tx.commit().await?;
     tx.done();
-    Ok(Some(delivered))
+    let on = on.into_iter().map(RunId).collect();
+    Ok(Some((delivered, on)))
 }
 
 const SIGNAL: &str =
@@ -485,7 +507,7 @@ pub(super) async fn of_task(
 }
 
 fn read(row: &Row) -> Result<Run, Error> {
-    let parent: Option<uuid::Uuid> = get(row, 2)?;
+    let parent: Option<Uuid> = get(row, 2)?;
     let parent_key: Option<&str> = get(row, 3)?;
     let state: &str = get(row, 9)?;
     Ok(Run {

@@ -51,6 +51,23 @@ pub(super) fn insert(
     Ok(())
 }
 
+/// Who may wait because of this, by whose runs and signals.
+pub(super) fn waiting_for(
+    tx: &Connection,
+    tenant: &TenantId,
+    cause: &str,
+) -> Result<Vec<(RunId, SignalName)>, Error> {
+    let mut statement = tx.prepare_cached(
+        "select run, name from ask where tenant = ?1 and cause = ?2 and told <> 'closed'",
+    )?;
+    let mut rows = statement.query([tenant.as_str(), cause])?;
+    let mut waiting = Vec::new();
+    while let Some(row) = rows.next()? {
+        waiting.push((parse("ask", text(row, 0)?)?, text(row, 1)?.into()));
+    }
+    Ok(waiting)
+}
+
 #[async_trait]
 impl Asks for SqliteStore {
     async fn get(&self, tenant: &TenantId, id: AskId) -> Result<Option<Asked>, Error> {

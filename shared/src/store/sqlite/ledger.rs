@@ -1,19 +1,20 @@
-//! Tables `account`, `budget` and `spend`: what is spent and held, what may be, and what was used on each
-//! day. A task's own account stands in its row.
+//! Tables `account`, `budget`, `extra` and `spend`: what is spent and held, what may be, what people added to
+//! that for now, and what was used on each day. A task's own account stands in its row.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{SqliteStore, corrupt, from_json, maybe_text, text, to_json};
-use crate::budget::{Account, Date, Period, Plan, Set, Standing, Sum, Unit, Which};
+use super::{SqliteStore, ask, corrupt, event, from_json, maybe_text, parse, run, text, to_json};
+use crate::budget::{Account, Date, Period, Plan, Raise, Set, Standing, Sum, Unit, Which};
 use crate::clock;
-use crate::id::{AgentName, RunId, StepKey, TaskId, TenantId};
+use crate::event::Event;
+use crate::id::{AgentName, AskId, RunId, StepKey, TaskId, TenantId};
 use crate::money::{Usage, Usd};
 use crate::run::{Attempt, Timestamp};
-use crate::store::ledger::{Book, Booked, Open, Payer};
-use crate::store::{AccountRow, Budgets, Error, SpendRow};
+use crate::store::ledger::{Book, Booked, Open, Own, Payer};
+use crate::store::{AccountRow, Budgets, Delivered, Error, NewSignal, Raising, RunSpend, SpendRow};
 
 /// What the row of a step that is under way has booked; nothing where there is none.
 pub(super) fn booked(tx: &Connection, run: RunId, key: &StepKey) -> Result<Booked, Error> {
@@ -50,15 +51,13 @@ pub(super) fn know(
             Account::Task(task) => of_task(tx, *task)?,
             other => (
                 standing(tx, payer.tenant, other, book.date)?,
-                own(tx, payer.tenant, other)?,
+                own(tx, payer.tenant, other, book.date)?,
             ),
         };
         book.know((payer.tenant, account), standing, &own);
     }
     Ok(())
 }
-
-type Own = Vec<(Period, Unit, Option<i64>)>;
 
 fn of_task(tx: &Connection, task: TaskId) -> Result<(Standing, Own), Error> {
     let row = tx
@@ -77,7 +76,11 @@ fn of_task(tx: &Connection, task: TaskId) -> Result<(Standing, Own), Error> {
             let (usd, tokens): (Option<i64>, Option<i64>) = (row.get(4)?, row.get(5)?);
             let limit = |unit, amount: Option<i64>| amount.map(|n| (Period::Total, unit, Some(n)));
             let own = [limit(Unit::Usd, usd), limit(Unit::Tokens, tokens)];
-            Ok((standing, own.into_iter().flatten().collect()))
+            let own = Own {
+                set: own.into_iter().flatten().collect(),
+                extra: Vec::new(),
+            };
+            Ok((standing, own))
         })
         .optional()?;
     Ok(row.unwrap_or_default())
@@ -126,18 +129,100 @@ fn read_standing(row: &Row<'_>, first: usize, date: Date) -> rusqlite::Result<St
     })
 }
 
-fn own(tx: &Connection, tenant: &TenantId, account: &Account) -> Result<Own, Error> {
+/// What counts of `extra` on a day and in a month.
+const COUNTS: &str =
+    "replaced = 0 and (period, time) in (values ('day', ?2), ('month', ?3), ('total', 0))";
+
+fn own(tx: &Connection, tenant: &TenantId, account: &Account, date: Date) -> Result<Own, Error> {
     let (scope, subject) = account.as_row();
-    let mut statement = tx.prepare_cached(
-        "select period, unit, amount from budget where tenant = ?1 and scope = ?2 and subject = ?3",
-    )?;
-    let mut rows = statement.query(params![tenant.as_str(), scope, subject])?;
-    let mut own = Vec::new();
+    let select = format!(
+        "select period, unit, amount, 0 from budget where tenant = ?1 and scope = ?4 and subject = ?5
+         union all
+         select period, unit, amount, 1 from extra
+         where tenant = ?1 and scope = ?4 and subject = ?5 and {COUNTS}"
+    );
+    let mut statement = tx.prepare_cached(&select)?;
+    let of = params![tenant.as_str(), date.day, date.month, scope, subject];
+    let mut rows = statement.query(of)?;
+    let mut own = Own::default();
     while let Some(row) = rows.next()? {
         let (period, unit) = which(text(row, 0)?, text(row, 1)?)?;
-        own.push((period, unit, row.get(2)?));
+        match row.get(3)? {
+            true => own.extra.push((period, unit, row.get(2)?)),
+            false => own.set.push((period, unit, row.get(2)?)),
+        }
     }
     Ok(own)
+}
+
+/// Raises limits by an ask. A task's limit is the task's own; where it has none there is nothing to raise.
+fn raise(
+    tx: &Connection,
+    signal: &NewSignal,
+    limits: &[(Which, i64)],
+    now: Timestamp,
+) -> Result<(), Error> {
+    let ask = AskId::of(signal.run, &signal.name).to_string();
+    let mut keep = tx.prepare_cached(
+        "insert into extra (tenant, ask, scope, subject, period, unit, time, amount, by, at)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    )?;
+    for (which, more) in limits {
+        let (scope, subject) = which.account.as_row();
+        keep.execute(params![
+            signal.tenant.as_str(),
+            ask,
+            scope,
+            subject,
+            which.period.as_str(),
+            which.unit.as_str(),
+            which.period.at(Date::of(now)),
+            more,
+            signal.by.as_str(),
+            now.0
+        ])?;
+        if let Account::Task(task) = &which.account {
+            let column = of_unit(which.unit);
+            let update =
+                format!("update task set {column} = {column} + ?3 where tenant = ?1 and id = ?2");
+            tx.prepare_cached(&update)?.execute(params![
+                signal.tenant.as_str(),
+                task.to_string(),
+                more
+            ])?;
+        }
+    }
+    Ok(())
+}
+
+/// Delivers an answer, with what it raises and to all who wait because of the same. Who goes on by it.
+fn go_on(
+    tx: &Connection,
+    signal: &NewSignal,
+    raising: &Raising,
+    now: Timestamp,
+) -> Result<(Delivered, Vec<RunId>), Error> {
+    let delivered = run::deliver(tx, signal, now)?;
+    if delivered != Delivered::First {
+        return Ok((delivered, Vec::new()));
+    }
+    raise(tx, signal, &raising.limits, now)?;
+    let mut on = vec![signal.run];
+    let alike = match &raising.cause {
+        Some(cause) => ask::waiting_for(tx, &signal.tenant, cause)?,
+        None => Vec::new(),
+    };
+    for (run, name) in alike {
+        let other = NewSignal {
+            run,
+            name,
+            ..signal.clone()
+        };
+        if run::deliver(tx, &other, now)? == Delivered::First {
+            on.push(run);
+        }
+    }
+    Ok((delivered, on))
 }
 
 fn which(period: &str, unit: &str) -> Result<(Period, Unit), Error> {
@@ -313,6 +398,7 @@ impl Budgets for SqliteStore {
                 return set_task(tx, &tenant, *task, *unit, set.amount);
             }
             let (scope, subject) = account.as_row();
+            replace(tx, &tenant, &set.which)?;
             tx.prepare_cached(
                 "insert into budget (tenant, scope, subject, period, unit, amount, by, at)
                  values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
@@ -336,6 +422,7 @@ impl Budgets for SqliteStore {
     async fn unset_limit(&self, tenant: &TenantId, which: &Which) -> Result<bool, Error> {
         let (tenant, which) = (tenant.clone(), which.clone());
         self.write(move |tx| {
+            replace(tx, &tenant, &which)?;
             let (scope, subject) = which.account.as_row();
             let unset = tx
                 .prepare_cached(
@@ -352,6 +439,46 @@ impl Budgets for SqliteStore {
             Ok(unset == 1)
         })
         .await
+    }
+
+    async fn raise(&self, signal: NewSignal, raising: Raising) -> Result<Delivered, Error> {
+        let (delivered, on) = self
+            .write(move |tx| {
+                crate::crash_point!("raise.before");
+                go_on(tx, &signal, &raising, clock::now())
+            })
+            .await?;
+        crate::crash_point!("raise.after");
+        self.answered(&on);
+        Ok(delivered)
+    }
+
+    async fn raises(&self, tenant: &TenantId) -> Result<Vec<Raise>, Error> {
+        let date = Date::of(clock::now());
+        self.read(|conn| {
+            let select = format!(
+                "select scope, subject, period, unit, amount, ask, by, at from extra
+                 where tenant = ?1 and scope <> 'task' and {COUNTS} order by at, ask"
+            );
+            let mut statement = conn.prepare_cached(&select)?;
+            let mut rows = statement.query(params![tenant.as_str(), date.day, date.month])?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (period, unit) = which(text(row, 2)?, text(row, 3)?)?;
+                all.push(Raise {
+                    which: Which {
+                        account: account_of(row, 0)?,
+                        period,
+                        unit,
+                    },
+                    amount: row.get(4)?,
+                    ask: parse("extra", text(row, 5)?)?,
+                    by: text(row, 6)?.into(),
+                    at: Timestamp(row.get(7)?),
+                });
+            }
+            Ok(all)
+        })
     }
 
     async fn spent_by_thread(
@@ -377,6 +504,66 @@ impl Budgets for SqliteStore {
         .await
     }
 
+    async fn finished(&self, tenant: &TenantId, limit: u32) -> Result<Vec<RunSpend>, Error> {
+        let tenant = tenant.clone();
+        self.read_long(move |conn| {
+            let mut statement = conn.prepare_cached(
+                "select r.agent, count(*), coalesce(sum(json_extract(s.recorded, '$.usage.usd')), 0)
+                 from (select id, agent from run
+                       where tenant = ?1 and agent is not null and state = 'done'
+                       order by id desc limit ?2) r
+                 join step s on s.run = r.id and s.kind in ('think', 'tool')
+                 group by r.id, r.agent",
+            )?;
+            let mut rows = statement.query(params![tenant.as_str(), limit])?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                all.push(RunSpend {
+                    agent: text(row, 0)?.into(),
+                    steps: row.get::<_, i64>(1)?.max(0) as u64,
+                    usd: Usd::from_nano(row.get(2)?),
+                });
+            }
+            Ok(all)
+        })
+        .await
+    }
+
+    async fn alert(
+        &self,
+        tenant: &TenantId,
+        (task, run): (TaskId, RunId),
+        (key, words): (&str, &str),
+    ) -> Result<bool, Error> {
+        let (tenant, key, words) = (tenant.clone(), key.to_owned(), words.to_owned());
+        let events = self
+            .write(move |tx| {
+                let wanted: bool = tx
+                    .prepare_cached(
+                        "select exists (select 1 from task where id = ?1 and tenant = ?2
+                                          and state not in ('done', 'failed', 'cancelled'))
+                           and not exists (select 1 from event
+                                           where task = ?1 and json_extract(body, '$.event') = 'alert'
+                                             and json_extract(body, '$.key') = ?3)",
+                    )?
+                    .query_row(params![task.to_string(), tenant.as_str(), key], |row| {
+                        row.get(0)
+                    })?;
+                let told = event::New {
+                    task,
+                    run,
+                    tenant,
+                    event: Event::Alert { key, text: words },
+                };
+                let told = wanted.then_some(told);
+                event::insert(tx, Vec::from_iter(told), clock::now())
+            })
+            .await?;
+        let is_told = !events.is_empty();
+        self.bell.publish(events);
+        Ok(is_told)
+    }
+
     async fn spent_since(&self, tenant: &TenantId, day: i64) -> Result<Vec<SpendRow>, Error> {
         let tenant = tenant.clone();
         self.read_long(move |conn| {
@@ -397,9 +584,34 @@ impl Budgets for SqliteStore {
     }
 }
 
+/// What was added to a limit no longer counts: somebody says anew how much it is.
+fn replace(tx: &Connection, tenant: &TenantId, which: &Which) -> Result<(), Error> {
+    let (scope, subject) = which.account.as_row();
+    tx.prepare_cached(
+        "update extra set replaced = 1 where tenant = ?1 and scope = ?2 and subject = ?3
+           and period = ?4 and unit = ?5 and replaced = 0",
+    )?
+    .execute(params![
+        tenant.as_str(),
+        scope,
+        subject,
+        which.period.as_str(),
+        which.unit.as_str()
+    ])?;
+    Ok(())
+}
+
 fn account_of(row: &Row<'_>, first: usize) -> Result<Account, Error> {
     let (scope, subject) = (text(row, first)?, text(row, first + 1)?);
     Account::of_row(scope, subject).ok_or_else(|| corrupt("account", subject))
+}
+
+/// The column of a task's limit.
+fn of_unit(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Usd => "limit_usd",
+        Unit::Tokens => "limit_tokens",
+    }
 }
 
 fn set_task(
@@ -409,10 +621,7 @@ fn set_task(
     unit: Unit,
     amount: Option<i64>,
 ) -> Result<bool, Error> {
-    let column = match unit {
-        Unit::Usd => "limit_usd",
-        Unit::Tokens => "limit_tokens",
-    };
+    let column = of_unit(unit);
     let update = format!("update task set {column} = ?3 where tenant = ?1 and id = ?2");
     let set =
         tx.prepare_cached(&update)?

@@ -74,6 +74,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!(
         "../../../migrations/sqlite/0012_permit_feedback.sql"
     )),
+    M::up(include_str!("../../../migrations/sqlite/0013_extra.sql")),
 ];
 
 /// How many entries may wait for a commit before their runs are held up.
@@ -100,6 +101,16 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
+    /// Wakes who waits for these runs' answers, and whoever shows that they were given.
+    fn answered(&self, runs: &[RunId]) {
+        if runs.is_empty() {
+            return;
+        }
+        runs.iter().for_each(|run| self.bell.ring_run(*run));
+        self.bell.ring_mail();
+        self.bell.ring_queue();
+    }
+
     /// Opens `majordomo.db` in this folder, making both where they are missing, and brings its
     /// tables up to date. Fails with [`Error::Locked`] while another process has the folder.
     pub async fn open(folder: &Path) -> Result<Self, Error> {
@@ -464,9 +475,7 @@ impl Store for SqliteStore {
             .await?;
         crate::crash_point!("signal.after");
         if delivered == Delivered::First {
-            self.bell.ring_run(run);
-            self.bell.ring_mail();
-            self.bell.ring_queue();
+            self.answered(&[run]);
         }
         Ok(delivered)
     }

@@ -167,8 +167,10 @@ impl Reception {
     async fn budgets(&self, known: &Known) -> Result<String, Pending> {
         let desk = &self.house.desk;
         let own = Account::User(known.principal.clone());
-        let mut lines = budget::lines(&*desk.store, &desk.tenant).await?;
-        lines.retain(|line| known.may(Role::Admin) || line.which.account == own);
+        let lines = match known.may(Role::Admin) {
+            true => budget::lines(&*desk.store, &desk.tenant).await?,
+            false => budget::lines_of_one(&*desk.store, &desk.tenant, &own).await?,
+        };
         if lines.is_empty() {
             return Ok("There is no limit of your own here.".into());
         }
@@ -251,5 +253,10 @@ fn told(line: &Line) -> String {
         0 => String::new(),
         held => format!(", {} held for what is under way", unit.show(held)),
     };
-    format!("- **{account}** {time}: {spent}{of}{held}")
+    let raised = line.raises.iter().map(|raise| {
+        let (more, by) = (unit.show(raise.amount), in_one_line(raise.by.as_str()));
+        format!(", {more} of it added by {by}")
+    });
+    let raised: String = raised.collect();
+    format!("- **{account}** {time}: {spent}{of}{held}{raised}")
 }
