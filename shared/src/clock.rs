@@ -1,7 +1,7 @@
 //! The only place that reads the machine's clock. Code that decides never does: it is handed times
 //! that a store or a driver read here.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::run::Timestamp;
 
@@ -37,6 +37,11 @@ pub fn date(at: Timestamp) -> String {
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
+    /// The time since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+
     /// Whole milliseconds since the start.
     pub fn ms(&self) -> u64 {
         self.0.elapsed().as_millis().min(u128::from(u64::MAX)) as u64

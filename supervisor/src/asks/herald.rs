@@ -6,7 +6,7 @@
 //!   time ─► climbing asks ─► the next rung ─────┘
 //! ```
 //! A card is owed to the conversation that the task came from, and to whoever may decide, in private. Work
-//! that cannot go on climbs the [ladder](super::ladder): one ask for all that wait for the same.
+//! that cannot go on climbs the [`ladder`]: one ask for all that wait for the same.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -118,13 +118,15 @@ impl Herald {
         let mut bell = self.store.bell().mail();
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut due = tokio::time::Instant::now();
+        // When it was looked at those that climb, and how long that is good for.
+        let (mut looked_at, mut good_for) = (clock::stopwatch(), Duration::ZERO);
         while !over.is_cancelled() {
             bell.mark_unchanged();
             let told = async {
                 let told = self.tell(&duty).await?;
-                if due <= tokio::time::Instant::now() {
-                    due = tokio::time::Instant::now() + self.climb(&duty).await?;
+                if looked_at.elapsed() >= good_for {
+                    good_for = self.climb(&duty).await?;
+                    looked_at = clock::stopwatch();
                 }
                 Ok::<_, Error>(told)
             };
@@ -143,13 +145,13 @@ impl Herald {
             }
             tokio::select! {
                 // The bell is the store's, and lives as long.
-                _ = bell.changed() => due = due.min(tokio::time::Instant::now() + LOOK),
+                _ = bell.changed() => good_for = good_for.min(looked_at.elapsed() + LOOK),
                 _ = sweep.tick() => {
                     if let Err(error) = self.clerk.answer_all().await {
                         tracing::warn!(%error, "permits cannot be looked at now");
                     }
                 }
-                () = tokio::time::sleep_until(due) => {}
+                () = tokio::time::sleep(good_for.saturating_sub(looked_at.elapsed())) => {}
                 () = over.cancelled() => {}
             }
         }
