@@ -22,6 +22,7 @@ on_both_stores!(
     rungs_are_told_in_turn_until_somebody_decides,
     a_rung_that_nothing_reaches_gets_no_time,
     a_channel_that_is_down_holds_up_no_other,
+    whichever_channel_is_down_the_next_rung_is_told_in_time,
     what_has_one_cause_is_one_incident,
 );
 
@@ -214,6 +215,39 @@ async fn a_channel_that_is_down_holds_up_no_other(kind: Kind) {
     assert_eq!(task.state, TaskState::Failed);
     wait::until("all is well", PATIENCE, async || red(&app).await == 0).await;
     app.stop().await;
+}
+
+async fn whichever_channel_is_down_the_next_rung_is_told_in_time(kind: Kind) {
+    let rungs = ["boss", "mailto:oncall@example.org", "HOOK"];
+    for down in 0..rungs.len() {
+        let mut town = Town::new().await;
+        let mut turned = rungs;
+        turned.rotate_left(down);
+        let turned = turned.map(|to| (to, 1.0));
+        let app = town.house(kind, DOWN, &turned).await;
+        match down {
+            0 => town.telegram.down().await,
+            // The server goes with its value; this one writes down nothing that goes to the other.
+            1 => town.mail = MailServer::start(&[]),
+            _ => town.hook.set_down(true),
+        }
+        let id = waits(&app, "Find it").await;
+        let begun = shared::clock::stopwatch();
+        match down {
+            0 => drop(town.gets_a_letter(1).await),
+            1 => drop(town.hook.until(1).await),
+            _ => drop(town.sees(BOSS, "cannot go on").await),
+        }
+        let took = begun.elapsed();
+        assert!(
+            took >= Duration::from_millis(500),
+            "not before its time: {took:?}"
+        );
+        println!("{}: the next rung was told after {took:?}", rungs[down]);
+        app.app.desk.cancel(id, "enough").await.unwrap();
+        app.ends(id).await;
+        app.stop().await;
+    }
 }
 
 async fn what_has_one_cause_is_one_incident(kind: Kind) {

@@ -17,12 +17,15 @@ use shared::run::{Effect, Outcome, Recorded, Timestamp};
 use shared::store::{
     Accepted, Appended, Change, Entry, Fence, Finish, Run, RunState, Step, StepKind, Store,
 };
+use supervisor::asks::dead;
+use supervisor::people::directory::Directory;
 
 on_both_stores!(
     three_deaths_at_one_place_end_a_run,
     progress_begins_the_count_anew,
     a_run_that_only_waits_dies_of_nothing,
     those_that_died_twice_are_tried_one_by_one,
+    admins_hear_of_those_that_were_given_up,
 );
 
 /// The worker that held everything dies; a new one takes over.
@@ -118,6 +121,11 @@ async fn rings(store: &Arc<dyn Store>) {
 
 /// A task that is taken and dies `times` times with this step begun.
 async fn deaths(place: &Place, store: &Arc<dyn Store>, times: u32, kind: StepKind) -> Run {
+    held(place, store, times, kind).await.0
+}
+
+/// The same, and by what it is held now.
+async fn held(place: &Place, store: &Arc<dyn Store>, times: u32, kind: StepKind) -> (Run, Fence) {
     let Accepted::New(_) = store.accept(new_task("x")).await.unwrap() else {
         panic!("new")
     };
@@ -129,7 +137,41 @@ async fn deaths(place: &Place, store: &Arc<dyn Store>, times: u32, kind: StepKin
         }
     }
     let worker = die(place, store).await;
-    take(store, worker).await.0
+    take(store, worker).await
+}
+
+async fn admins_hear_of_those_that_were_given_up(kind: Kind) {
+    let place = kind.place().await;
+    let store = place.open().await;
+    let settings = json!({ "people": [
+        { "name": "root", "telegram": 7, "roles": ["admin"] },
+        { "name": "anna", "telegram": 8 },
+    ]});
+    let people = Directory::new(&serde_json::from_value(settings).unwrap(), store.clone());
+    let told = async || {
+        let all = (&*store, &tenant());
+        dead::tell(all, &people, &["telegram"]).await.unwrap();
+        store
+            .mail()
+            .owed(&tenant(), "telegram", 0, 9)
+            .await
+            .unwrap()
+    };
+    assert!(told().await.is_empty());
+    for _ in 0..2 {
+        let (run, fence) = held(&place, &store, 3, StepKind::Tool).await;
+        end(&store, &run, fence).await;
+        // The second died at the same place.
+        let owed = told().await;
+        assert_eq!(owed.len(), 1, "{owed:?}");
+        assert_eq!(owed[0].conversation, "7");
+        let text = owed[0].body["text"].as_str().unwrap();
+        assert!(
+            text.contains("given up at pot") && text.contains("tasks retry"),
+            "{text}"
+        );
+    }
+    assert_eq!(told().await.len(), 1, "once");
 }
 
 async fn three_deaths_at_one_place_end_a_run(kind: Kind) {

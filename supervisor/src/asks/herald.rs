@@ -24,7 +24,7 @@ use shared::store::{Climb, Duty, Error, Identity, NewOut, Rungs, Store, Telling,
 use shared::task::Task;
 
 use super::ladder::{self, Ladder};
-use super::{Who, may_decide, pager, raises_account};
+use super::{Who, dead, may_decide, pager, raises_account};
 use crate::channels::Word;
 use crate::channels::watch::Watch;
 use crate::doctor::Finding;
@@ -149,6 +149,10 @@ impl Herald {
                 _ = sweep.tick() => {
                     if let Err(error) = self.clerk.answer_all().await {
                         tracing::warn!(%error, "permits cannot be looked at now");
+                    }
+                    let all = (&*self.store, &self.tenant);
+                    if let Err(error) = dead::tell(all, &self.people, &self.open).await {
+                        tracing::warn!(%error, "it cannot be told which runs were given up");
                     }
                 }
                 () = tokio::time::sleep(good_for.saturating_sub(looked_at.elapsed())) => {}

@@ -10,6 +10,7 @@
 //! [`may_decide`] alone says whether it counts. The first word wins.
 
 pub mod card;
+pub mod dead;
 mod decide;
 pub mod herald;
 pub mod ladder;
