@@ -36,6 +36,7 @@ on_both_stores!(
     a_window_opens_to_those_who_may_and_once,
     an_old_message_is_asked_about_by_buttons,
     an_approver_decides_in_private,
+    an_approver_changes_an_action_in_a_window,
     a_long_answer_comes_in_several_posts_of_the_thread,
     a_patient_far_side_and_lost_replies_cost_a_placeholder_at_most,
     events_come_over_a_socket_that_is_replaced_when_it_is_to_be,
@@ -504,6 +505,41 @@ async fn a_socket_that_died_in_silence_is_noticed(kind: Kind) {
     assert!(clock.ms() < 30_000, "{} ms", clock.ms());
     fake.mention(GENERAL, ADA, "Do it");
     until(&fake, GENERAL, says("Once.")).await;
+    served.stop().await;
+}
+
+async fn an_approver_changes_an_action_in_a_window(kind: Kind) {
+    let fake = slack().await;
+    let send = TestTool::new("send", Effect::Once, |_| async { Ok(json!("sent")) });
+    let send = Arc::new(send);
+    let replies = "[[agent.reply]]\ntext = \"I send it.\"\n\
+        calls = [{ tool = \"send\", args = { n = 5 } }]\n\
+        [[agent.reply]]\ntext = \"It is settled.\"\n";
+    let more = "[approvals]\nwithin_h = 1\n";
+    let served = started_with(&fake, kind, (replies, &[&send]), more).await;
+    fake.set_target(&served.url);
+    let task = served.app.submit(TestApp::request("Send it")).await;
+    let direct = fake.im(ADA);
+    let shown = until(&fake, &direct, says("wants to call send")).await;
+    let card = shown.last().unwrap();
+    let blocks = card.blocks.clone().unwrap();
+    let rows = blocks.iter().filter(|block| block["type"] == "actions");
+    let mut buttons = rows.flat_map(|row| row["elements"].as_array().unwrap());
+    let change = buttons.find(|button| button["text"]["text"] == "Change it …");
+    let action = change.unwrap()["action_id"].as_str().unwrap();
+    fake.press(&direct, &card.ts, ADA, action);
+    assert!(fake.until(PATIENCE, |fake| !fake.views().is_empty()).await);
+    let view = fake.views().remove(0);
+    let input = &view.view["blocks"][0]["element"]["initial_value"];
+    let args: serde_json::Value = serde_json::from_str(input.as_str().unwrap()).unwrap();
+    assert_eq!(args, json!({ "n": 5 }));
+    assert!(send.calls().is_empty(), "nothing is done before it is sent");
+    // What is no JSON is said beside it, and what does not fit is told.
+    fake.submit_modal(&view.id, ADA, &[("words", "text", "n = 6")]);
+    fake.submit_modal(&view.id, ADA, &[("words", "text", "{\"n\": 6}")]);
+    served.app.ends(task).await;
+    assert_eq!(send.calls(), vec![6]);
+    until(&fake, &direct, says("Approved with changes by ada")).await;
     served.stop().await;
 }
 

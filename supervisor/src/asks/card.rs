@@ -21,6 +21,8 @@ const CHOICE: usize = 40;
 
 /// What begins the data of buttons that decide asks.
 const DATA: &str = "a";
+/// What a button says that lets somebody change an action before it is done.
+pub const CHANGE: &str = "change";
 
 /// What a card shows.
 pub struct Shown {
@@ -28,6 +30,17 @@ pub struct Shown {
     pub text: String,
     /// Rows of buttons; none once it is decided.
     pub buttons: Vec<Vec<Button>>,
+}
+
+impl Shown {
+    /// The same for a chat in which nothing can be opened to write in.
+    pub fn without_windows(mut self) -> Self {
+        let opens = format!("{DATA}:{CHANGE}:");
+        for row in &mut self.buttons {
+            row.retain(|button| !button.data.starts_with(&opens));
+        }
+        self
+    }
 }
 
 /// The card of an ask, as it stands; and how many others wait for the same as this one that stands for all.
@@ -225,7 +238,10 @@ fn buttons(asked: &Asked, others: usize) -> Vec<Vec<Button>> {
         AskKind::Approval if is_unread(asked) => vec![vec![button("Reject", "no")]],
         AskKind::Approval => vec![
             vec![button("Approve", "yes"), button("Reject", "no")],
-            vec![button("Approve this for the whole task", "all")],
+            vec![
+                button("Approve this for the whole task", "all"),
+                button("Change it …", CHANGE),
+            ],
         ],
         AskKind::Doubt => vec![vec![
             button("It happened", "happened"),

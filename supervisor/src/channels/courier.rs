@@ -376,10 +376,11 @@ impl Courier {
         };
         let word: Word = serde_json::from_value(out.body.clone()).unwrap_or_default();
         let others = self.others(&asked).await?;
-        let (reply_to, shown) = (
-            word.reply_to.as_deref(),
-            asks::card::show(&asked, &task, others),
-        );
+        let reply_to = word.reply_to.as_deref();
+        let shown = match asks::card::show(&asked, &task, others) {
+            shown if self.channel.has_windows() => shown,
+            shown => shown.without_windows(),
+        };
         let mut pages = self.channel.pages(&shown.text);
         if let Some(last) = pages.last_mut() {
             last.buttons = shown.buttons;

@@ -150,6 +150,17 @@ pub trait Channel: Send + Sync {
         let (_, _) = (conversation, trigger);
     }
 
+    /// Whether something can be opened to write in where a button was pressed.
+    fn has_windows(&self) -> bool {
+        false
+    }
+
+    /// Opens a sheet where a button was pressed, by what the far side gave for it. What is made of it comes
+    /// back as a reply to the message below which the button stood. Not to be repeated.
+    async fn open_sheet(&self, conversation: &str, trigger: &str, sheet: &Sheet) {
+        let (_, _, _) = (conversation, trigger, sheet);
+    }
+
     /// A file that came with a message, with its bytes, at most `limit` of them.
     async fn fetch(&self, file: &Attached, limit: u64) -> Result<Enclosure, Undelivered> {
         let (name, _) = (&file.name, limit);
@@ -195,6 +206,17 @@ pub trait Channel: Send + Sync {
     async fn listen(&self, inlet: &station::Inlet) {
         inlet.over.cancelled().await;
     }
+}
+
+/// JSON that somebody may change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sheet {
+    /// The far side's id of the message that it belongs to.
+    pub below: String,
+    /// What it is, in a few words.
+    pub label: String,
+    /// As it stands.
+    pub json: String,
 }
 
 /// A file that goes out.
@@ -359,6 +381,8 @@ pub enum Says {
         id: String,
         /// The button's data.
         data: String,
+        /// What the far side gave to open something to write in with, where it can.
+        trigger: Option<String>,
     },
     /// Something to write in is asked for; what the far side gave for it.
     Window(String),

@@ -275,7 +275,14 @@ impl Reception {
             return self.done(&letter.mail, state).await.map(|_| None);
         };
         match &says.says {
-            Says::Press { id, data } => self.pressed(letter, (&known, from), id, data).await?,
+            Says::Press { id, data, trigger } => {
+                let press = press::Press {
+                    id,
+                    data,
+                    trigger: trigger.as_deref(),
+                };
+                self.pressed(letter, (&known, from), &press).await?;
+            }
             Says::Unreadable(why) => self.say(letter, key, why.clone()).await?,
             Says::Words(text) => match Command::parse(text) {
                 Some(command) => self.command(letter, (&known, from), command).await?,

@@ -1,15 +1,28 @@
 //! Buttons, and messages that answer what is asked: whose they are, what they are about, and a word back.
 //! What they lead to may be repeated, and what comes late is told so.
 
-use shared::ask::{Asked, Decision};
+use shared::ask::{AskState, Asked, Decision};
 use shared::id::{AskId, TaskId};
 use shared::store::MailState;
 
 use super::{Letter, Pending, Reception};
 use crate::asks::{self, Decided, Who};
-use crate::channels::Sender;
+use crate::channels::{Sender, Sheet};
 use crate::feedback::{self, NotTaken};
 use crate::people::Known;
+
+/// Characters of JSON that somebody is given to change in a window.
+const SHEET: usize = 2_900;
+
+/// A button that was pressed.
+pub(super) struct Press<'a> {
+    /// To confirm it by.
+    pub id: &'a str,
+    /// What it holds.
+    pub data: &'a str,
+    /// To open something with.
+    pub trigger: Option<&'a str>,
+}
 
 impl Reception {
     /// Does what a button says, and tells whoever pressed it.
@@ -17,11 +30,15 @@ impl Reception {
         &self,
         letter: &Letter,
         (known, from): (&Known, &Sender),
-        press: &str,
-        data: &str,
+        press: &Press<'_>,
     ) -> Result<(), Pending> {
+        let data = press.data;
         let word = match asks::card::pressed(data) {
-            Some((id, word)) => self.press_of_ask(letter, known, id, word).await?,
+            Some((id, word)) => {
+                let trigger = press.trigger;
+                self.press_of_ask(letter, known, id, (word, trigger))
+                    .await?
+            }
             None if let Some((task, good)) = feedback::pressed(data) => {
                 self.press_of_answer(letter, known, (task, good)).await?
             }
@@ -31,7 +48,7 @@ impl Reception {
                 held.await?.to_owned()
             }
         };
-        let told = self.channel.pressed(press, &word);
+        let told = self.channel.pressed(press.id, &word);
         self.over.run_until_cancelled(told).await;
         Ok(())
     }
@@ -42,7 +59,7 @@ impl Reception {
         letter: &Letter,
         known: &Known,
         id: AskId,
-        word: &str,
+        (word, trigger): (&str, Option<&str>),
     ) -> Result<String, Pending> {
         let place = (self.channel.name(), letter.mail.conversation.as_str());
         let asks = self.store().asks();
@@ -56,10 +73,51 @@ impl Reception {
         let Some(asked) = asks.get(self.tenant(), id).await? else {
             return Ok("This was decided long ago.".into());
         };
+        if word == asks::card::CHANGE {
+            return self.open_sheet(letter, known, (&asked, trigger)).await;
+        }
         match asks::card::decision(&asked, word) {
             Some(decision) => self.decide(&asked, decision, known).await,
             None => Ok("This button says nothing to it.".into()),
         }
+    }
+
+    /// Lets somebody who may decide an action change its arguments in a window.
+    async fn open_sheet(
+        &self,
+        letter: &Letter,
+        known: &Known,
+        (asked, trigger): (&Asked, Option<&str>),
+    ) -> Result<String, Pending> {
+        const BY_REPLY: &str = "Reply to this message with all arguments as JSON.";
+        let Some(task) = self.house.desk.task(asked.task).await? else {
+            return Ok("This was decided long ago.".into());
+        };
+        if asked.state != AskState::Open {
+            return Ok(format!("Decided before. {}", asks::card::became(asked)));
+        }
+        if let Err(why) = asks::may_decide(asked, &task, &Who::from(known)) {
+            return Ok(why.to_owned());
+        }
+        let (Some(action), Some(trigger), Some(below)) =
+            (&asked.ask.action, trigger, &letter.says.replies_to)
+        else {
+            return Ok(BY_REPLY.into());
+        };
+        let json = serde_json::to_string_pretty(&action.args).unwrap_or_default();
+        if json.chars().count() > SHEET {
+            return Ok(BY_REPLY.into());
+        }
+        let sheet = Sheet {
+            below: below.clone(),
+            label: "All arguments, as JSON".into(),
+            json,
+        };
+        let opened = self
+            .channel
+            .open_sheet(&letter.mail.conversation, trigger, &sheet);
+        self.over.run_until_cancelled(opened).await;
+        Ok("Change the arguments in the window; nothing is done before you send it.".into())
     }
 
     /// Takes what somebody thinks of an answer, where that answer stands.

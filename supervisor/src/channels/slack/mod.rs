@@ -30,7 +30,7 @@ use shared::store::{Mail, duty};
 use super::papers::enclose::Enclosure;
 use super::station::Inlet;
 use super::text::slack as render;
-use super::{Attached, Button, Channel, Document, Incoming, Page, Seen, Undelivered};
+use super::{Attached, Button, Channel, Document, Incoming, Page, Seen, Sheet, Undelivered};
 use crate::doctor::Finding;
 use crate::people::groups::Group;
 use client::{Client, Failed};
@@ -308,6 +308,14 @@ impl Channel for Slack {
             user,
         };
         self.opener.open(&wanted).await;
+    }
+
+    fn has_windows(&self) -> bool {
+        true
+    }
+
+    async fn open_sheet(&self, conversation: &str, trigger: &str, sheet: &Sheet) {
+        self.opener.open_sheet(conversation, trigger, sheet).await;
     }
 
     async fn fetch(&self, file: &Attached, limit: u64) -> Result<Enclosure, Undelivered> {

@@ -13,11 +13,14 @@ use serde_json::{Value, json};
 
 use shared::id::AgentName;
 
+use super::super::Sheet;
 use super::client::{Client, Failed};
 use crate::intake::MAX_TEXT;
 
 /// What Slack calls our window when it is submitted.
 pub(super) const CALLBACK: &str = "ask";
+/// And the one in which somebody changes JSON.
+pub(super) const CHANGE: &str = "change";
 /// The words' block, and their place in it.
 pub(super) const WORDS: (&str, &str) = ("words", "text");
 /// The agents' block, and their place in it.
@@ -25,7 +28,7 @@ pub(super) const AGENT: (&str, &str) = ("agent", "name");
 /// What stands for no agent in particular: no agent may be called so.
 pub(super) const WHOEVER: &str = "-";
 /// The most characters that Slack lets anybody write there.
-const MOST: usize = 3_000;
+pub(super) const MOST: usize = 3_000;
 /// The most agents that Slack lets anybody choose from, one place for no one in particular.
 const AGENTS: usize = 99;
 
@@ -43,6 +46,13 @@ pub(super) struct Wanted<'a> {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Memory {
     pub(super) channel: String,
+}
+
+/// What a sheet remembers: where the button was pressed that opened it, and below which message.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Below {
+    pub(super) conversation: String,
+    pub(super) below: String,
 }
 
 /// Opens windows.
@@ -69,6 +79,35 @@ impl Opener {
             && let Err(failed) = self.apologise(wanted).await
         {
             tracing::debug!(?failed, "nor could that be told");
+        }
+    }
+
+    /// Opens a sheet. Whoever pressed the button presses it again where none comes.
+    pub(super) async fn open_sheet(&self, conversation: &str, trigger: &str, sheet: &Sheet) {
+        let plain = |text: &str| json!({ "type": "plain_text", "text": text });
+        let memory = Below {
+            conversation: conversation.to_owned(),
+            below: sheet.below.clone(),
+        };
+        let view = json!({
+            "type": "modal",
+            "callback_id": CHANGE,
+            "private_metadata": json!(memory).to_string(),
+            "title": plain("Change it"),
+            "submit": plain("Approve so"),
+            "close": plain("Leave it"),
+            "blocks": [{
+                "type": "input", "block_id": WORDS.0,
+                "label": plain(&sheet.label),
+                "element": {
+                    "type": "plain_text_input", "action_id": WORDS.1, "multiline": true,
+                    "max_length": MOST, "focus_on_load": true, "initial_value": sheet.json,
+                },
+            }],
+        });
+        let body = json!({ "trigger_id": trigger, "view": view });
+        if let Err(failed) = self.client.call("views.open", &body).await {
+            tracing::warn!(?failed, "a window in Slack was not opened");
         }
     }
 
@@ -125,6 +164,15 @@ impl Opener {
             ],
         })
     }
+}
+
+/// What is wrong with JSON that was submitted, as Slack shows it beside it.
+pub(super) fn no_json(text: &str) -> Option<Value> {
+    let why = match serde_json::from_str::<serde_json::Map<String, Value>>(text) {
+        Ok(_) => return None,
+        Err(error) => format!("This is not a JSON object: {error}."),
+    };
+    Some(json!({ "response_action": "errors", "errors": { WORDS.0: why } }))
 }
 
 /// What is wrong with what was submitted, as Slack shows it beside the words.

@@ -82,7 +82,12 @@ struct KeptFile {
 enum Said {
     Words(String),
     Edit(String),
-    Press { id: String, data: String },
+    Press {
+        id: String,
+        data: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trigger: Option<String>,
+    },
     Window(String),
     Unreadable,
 }
@@ -125,7 +130,7 @@ pub fn read(mail: &Mail) -> Incoming {
         says: match kept.says {
             Said::Words(text) => Says::Words(text),
             Said::Edit(text) => Says::Edit(text),
-            Said::Press { id, data } => Says::Press { id, data },
+            Said::Press { id, data, trigger } => Says::Press { id, data, trigger },
             Said::Window(trigger) => Says::Window(trigger),
             Said::Unreadable => {
                 Says::Unreadable("I could not read files yet when this came: send it again.".into())
@@ -309,8 +314,10 @@ fn of_command(payload: &Value) -> Option<Arrival> {
 /// What was written in our window, where `/ask` with words would stand; or what is wrong with it.
 fn of_window(payload: &Value) -> Option<Arrival> {
     let view = &payload["view"];
-    if view["callback_id"] != modal::CALLBACK {
-        return None;
+    match view["callback_id"].as_str()? {
+        modal::CALLBACK => {}
+        modal::CHANGE => return of_sheet(payload),
+        _ => return None,
     }
     let (team, user) = (id(&payload["team"]["id"])?, id(&payload["user"]["id"])?);
     let memory = view["private_metadata"].as_str()?;
@@ -339,6 +346,30 @@ fn of_window(payload: &Value) -> Option<Arrival> {
     Some(Arrival::Ours(new(key, conversation, &kept)))
 }
 
+/// What was made of a sheet, where a reply to its message would stand; or what is wrong with it.
+fn of_sheet(payload: &Value) -> Option<Arrival> {
+    let view = &payload["view"];
+    let (team, user) = (id(&payload["team"]["id"])?, id(&payload["user"]["id"])?);
+    let memory: modal::Below = serde_json::from_str(view["private_metadata"].as_str()?).ok()?;
+    let (block, action) = modal::WORDS;
+    let json = view["state"]["values"][block][action]["value"].as_str();
+    let json = json.unwrap_or_default().trim();
+    if let Some(fault) = modal::no_json(json) {
+        return Some(Arrival::Answered(fault));
+    }
+    let kept = Kept {
+        from: format!("{team}/{user}"),
+        name: payload["user"]["name"].as_str().unwrap_or_default().into(),
+        ts: None,
+        says: Said::Words(json.into()),
+        below: Some(memory.below),
+        files: Vec::new(),
+        agent: None,
+    };
+    let key = format!("window/{}", id(&view["id"])?);
+    Some(Arrival::Ours(new(key, memory.conversation, &kept)))
+}
+
 fn of_press(payload: &Value) -> Option<NewMail> {
     let (team, user) = (id(&payload["team"]["id"])?, id(&payload["user"]["id"])?);
     let channel = id(&payload["channel"]["id"])?;
@@ -353,6 +384,7 @@ fn of_press(payload: &Value) -> Option<NewMail> {
         says: Said::Press {
             id: format!("{channel}/{thread}/{user}"),
             data: action["value"].as_str()?.into(),
+            trigger: id(&payload["trigger_id"]).map(Into::into),
         },
         below: id(&container["message_ts"]).map(|ts| format!("{channel}/{ts}")),
         files: Vec::new(),

@@ -309,6 +309,7 @@ fn of_press(query: CallbackQuery, at: Timestamp) -> Incoming {
         message: query.message.map(|message| message.id().0.to_string()),
         replies_to: None,
         says: Says::Press {
+            trigger: None,
             id: query.id.0,
             data: query.data.unwrap_or_default(),
         },
