@@ -326,11 +326,6 @@ impl Decision {
         }
     }
 
-    /// Whether it can be said of all that wait for the same.
-    pub fn is_for_all(&self) -> bool {
-        matches!(self, Self::Again | Self::More { .. } | Self::GiveUp)
-    }
-
     /// What was said besides.
     pub fn text(&self) -> Option<&str> {
         let (Self::Reject { reason: text } | Self::Reply { text } | Self::Guide { text }) = self

@@ -34,6 +34,7 @@ use shared::task::{ImageRef, Said, TaskState, Turn};
 use crate::catalog::{AgentTool, Catalog, ModelInfo};
 use crate::context;
 use crate::loop_guard::{LoopGuard, Made, Verdict};
+use crate::tools::Outbound;
 use crate::tools::ask_human::{ASK_HUMAN, Question};
 use crate::tools::gate::Gate;
 use people::{Gated, Leave, Waits};
@@ -769,7 +770,12 @@ impl<'a> AgentRun<'a> {
                 self.answer(&pending.call, Ok(&why));
             }
             Outcome::Failed(failure) => {
-                let down = failure.kind == FailureKind::Transient;
+                // What goes to an address of its own is down there, and nowhere else.
+                let anywhere = self.tools().any(|tool| {
+                    *tool.shown_name() == pending.call.name
+                        && matches!(tool.info.outbound, Outbound::Address(_))
+                });
+                let down = failure.kind == FailureKind::Transient && !anywhere;
                 self.unreachable = down.then(|| format!("tool/{}/down", pending.call.name));
                 self.answer(&pending.call, Err(&failure.message));
             }

@@ -1,6 +1,8 @@
 //! Runs that took their process down again and again and were given up: admins hear of them, once in a day
 //! for each place where that happens. Nobody waits for a word on them; who handed the task in was told.
 
+use std::collections::BTreeMap;
+
 use shared::budget::Date;
 use shared::id::TenantId;
 use shared::store::{DeadRun, Error, Store};
@@ -25,10 +27,14 @@ pub async fn tell(
     let lately = dead
         .iter()
         .filter(|dead| Date::of(dead.at).day + 1 >= today);
-    for dead in lately {
-        let known = people.admins().await?.into_iter();
-        let here = known.filter(|admin| open.contains(&&*admin.channel));
-        admins::tell((store, tenant), here, (&key(dead), &in_words(dead))).await?;
+    let places: BTreeMap<String, &DeadRun> = lately.map(|dead| (key(dead), dead)).collect();
+    if places.is_empty() {
+        return Ok(());
+    }
+    let mut here = people.admins().await?;
+    here.retain(|admin| open.contains(&&*admin.channel));
+    for (key, dead) in places {
+        admins::tell((store, tenant), here.clone(), (&key, &in_words(dead))).await?;
     }
     Ok(())
 }

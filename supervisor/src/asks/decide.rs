@@ -87,8 +87,8 @@ impl Desk {
         Ok(Vec::new())
     }
 
-    /// Says what becomes of an ask, and of all that wait for the same where an approver says so and it can
-    /// be said of all. Safe to repeat: the first word counts, and on return it is durable.
+    /// Says what becomes of an ask; and, in the same commit, of all that wait for the same, where it stands
+    /// for them or raises what they wait for. Safe to repeat: the first word counts, and on return it is durable.
     pub async fn decide(&self, id: AskId, decision: Decision, who: &Who) -> Result<Decided, Error> {
         let Some(asked) = self.store.asks().get(&self.tenant, id).await? else {
             return Ok(Decided::Missing);
@@ -109,12 +109,9 @@ impl Desk {
             return Ok(Decided::Unfit(why));
         }
         let raising = match raising(&asked, &decision) {
-            Ok(raising) => raising,
+            Ok(Some(raising)) => Some(raising),
+            Ok(None) => self.for_all(&asked, &decision, who).await?,
             Err(why) => return Ok(Decided::Unfit(why)),
-        };
-        let others = match decision.is_for_all() && who.approves {
-            true => self.alike(&asked).await?,
-            false => Vec::new(),
         };
         let is_edit = matches!(decision, Decision::Edit { .. });
         let verdict = Verdict {
@@ -123,29 +120,18 @@ impl Desk {
             action: asked.ask.action.as_ref().map(|action| action.hash()),
             permit: None,
         };
-        let payload = serde_json::to_value(verdict).unwrap_or_default();
-        let signal = |asked: &Asked| NewSignal {
+        let signal = NewSignal {
             tenant: self.tenant.clone(),
             run: asked.run,
             name: asked.name.clone(),
-            payload: payload.clone(),
+            payload: serde_json::to_value(verdict).unwrap_or_default(),
             by: who.principal.clone(),
         };
-        let (this, others) = (
-            signal(&asked),
-            others.iter().map(signal).collect::<Vec<_>>(),
-        );
         let store = self.store.clone();
         let delivered = to_the_end(async move {
             match raising {
-                Some(raising) => store.budgets().raise(this, raising).await,
-                None => {
-                    let delivered = store.deliver(this).await?;
-                    for other in others {
-                        store.deliver(other).await?;
-                    }
-                    Ok(delivered)
-                }
+                Some(raising) => store.budgets().raise(signal, raising).await,
+                None => store.deliver(signal).await,
             }
         })
         .await?;
@@ -161,14 +147,28 @@ impl Desk {
         })
     }
 
-    /// What else waits for the same as this.
-    async fn alike(&self, asked: &Asked) -> Result<Vec<Asked>, Error> {
+    /// Whom a word is for besides: all that wait for the same, where an approver says it to the ask that
+    /// stands for them, and its card said so.
+    async fn for_all(
+        &self,
+        asked: &Asked,
+        decision: &Decision,
+        who: &Who,
+    ) -> Result<Option<Raising>, Error> {
         let Some(cause) = &asked.ask.cause else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
+        if !who.approves || !matches!(decision, Decision::Again | Decision::GiveUp) {
+            return Ok(None);
+        }
         let alike = self.store.asks().alike(&self.tenant, cause, MANY).await?;
-        let others = alike.into_iter().map(|(other, _)| other);
-        Ok(others.filter(|other| other.id != asked.id).collect())
+        let stands = alike
+            .iter()
+            .any(|(one, climbs)| *climbs && one.id == asked.id);
+        Ok(stands.then(|| Raising {
+            limits: Vec::new(),
+            cause: Some(cause.clone()),
+        }))
     }
 
     /// Whether a decision is an answer to what is asked.

@@ -205,9 +205,13 @@ impl Herald {
 
     /// Tells the next rung wherever the last one had its time. Answers when to look again.
     async fn climb(&self, duty: &Duty) -> Result<Duration, Error> {
+        if self.ladder.is_empty() {
+            return Ok(SWEEP);
+        }
         let (asks, now) = (self.store.asks(), self.store.now());
-        let mut next = SWEEP;
+        let (mut next, mut red) = (SWEEP, 0);
         for Climb { asked, rungs, at } in asks.climbing(&self.tenant, MANY).await? {
+            red += u32::from(self.ladder.is_red(rungs, at, now));
             let Some(due) = self.ladder.due(rungs, at) else {
                 continue;
             };
@@ -230,7 +234,6 @@ impl Herald {
             }
             next = LOOK;
         }
-        let red = red(&*self.store, &self.tenant, &self.ladder).await?;
         metrics::gauge!("majordomo_escalations_red").set(f64::from(red));
         Ok(next.max(LOOK))
     }
@@ -326,6 +329,10 @@ impl Herald {
                 return Ok(rungs);
             }
             rungs.missed = rungs.told;
+            // The whole ladder is climbed: it rests before it is climbed anew.
+            if (rungs.told as usize).is_multiple_of(self.ladder.len().max(1)) {
+                break;
+            }
         }
         Ok(rungs)
     }

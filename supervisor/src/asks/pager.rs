@@ -166,6 +166,10 @@ impl Pager {
         let Some(sent) = sent else { return SWEEP };
         let failed = out.attempts + 1;
         let (far, attempts, state, pause) = match sent {
+            // Where it was closed meanwhile it is owed again.
+            Ok(said) if said == AskState::Open.as_str() => {
+                (vec![said], 0, OutState::Open, FIRST_PAUSE)
+            }
             Ok(said) => (vec![said], 0, OutState::Sent, SWEEP),
             Err(Unsent::Never(why)) => {
                 tracing::error!(

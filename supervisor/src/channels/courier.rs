@@ -14,7 +14,8 @@
 mod dead;
 mod files;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -93,6 +94,9 @@ pub struct Courier {
     pub feedback: bool,
 }
 
+/// The rows that are being brought, and whether one was found owed again meanwhile.
+type UnderWay = Arc<Mutex<HashMap<i64, bool>>>;
+
 /// What is said to the far side.
 enum Call<'a> {
     /// A word, in reply to a message.
@@ -133,7 +137,7 @@ impl Courier {
     pub async fn work(self: Arc<Self>) {
         let tracker = TaskTracker::new();
         let words = Lanes::new(tracker.clone());
-        let under_way = Arc::<Mutex<HashSet<i64>>>::default();
+        let under_way = UnderWay::default();
         let mut bell = self.store.bell().mail();
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -185,11 +189,16 @@ impl Courier {
         out: Out,
         words: &Lanes<Out>,
         tracker: &TaskTracker,
-        under_way: &Arc<Mutex<HashSet<i64>>>,
+        under_way: &UnderWay,
     ) {
         let mut begun = under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if !begun.insert(out.seq) {
-            return;
+        match begun.entry(out.seq) {
+            // Whatever it is owed for now may have come too late for whoever brings it.
+            Entry::Occupied(mut found_again) => {
+                found_again.insert(true);
+                return;
+            }
+            Entry::Vacant(free) => drop(free.insert(false)),
         }
         drop(begun);
         let (courier, under_way) = (self.clone(), under_way.clone());
@@ -197,11 +206,11 @@ impl Courier {
             let (courier, under_way) = (courier.clone(), under_way.clone());
             async move {
                 let later = courier.bring(out.seq).await;
-                under_way
+                let found_again = under_way
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .remove(&out.seq);
-                if later {
+                if later || found_again == Some(true) {
                     courier.again.notify_one();
                 }
             }

@@ -67,6 +67,7 @@ where tenant = $1 and told = 'asked' and rungs = 0
 const MISS: &str = "
 update ask set missed = rungs
 where id = $1 and tenant = $2 and told = 'asked'
+  and $3 = 'ask/' || id::text || '@' || rungs::text || '/'
   and not exists (select 1 from outbox where ask = $1 and state <> 'dead' and starts_with(key, $3))";
 
 /// Who may wait because of a cause, other than this run: by tasks, runs and signals.

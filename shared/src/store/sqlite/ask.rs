@@ -243,6 +243,7 @@ impl Asks for SqliteStore {
             tx.prepare_cached(
                 "update ask set missed = rungs
                  where id = ?1 and tenant = ?2 and told = 'asked'
+                   and ?3 = 'ask/' || id || '@' || rungs || '/'
                    and not exists (select 1 from outbox where ask = ?1 and state <> 'dead'
                                                           and substr(key, 1, length(?3)) = ?3)",
             )?
