@@ -64,6 +64,8 @@ const CUTS: [&str; 26] = [
 ];
 /// Before an ask's card is to be closed: people speak only once it stands there.
 const CLOSING: &str = "tell.before:2";
+/// All is calm once it was for so long: two calls in Telegram's pace and a word between them.
+const CALM_MS: u64 = 3_000;
 /// Not at a point: as soon as its card is there.
 const SHOWN: &str = "shown";
 /// Every so-manieth life is cut once more while it makes up for the last one.
@@ -88,6 +90,8 @@ const STAGES: [&str; 8] = [
     "card not closed",
     "after all",
 ];
+/// Fewer kills may leave stages out.
+const FEW: u32 = 100;
 /// Those of them that must have been met.
 const MET: usize = 7;
 
@@ -131,7 +135,8 @@ pub(super) async fn run(plan: &Plan, kind: Kind) -> Finding {
         ),
         holds: tally.is_right()
             && killed + again >= kills
-            && unmet.is_empty()
+            // A few kills need not meet them all.
+            && (unmet.is_empty() || kills < FEW)
             && control.unasked == UNASKED,
     }
 }
@@ -295,7 +300,7 @@ impl Trial {
 
     /// Waits until all tasks have ended and all cards are closed. False where that takes too long.
     async fn makes_up(&mut self, replica: &mut Replica, address: SocketAddr) -> bool {
-        let watch = stopwatch();
+        let (watch, mut calm_since) = (stopwatch(), None);
         while watch.ms() < PATIENCE.as_millis() as u64 {
             self.attend(address).await;
             let census = replica.census().await;
@@ -303,8 +308,13 @@ impl Trial {
                 census.retain(|state, _| !["done", "failed", "cancelled"].contains(&&**state));
                 census.values().sum::<i64>()
             });
-            if open == Some(0) && self.cards().is_empty() {
-                return true;
+            // A card may be on its way that shows nothing yet.
+            match open == Some(0) && self.cards().is_empty() {
+                true if watch.ms() - *calm_since.get_or_insert(watch.ms()) >= CALM_MS => {
+                    return true;
+                }
+                true => {}
+                false => calm_since = None,
             }
             tokio::time::sleep(LOOK).await;
         }
